@@ -1,0 +1,28 @@
+# Everything runs from .venv, made here from pinned constraints; no model hub is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install check test demo bench clean
+
+# pip, not uv or poetry: it takes the CPU build of PyTorch where one is offered.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else "secondstage needs Python 3.10 to 3.13, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[demo,dev]' --config-settings editable_mode=strict
+	touch $@
+
+# Strict editable installs link file by file, so that type checkers resolve everything: new files need the install again (seconds).
+install: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --no-build-isolation --editable . --config-settings editable_mode=strict
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --warnings
+
+test: install
+	$(BIN)/python -m pytest
+
+demo: install
+	$(BIN)/secondstage demo

@@ -1,0 +1,48 @@
+"""The one exception that a user's mistake raises, and the report that collects several of them."""
+
+from __future__ import annotations
+
+MAX_SHOWN = 20
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: the message names the value, the rule and the way out.
+
+    The command line prints it without a stack trace and exits with code 2.
+    """
+
+
+class Faults:
+    """Collects the faults of one input, so that all of them are reported at once.
+
+    Only the first `MAX_SHOWN` messages are kept; the rest are counted.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.count = 0
+        self._messages: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Record one fault."""
+        self.count += 1
+        if self.count <= MAX_SHOWN:
+            self._messages.append(message)
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The messages kept so far, in the order they were added."""
+        return tuple(self._messages)
+
+    def report(self) -> str:
+        """All faults as one text: a headline with their number, then one line each."""
+        noun = "fault" if self.count == 1 else "faults"
+        lines = [f"{self.subject}: {self.count} {noun}", *(f"  {message}" for message in self._messages)]
+        if self.count > len(self._messages):
+            lines.append(f"  … and {self.count - len(self._messages)} more")
+        return "\n".join(lines)
+
+    def raise_if_any(self, way_out: str = "") -> None:
+        """Raise `UserError` with the whole report if anything was added."""
+        if self.count:
+            raise UserError(self.report() + (f"\n{way_out}" if way_out else ""))

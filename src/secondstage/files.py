@@ -1,0 +1,154 @@
+"""Artefacts on disk: written whole or not at all, with a manifest that says what they are and what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .version import __version__
+
+# Raised whenever an artefact's layout changes, so that an older one is refused with a clear word instead of misread.
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of `parts`; equal parts give equal fingerprints on any machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` (the manifest left out), by relative POSIX path, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON through a temporary file, so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; `UserError` names the file if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, and put it in its place only if the block ends well.
+
+    What stood at `folder` stays until then, and stays for good if the block raises. A kill between the two renames
+    leaves the old folder under its `.old` name, where `recover` finds it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
+    temporary.chmod(0o755)
+    old = _old_name(folder)
+    try:
+        yield temporary
+        recover(folder)
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Undo what a kill inside `replacing` may have left: bring an `.old` folder back, or delete it if it was replaced."""
+    old = _old_name(folder)
+    if old.exists():
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(folder)
+
+
+def sweep(parent: Path) -> None:
+    """Delete temporary folders that killed processes left in `parent`. Call it only while holding the folder's lock."""
+    for leftover in parent.glob(".*.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _old_name(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def write_manifest(folder: Path, kind: str, **details: object) -> dict[str, Any]:
+    """Write the manifest, last of all files: kind, format, version, the digest of every file, and `details`."""
+    manifest = {
+        "kind": kind,
+        "format": FORMAT,
+        "secondstage": __version__,
+        **details,
+        "files": folder_digests(folder),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str, Any]:
+    """Read the manifest of an artefact.
+
+    Args:
+        folder: the artefact.
+        kind: what it must be ("collection", "bundle", …).
+        verify: also compare the digest of every file.
+
+    Raises:
+        UserError: no artefact, another kind, another format, or a file that is missing or was changed.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is not a {kind}: it holds no {MANIFEST}")
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, Mapping) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, Mapping) else None
+        raise UserError(f"{folder} is not a {kind}: its manifest says {found!r}")
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} has format {manifest.get('format')!r}, made by secondstage {manifest.get('secondstage')}; this "
+            f"version ({__version__}) reads format {FORMAT}: choose another output folder, or delete this one"
+        )
+    check_files(folder, manifest["files"], verify=verify)
+    return dict(manifest)
+
+
+def check_files(folder: Path, digests: Mapping[str, str], *, verify: bool) -> None:
+    """Raise `UserError` if a file named in `digests` is missing or, with `verify`, was changed."""
+    faults = [name for name in digests if not (folder / name).is_file()]
+    if faults:
+        raise UserError(f"{folder} is incomplete, missing: {', '.join(faults)}: make it again")
+    if verify:
+        faults = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
+        if faults:
+            raise UserError(f"{folder} was changed since it was made ({', '.join(faults)}): make it again")
