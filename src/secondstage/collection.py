@@ -5,6 +5,7 @@ Documents live in a memory-mapped Arrow file: a corpus larger than memory costs 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,6 +17,9 @@ from .files import fingerprint, read_manifest, replacing, write_manifest
 
 KIND = "collection"
 ROWS_PER_BATCH = 4096
+MAX_RELEVANCE = 2**31 - 1
+UNFIT_FOR_IDS = ("Cc", "Cs")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 Qrels = dict[str, dict[str, int]]
 """Relevance by query id and document id; 0 means judged and not relevant."""
@@ -111,12 +115,11 @@ class Documents:
         return self[self._rows[doc_id]]
 
     def contents(self, doc_ids: Sequence[str]) -> list[str]:
-        """The `content` of each document, in the order of the ids."""
-        taken = self._table.take([self._rows[doc_id] for doc_id in doc_ids])
-        return [
-            Document("", title, text).content
-            for title, text in zip(taken.column("title").to_pylist(), taken.column("text").to_pylist(), strict=True)
-        ]
+        """The `content` of each document, in the order of the ids.
+
+        One row at a time: `take` on a table of several batches would first copy the whole corpus into memory.
+        """
+        return [self.by_id(doc_id).content for doc_id in doc_ids]
 
 
 class Collection:
@@ -160,7 +163,15 @@ class Collection:
 
         config = CollectionConfig(source=str(source), **settings)
         with replacing(Path(folder)) as temporary:
-            write_collection(open_source(config), temporary, dev_share=config.dev_share, seed=13)
+            opened = open_source(config)
+            write_collection(
+                opened,
+                temporary,
+                dev_share=config.dev_share,
+                seed=13,
+                drop_invalid=config.drop_invalid,
+                digest=opened.fingerprint(),
+            )
         return cls(Path(folder))
 
     @property
@@ -239,7 +250,7 @@ def cut_dev(splits: dict[str, Qrels], share: float, seed: int) -> list[str]:
     train = splits.get("train", {})
     if "dev" in splits or len(train) < 2 or share <= 0:
         return []
-    wanted = max(1, round(share * len(train)))
+    wanted = min(max(1, round(share * len(train))), len(train) - 1)
     dev, note = _take(group_queries(train), wanted, seed), "none shares a relevant document with train"
     if 2 * len(dev) < wanted:
         dev, note = _take([[query_id] for query_id in train], wanted, seed), "some share relevant documents with train"
@@ -298,10 +309,10 @@ def _write_documents(source: Source, path: Path, faults: Faults) -> set[str]:
             batch.clear()
 
         for document in source.documents(faults):
-            if _is_valid_id(document.doc_id, "document", seen, faults):
-                if not document.content.strip():
-                    faults.add(f"document {document.doc_id!r} has neither title nor text")
-                    continue
+            subject = f"document {document.doc_id!r}"
+            if _is_valid_id(document.doc_id, "document", seen, faults) and _is_valid_text(
+                document.content, subject, "neither title nor text", faults
+            ):
                 seen.add(document.doc_id)
                 batch.append(document)
                 if len(batch) == ROWS_PER_BATCH:
@@ -314,13 +325,11 @@ def _write_documents(source: Source, path: Path, faults: Faults) -> set[str]:
 def _valid_queries(queries: Iterable[Query], faults: Faults) -> Iterator[Query]:
     seen: set[str] = set()
     for query in queries:
-        if not _is_valid_id(query.query_id, "query", seen, faults):
-            continue
-        if not query.text.strip():
-            faults.add(f"query {query.query_id!r} has no text")
-            continue
-        seen.add(query.query_id)
-        yield query
+        if _is_valid_id(query.query_id, "query", seen, faults) and _is_valid_text(
+            query.text, f"query {query.query_id!r}", "no text", faults
+        ):
+            seen.add(query.query_id)
+            yield query
 
 
 def _is_valid_id(value: str, noun: str, seen: set[str], faults: Faults) -> bool:
@@ -329,8 +338,19 @@ def _is_valid_id(value: str, noun: str, seen: set[str], faults: Faults) -> bool:
         faults.add(f"a {noun} has an empty id")
     elif value in seen:
         faults.add(f"{noun} id {value!r} is there twice")
-    elif any(char.isspace() or unicodedata.category(char) == "Cc" for char in value):
+    elif any(char.isspace() or unicodedata.category(char) in UNFIT_FOR_IDS for char in value):
         faults.add(f"{noun} id {value!r} holds white space or a control character, which a TREC run cannot carry")
+    else:
+        return True
+    return False
+
+
+def _is_valid_text(text: str, subject: str, lacking: str, faults: Faults) -> bool:
+    """Texts must hold something, and be encodable: JSON escapes can spell half a surrogate pair, which no file can."""
+    if not text.strip():
+        faults.add(f"{subject} has {lacking}")
+    elif not text.isascii() and SURROGATE.search(text):
+        faults.add(f"{subject} holds half a surrogate pair, which is no character")
     else:
         return True
     return False
@@ -347,6 +367,8 @@ def _valid_qrels(
                 faults.add(f"{split} qrels name an unknown query {query_id!r}")
             elif doc_id not in doc_ids:
                 faults.add(f"{split} qrels of query {query_id!r} name an unknown document {doc_id!r}")
+            elif abs(relevance) > MAX_RELEVANCE:
+                faults.add(f"{split} qrels judge {query_id!r} {doc_id!r} with {relevance}, beyond {MAX_RELEVANCE}")
             elif judged.setdefault(query_id, {}).setdefault(doc_id, relevance) != relevance:
                 faults.add(f"{split} qrels judge {query_id!r} {doc_id!r} twice, with different relevance")
     return {split: judged for split, judged in valid.items() if judged}
@@ -355,7 +377,7 @@ def _valid_qrels(
 def _write_table(path: Path, columns: Mapping[str, list[Any]]) -> None:
     import pyarrow as pa
 
-    strings = {name: pa.array(column, pa.int32() if name == "relevance" else pa.large_string()) for name, column in columns.items()}
-    table = pa.table(strings)
+    types = {"relevance": pa.int32()}
+    table = pa.table({name: pa.array(column, types.get(name, pa.large_string())) for name, column in columns.items()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

@@ -75,7 +75,7 @@ class FirstStageConfig(Section):
     kind: Literal["bm25", "dense", "hybrid"] = "hybrid"
     bm25: Bm25Config = Bm25Config()
     dense: DenseConfig = DenseConfig()
-    fusion: Literal["minmax", "zscore", "rrf"] = "minmax"
+    fusion: Literal["minmax", "zscore", "rrf"] = "zscore"
     """How a hybrid fuses its two lists."""
     weight: Share = 0.5
     """The dense share of a hybrid's score; the rest is BM25's."""

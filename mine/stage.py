@@ -1,0 +1,113 @@
+"""The verb: search the training queries with the first stage, and write what training reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from secondstage.collection import Collection, Qrels
+from secondstage.config import MineConfig
+from secondstage.errors import UserError
+from secondstage.files import fingerprint
+from secondstage.firststage import FirstStage, search_run
+from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
+from secondstage.progress import bar
+from secondstage.run import Ranking, Run
+
+from .candidates import label
+from .denoise import suspicious
+from .sample import generator, sample
+
+QUERIES_PER_BATCH = 512
+
+
+def mine(
+    collection: Collection, first_stage: FirstStage, config: MineConfig, *, seed: int, dev_depth: int, folder: Path
+) -> dict[str, Any]:
+    """Write `train.arrow` (training lists) and `dev.trec` (the dev queries' candidates) into `folder`.
+
+    Args:
+        collection: with a train split.
+        first_stage: the one that will be deployed.
+        config: depth, number of negatives, the rule against false ones.
+        seed: of every choice.
+        dev_depth: candidates per dev query.
+        folder: existing and empty.
+
+    Returns:
+        Counts, for the manifest: what was kept, what was dropped and by which rule.
+
+    Raises:
+        UserError: no training query has a relevant document.
+    """
+    train = choose_queries(with_positive(collection.qrels.get("train", {})), config.max_queries, seed)
+    if not train:
+        raise UserError(
+            f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
+            "split in the qrels"
+        )
+    counts: Counter[str] = Counter()
+    rankings = _search(first_stage, collection, train, config.depth, "mine")
+    write_lists(folder / "train.arrow", _lists(rankings, train, config, seed, counts))
+    dev = choose_queries(with_positive(collection.qrels.get("dev", {})), config.dev_queries, seed)
+    Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
+    if not counts["lists"]:
+        raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
+    return {"train_queries": len(train), "dev_queries": len(dev), **dict(sorted(counts.items()))}
+
+
+def make_list(
+    query_id: str, ranking: Ranking, judged: Mapping[str, int], config: MineConfig, *, seed: int, counts: Counter[str]
+) -> TrainingList:
+    """The training list of one query: all positives, and a sample of the negatives that are not suspicious."""
+    candidates = label(ranking, judged)
+    positives = [candidate for candidate in candidates if candidate.role == POSITIVE]
+    negatives = [candidate for candidate in candidates if candidate.role == NEGATIVE]
+    dropped = suspicious(candidates, config.max_share)
+    kept = [candidate for candidate in negatives if candidate.doc_id not in dropped]
+    chosen = sample(kept, config.negatives, generator(seed, query_id))
+    counts["positives"] += len(positives)
+    counts["positives_missed_by_first_stage"] += sum(candidate.rank == 0 for candidate in positives)
+    counts["negatives_found"] += len(negatives)
+    counts["negatives_dropped_near_positive"] += len(dropped)
+    counts["negatives_kept"] += len(chosen)
+    counts["lists_short_of_negatives"] += 0 < len(chosen) < config.negatives
+    counts["lists_without_negatives"] += not chosen
+    return TrainingList(query_id, (*positives, *chosen))
+
+
+def with_positive(qrels: Qrels) -> Qrels:
+    """The queries that have a relevant document."""
+    return {query_id: judged for query_id, judged in qrels.items() if any(r > 0 for r in judged.values())}
+
+
+def choose_queries(qrels: Qrels, count: int | None, seed: int) -> Qrels:
+    """Up to `count` queries, chosen by the seed and their ids alone; none means all."""
+    if count is None or len(qrels) <= count:
+        return qrels
+    chosen = set(sorted(qrels, key=lambda query_id: fingerprint(seed, query_id))[:count])
+    return {query_id: judged for query_id, judged in qrels.items() if query_id in chosen}
+
+
+def _lists(
+    rankings: Iterator[tuple[str, Ranking]], qrels: Qrels, config: MineConfig, seed: int, counts: Counter[str]
+) -> Iterator[TrainingList]:
+    for query_id, ranking in rankings:
+        training_list = make_list(query_id, ranking, qrels[query_id], config, seed=seed, counts=counts)
+        if training_list.with_role(NEGATIVE):
+            counts["lists"] += 1
+            yield training_list
+
+
+def _search(
+    first_stage: FirstStage, collection: Collection, qrels: Qrels, depth: int, name: str
+) -> Iterator[tuple[str, Ranking]]:
+    query_ids = list(qrels)
+    progress = bar(total=len(query_ids), label=name, unit="query")
+    for start in range(0, len(query_ids), QUERIES_PER_BATCH):
+        queries = {query_id: collection.queries[query_id] for query_id in query_ids[start : start + QUERIES_PER_BATCH]}
+        yield from search_run(first_stage, collection.documents.ids, queries, depth).items()
+        progress.update(len(queries))
+    progress.close()

@@ -1,0 +1,38 @@
+"""What the processor at hand can do: its device, and whether bfloat16 pays."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@lru_cache(maxsize=1)
+def device() -> str:
+    """The device to compute on: "cuda", "mps" or "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@lru_cache(maxsize=1)
+def has_bf16() -> bool:
+    """Whether the device multiplies bfloat16 in hardware. Where it does not, bfloat16 is several times slower."""
+    import torch
+
+    if device() == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device() == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def resolve(precision: Precision) -> Literal["fp32", "bf16"]:
+    """Choose for "auto"."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_bf16() else "fp32"

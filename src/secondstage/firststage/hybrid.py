@@ -1,0 +1,95 @@
+"""A hybrid: several retrievers, their scores brought to one scale and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import FirstStageConfig
+from . import FirstStage, Hits
+
+Fusion = Literal["minmax", "zscore", "rrf"]
+RRF_K = 60
+
+
+class Hybrid:
+    """BM25 and dense retrieval, fused."""
+
+    def __init__(self, retrievers: Mapping[str, FirstStage], fusion: Fusion, weight: float, depth: int) -> None:
+        self._retrievers = dict(retrievers)
+        self._fusion: Fusion = fusion
+        self._weights = {"bm25": 1 - weight, "dense": weight}
+        self._depth = depth
+
+    @classmethod
+    def load(cls, folder: Path, config: FirstStageConfig) -> Hybrid:
+        """Open what `save` wrote."""
+        from .bm25 import Bm25
+        from .dense import Dense
+
+        retrievers = {"bm25": Bm25.load(config.bm25, folder), "dense": Dense.load(config.dense, folder)}
+        return cls(retrievers, config.fusion, config.weight, config.depth)
+
+    def save(self, folder: Path) -> None:
+        """Write every retriever below `folder`."""
+        for retriever in self._retrievers.values():
+            retriever.save(folder)
+
+    def parts(self) -> Mapping[str, FirstStage]:
+        """The retrievers by name."""
+        return self._retrievers
+
+    def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
+        """The best of the fused lists; each retriever hands in `depth` documents of the config, or more if asked."""
+        each = max(depth, self._depth)
+        found = {name: retriever.search(queries, each) for name, retriever in self._retrievers.items()}
+        return [
+            fuse({name: hits[i] for name, hits in found.items()}, self._weights, self._fusion, depth)
+            for i in range(len(queries))
+        ]
+
+
+def fuse(hits: Mapping[str, Hits], weights: Mapping[str, float], fusion: Fusion, depth: int) -> Hits:
+    """Fuse the lists of one query.
+
+    A document that a retriever did not return gets the score of the lowest it did return (min-max and z-score), or
+    none (reciprocal rank fusion, Cormack et al. 2009, k = 60). A list in which all scores are equal says nothing about
+    its own order, but its documents still count as found.
+
+    Args:
+        hits: the list of each retriever.
+        weights: the share of each retriever.
+        fusion: how scores are brought to one scale.
+        depth: how many documents to return.
+    """
+    rows = np.unique(np.concatenate([found.rows for found in hits.values()]))
+    scores = np.zeros(len(rows), np.float64)
+    names = np.full(len(rows), "", dtype=object)
+    for name, found in hits.items():
+        if not len(found.rows):
+            continue
+        places = np.searchsorted(rows, found.rows)
+        scaled, missing = scale(found.scores, fusion)
+        values = np.full(len(rows), missing)
+        values[places] = scaled
+        scores += weights[name] * values
+        names[places] = [f"{before}+{name}" if before else name for before in names[places]]
+    order = np.lexsort((rows, -scores))[:depth]
+    return Hits(rows[order], scores[order].astype(np.float32), tuple(names[order]))
+
+
+def scale(scores: npt.NDArray[np.float32], fusion: Fusion) -> tuple[npt.NDArray[np.float64], float]:
+    """Bring one list of scores (best first) to a common scale; also the score of a document that is not in it."""
+    values = scores.astype(np.float64)
+    if fusion == "rrf":
+        return 1.0 / (RRF_K + 1 + np.arange(len(values))), 0.0
+    spread = values.std() if fusion == "zscore" else values.max() - values.min()
+    if spread <= 0:
+        return np.ones(len(values)), 0.0
+    origin = values.mean() if fusion == "zscore" else values.min()
+    scaled = (values - origin) / spread
+    return scaled, float(scaled.min())

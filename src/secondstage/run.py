@@ -1,0 +1,142 @@
+"""A run: for every query the documents that a system ranked, best first, with their scores. TREC files in and out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UserError
+
+Scores = npt.NDArray[np.float32]
+
+
+class Ranking(NamedTuple):
+    """The documents of one query, best first.
+
+    Attributes:
+        doc_ids: `[n]` document ids, without repetition.
+        scores: `[n]` scores, strictly decreasing, so that any reader of a TREC file sees this very order.
+        retrievers: `[n]` who found each document, e.g. "bm25", "dense", "bm25+dense".
+    """
+
+    doc_ids: tuple[str, ...]
+    scores: Scores
+    retrievers: tuple[str, ...]
+
+
+def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
+    """Lower each score that is not below the one before it to the next representable number.
+
+    trec_eval orders ties by document id, which has nothing to do with the order a system meant. Single precision,
+    because that is what trec_eval reads.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    result = np.array(scores, dtype=np.float32)
+    if not np.isfinite(result).all():
+        raise ValueError("a score is not finite")
+    for i in range(1, len(result)):
+        if result[i] >= result[i - 1]:
+            result[i] = np.nextafter(result[i - 1], np.float32(-np.inf))
+    return result
+
+
+def rank(doc_ids: Sequence[str], scores: npt.ArrayLike, retrievers: Sequence[str]) -> Ranking:
+    """Order documents by score, best first; ties keep the order given (that of the stage before)."""
+    values = np.asarray(scores, dtype=np.float32)
+    if len(values) != len(doc_ids):
+        raise ValueError(f"{len(doc_ids)} documents, but {len(values)} scores")
+    order = np.argsort(-values, kind="stable")
+    return Ranking(
+        tuple(doc_ids[i] for i in order), strictly_decreasing(values[order]), tuple(retrievers[i] for i in order)
+    )
+
+
+class Run(Mapping[str, Ranking]):
+    """Rankings by query id, under the name of the system that made them."""
+
+    def __init__(self, name: str, rankings: Mapping[str, Ranking]) -> None:
+        self.name = name
+        self._rankings = dict(rankings)
+
+    def __getitem__(self, query_id: str) -> Ranking:
+        return self._rankings[query_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rankings)
+
+    def __len__(self) -> int:
+        return len(self._rankings)
+
+    def top(self, depth: int) -> Run:
+        """The same run, cut to its first `depth` documents."""
+        cut = {
+            query_id: Ranking(doc_ids[:depth], scores[:depth], retrievers[:depth])
+            for query_id, (doc_ids, scores, retrievers) in self._rankings.items()
+        }
+        return Run(self.name, cut)
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Every (query id, document id), query by query, best first."""
+        for query_id, ranking in self._rankings.items():
+            for doc_id in ranking.doc_ids:
+                yield query_id, doc_id
+
+    def rescored(self, name: str, scores: npt.ArrayLike) -> Run:
+        """The same candidates ordered by new `scores`, given in the order of `pairs`; ties keep this run's order."""
+        values = np.asarray(scores, dtype=np.float32)
+        rankings, start = {}, 0
+        for query_id, ranking in self._rankings.items():
+            end = start + len(ranking.doc_ids)
+            rankings[query_id] = rank(ranking.doc_ids, values[start:end], ranking.retrievers)
+            start = end
+        if start != len(values):
+            raise ValueError(f"{start} candidates, but {len(values)} scores")
+        return Run(name, rankings)
+
+    def write_trec(self, path: Path) -> None:
+        """Write `query_id Q0 doc_id rank score name`, one line a document; ranks start at 1."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            for query_id, ranking in self._rankings.items():
+                for i, (doc_id, score) in enumerate(zip(ranking.doc_ids, ranking.scores, strict=True)):
+                    file.write(f"{query_id} Q0 {doc_id} {i + 1} {float(score)!r} {self.name}\n")
+
+
+def read_trec(path: Path) -> Run:
+    """Read a TREC run made by anyone, ordered as trec_eval orders it: by score, ties by descending document id.
+
+    Raises:
+        UserError: a line has not six columns, a score is no finite number, or a document is there twice for a query.
+    """
+    found: dict[str, dict[str, float]] = {}
+    name = path.stem
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            columns = line.split()
+            if len(columns) != 6 or not _is_finite(columns[4]):
+                raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {line.strip()!r}")
+            query_id, _, doc_id, _, score, name = columns
+            if doc_id in found.setdefault(query_id, {}):
+                raise UserError(f"{path}, line {number}: document {doc_id!r} is there twice for query {query_id!r}")
+            found[query_id][doc_id] = float(score)
+    rankings = {}
+    for query_id, scores in found.items():
+        doc_ids = sorted(scores, reverse=True)
+        rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
+    return Run(name, rankings)
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

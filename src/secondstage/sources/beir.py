@@ -1,0 +1,75 @@
+"""A BEIR folder: `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`, each plain or gzipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from secondstage.collection import Document, Qrel, Query
+from secondstage.errors import Faults
+
+from .records import BEIR_COLUMNS, QrelsReader, json_documents, json_queries
+from .text import files_fingerprint, plain_name
+
+LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv, each plain or with .gz"
+
+
+class BeirSource:
+    """Reads a BEIR folder.
+
+    Raises:
+        UserError: the corpus or the queries are missing, or a file is there both plain and gzipped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.resolve().name
+        faults = Faults(f"{folder}")
+        self._corpus = _find(folder, "corpus.jsonl", faults)
+        self._queries = _find(folder, "queries.jsonl", faults)
+        self._qrels = _find_qrels(folder / "qrels", faults)
+        faults.raise_if_any(LAYOUT[0].upper() + LAYOUT[1:])
+        self._reader = QrelsReader(BEIR_COLUMNS)
+
+    def fingerprint(self) -> str:
+        """A digest of every file that is read, with its name in the folder."""
+        qrels = ((f"qrels/{path.name}", path) for path in self._qrels.values())
+        return files_fingerprint([(self._corpus.name, self._corpus), (self._queries.name, self._queries), *qrels])
+
+    def documents(self, faults: Faults) -> Iterator[Document]:
+        """The corpus, line by line."""
+        return json_documents(self._corpus, faults)
+
+    def queries(self, faults: Faults) -> Iterator[Query]:
+        """The queries, line by line."""
+        return json_queries(self._queries, faults)
+
+    def qrels(self, faults: Faults) -> dict[str, list[Qrel]]:
+        """The judgements, a split for every file; none if there is no file."""
+        self._reader = QrelsReader(BEIR_COLUMNS)
+        return {split: self._reader.read(path, faults) for split, path in self._qrels.items()}
+
+    def notes(self) -> list[str]:
+        """What was read otherwise than it is written."""
+        return self._reader.notes()
+
+
+def _find(folder: Path, name: str, faults: Faults) -> Path:
+    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    if not found:
+        faults.add(f"no {name}")
+    elif len(found) > 1:
+        faults.add(f"both {name} and {name}.gz, so that it is not clear which one is meant: delete one")
+    return found[0] if found else folder / name
+
+
+def _find_qrels(folder: Path, faults: Faults) -> dict[str, Path]:
+    """The files by split; hidden ones, which file systems and archives leave behind, are none."""
+    splits: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")]):
+        if path.name.startswith("."):
+            continue
+        split = plain_name(path).removesuffix(".tsv")
+        if split in splits:
+            faults.add(f"both qrels/{split}.tsv and qrels/{split}.tsv.gz: delete one")
+        splits[split] = path
+    return splits

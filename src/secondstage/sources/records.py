@@ -1,0 +1,130 @@
+"""BEIR's records: documents and queries as JSON objects, qrels as lines of columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from secondstage.collection import Document, Qrel, Query
+from secondstage.errors import Faults
+
+from .text import read_lines
+
+HEADER = ("query-id", "corpus-id")
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+BEIR_COLUMNS, TREC_COLUMNS = 3, 4
+
+
+def json_documents(path: Path, faults: Faults) -> Iterator[Document]:
+    """The documents of a `corpus.jsonl`."""
+    for where, record in _json_lines(path, faults):
+        if document := to_document(record, where, faults):
+            yield document
+
+
+def json_queries(path: Path, faults: Faults) -> Iterator[Query]:
+    """The queries of a `queries.jsonl`."""
+    for where, record in _json_lines(path, faults):
+        if query := to_query(record, where, faults):
+            yield query
+
+
+def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in read_lines(path, faults):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            faults.add(f"{where}: not JSON: {error.msg} at column {error.colno}")
+        except (ValueError, RecursionError) as error:  # an endless number, brackets nested without end
+            faults.add(f"{where}: not JSON that can be read: {error}")
+        else:
+            if isinstance(record, dict):
+                yield where, record
+            else:
+                faults.add(f"{where}: a {type(record).__name__}, where a JSON object is expected")
+
+
+def to_document(record: Mapping[str, Any], where: str, faults: Faults) -> Document | None:
+    """A document of `_id`, `text` and perhaps `title`; none, and a fault that says `where`, if it is no such."""
+    doc_id, text = _id(record, where, faults), _string(record, "text", where, faults)
+    title = "" if record.get("title") is None else _string(record, "title", where, faults)
+    return None if doc_id is None or text is None or title is None else Document(doc_id, title, text)
+
+
+def to_query(record: Mapping[str, Any], where: str, faults: Faults) -> Query | None:
+    """A query of `_id` and `text`; none, and a fault that says `where`, if it is no such."""
+    query_id, text = _id(record, where, faults), _string(record, "text", where, faults)
+    return None if query_id is None or text is None else Query(query_id, text)
+
+
+def id_text(value: object) -> str | None:
+    """An id, which JSON and tables may also spell as a whole number; none if it is neither."""
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _id(record: Mapping[str, Any], where: str, faults: Faults) -> str | None:
+    value = record.get("_id")
+    if value is None or value == "":
+        faults.add(f"{where}: no '_id'; there is {', '.join(key for key in record if key != '_id') or 'nothing'}")
+    elif (text := id_text(value)) is not None:
+        return text
+    else:
+        faults.add(f"{where}: '_id' must be a string or a whole number, not {value!r:.80}")
+    return None
+
+
+def _string(record: Mapping[str, Any], key: str, where: str, faults: Faults) -> str | None:
+    value = record.get(key)
+    if isinstance(value, str):
+        return value
+    faults.add(f"{where}: {key!r} must be a string, not {value!r:.80}" if key in record else f"{where}: no {key!r}")
+    return None
+
+
+class QrelsReader:
+    """Reads files of judgements, and counts the negative ones, which become 0.
+
+    BEIR: `query-id corpus-id score`, with or without that header. TREC: `query-id iteration doc-id relevance`.
+    """
+
+    def __init__(self, *columns: int) -> None:
+        self.columns = columns
+        """Which numbers of columns are allowed; the first line of a file decides between them."""
+        self.negative = 0
+
+    def read(self, path: Path, faults: Faults) -> list[Qrel]:
+        """The judgements of one file."""
+        rows = [(number, cells) for number, line in read_lines(path, faults) if (cells := line.split())]
+        if rows and _is_header(rows[0][1]):
+            del rows[0]
+        first = len(rows[0][1]) if rows else 0
+        allowed = (first,) if first in self.columns else self.columns
+        qrels: list[Qrel] = []
+        for number, cells in rows:
+            if len(cells) not in allowed:
+                wanted = " or ".join(map(str, allowed))
+                faults.add(f"{path}:{number}: {len(cells)} columns, where {wanted} are expected")
+            elif not INTEGER.fullmatch(cells[-1]):
+                faults.add(f"{path}:{number}: score {cells[-1]!r} is not a whole number")
+            else:
+                qrels.append(self.qrel(cells[0], cells[-2], int(cells[-1])))
+        return qrels
+
+    def qrel(self, query_id: str, doc_id: str, relevance: int) -> Qrel:
+        """One judgement, its negative relevance (TREC's mark for spam and the like) made 0."""
+        self.negative += relevance < 0
+        return Qrel(query_id, doc_id, max(relevance, 0))
+
+    def notes(self) -> list[str]:
+        """What was changed, in words."""
+        return [f"{self.negative} judgements have a negative relevance, taken as 0"] if self.negative else []
+
+
+def _is_header(cells: list[str]) -> bool:
+    return tuple(cell.lower().replace("_", "-") for cell in cells[:2]) == HEADER
