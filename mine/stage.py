@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from secondstage.collection import Collection, Qrels
+from secondstage.collection import Collection, Qrels, answerable, choose_queries
 from secondstage.config import MineConfig
 from secondstage.errors import UserError
-from secondstage.files import fingerprint
 from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
 from secondstage.progress import bar
@@ -42,7 +41,7 @@ def mine(
     Raises:
         UserError: no training query has a relevant document.
     """
-    train = choose_queries(with_positive(collection.qrels.get("train", {})), config.max_queries, seed)
+    train = _chosen(collection, "train", config.max_queries, seed)
     if not train:
         raise UserError(
             f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
@@ -51,7 +50,7 @@ def mine(
     counts: Counter[str] = Counter()
     rankings = _search(first_stage, collection, train, config.depth, "mine")
     write_lists(folder / "train.arrow", _lists(rankings, train, config, seed, counts))
-    dev = choose_queries(with_positive(collection.qrels.get("dev", {})), config.dev_queries, seed)
+    dev = _chosen(collection, "dev", config.dev_queries, seed)
     Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
     if not counts["lists"]:
         raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
@@ -78,17 +77,9 @@ def make_list(
     return TrainingList(query_id, (*positives, *chosen))
 
 
-def with_positive(qrels: Qrels) -> Qrels:
-    """The queries that have a relevant document."""
-    return {query_id: judged for query_id, judged in qrels.items() if any(r > 0 for r in judged.values())}
-
-
-def choose_queries(qrels: Qrels, count: int | None, seed: int) -> Qrels:
-    """Up to `count` queries, chosen by the seed and their ids alone; none means all."""
-    if count is None or len(qrels) <= count:
-        return qrels
-    chosen = set(sorted(qrels, key=lambda query_id: fingerprint(seed, query_id))[:count])
-    return {query_id: judged for query_id, judged in qrels.items() if query_id in chosen}
+def _chosen(collection: Collection, split: str, count: int | None, seed: int) -> Qrels:
+    qrels = answerable(collection.qrels.get(split, {}))
+    return {query_id: qrels[query_id] for query_id in choose_queries(qrels, count, seed)}
 
 
 def _lists(

@@ -227,17 +227,16 @@ def write_collection(
     names = ("split", *Qrel._fields)
     _write_table(folder / "qrels.arrow", {name: [row[i] for row in rows] for i, name in enumerate(names)})
     counts = {split: {"queries": len(q), "judgements": sum(map(len, q.values()))} for split, q in splits.items()}
-    return write_manifest(
-        folder,
-        KIND,
-        fingerprint=digest,
-        name=source.name,
-        documents=len(doc_ids),
-        queries=len(queries),
-        splits=counts,
-        faults=faults.count,
-        notes=notes,
-    )
+    details = {
+        "name": source.name,
+        "documents": len(doc_ids),
+        "queries": len(queries),
+        "splits": counts,
+        "faults": faults.count,
+        "notes": notes,
+    }
+    write_manifest(folder, KIND, fingerprint=digest, **details)
+    return details
 
 
 def cut_dev(splits: dict[str, Qrels], share: float, seed: int) -> list[str]:
@@ -266,6 +265,20 @@ def _take(groups: Iterable[list[str]], wanted: int, seed: int) -> set[str]:
         if len(taken) + len(group) <= wanted:
             taken.update(group)
     return taken
+
+
+def answerable(qrels: Qrels) -> Qrels:
+    """The queries that have a relevant document."""
+    return {query_id: judged for query_id, judged in qrels.items() if any(r > 0 for r in judged.values())}
+
+
+def choose_queries(query_ids: Iterable[str], count: int | None, seed: int) -> list[str]:
+    """Up to `count` query ids, chosen by the seed and the ids alone, in the order given; none means all."""
+    query_ids = list(query_ids)
+    if count is None or len(query_ids) <= count:
+        return query_ids
+    chosen = set(sorted(query_ids, key=lambda query_id: fingerprint(seed, query_id))[:count])
+    return [query_id for query_id in query_ids if query_id in chosen]
 
 
 def group_queries(qrels: Qrels) -> list[list[str]]:

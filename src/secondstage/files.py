@@ -20,6 +20,10 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
+class Incomplete(UserError):
+    """An artefact lacks a file that its manifest names."""
+
+
 def fingerprint(*parts: object) -> str:
     """SHA-256 (hex) of the canonical JSON of `parts`; equal parts give equal fingerprints on any machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
@@ -147,7 +151,7 @@ def check_files(folder: Path, digests: Mapping[str, str], *, verify: bool) -> No
     """Raise `UserError` if a file named in `digests` is missing or, with `verify`, was changed."""
     faults = [name for name in digests if not (folder / name).is_file()]
     if faults:
-        raise UserError(f"{folder} is incomplete, missing: {', '.join(faults)}: make it again")
+        raise Incomplete(f"{folder} is incomplete, missing: {', '.join(faults)}: make it again")
     if verify:
         faults = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
         if faults:

@@ -71,8 +71,9 @@ class Reranker:
         # CrossEncoder applies a sigmoid unless the config says otherwise, and cuts pairs where the tokenizer says.
         self.model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
         self.tokenizer.model_max_length = self.max_length
-        self.model.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
         contract = {
             "score": "logit",
             "higher_is_better": True,
@@ -121,28 +122,37 @@ class Reranker:
         )
         return encoded
 
-    def rerank(self, run: Run, queries: Mapping[str, str], documents: Documents, *, name: str = "reranked") -> Run:
-        """Order every list of `run` by this model's scores; equal scores keep the run's order."""
+    def rerank(
+        self, run: Run, queries: Mapping[str, str], documents: Documents, *, label: str | None = None
+    ) -> Run:
+        """Order every list of `run` by this model's scores; equal scores keep the run's order.
+
+        Args:
+            run: the first stage's lists.
+            queries: texts by query id.
+            documents: the corpus.
+            label: shows a progress bar under this name.
+        """
         pairs = [
             (queries[query_id], content)
             for query_id, ranking in run.items()
             for content in documents.contents(ranking.doc_ids)
         ]
-        return run.rescored(name, self.score(pairs, label=name))
+        return run.rescored("reranked", self.score(pairs, label=label))
 
 
-def load_cross_encoder(model: str) -> tuple[Any, Any]:
+def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
     """Open a sequence-classification model with one output, and its tokenizer.
 
-    An encoder without such a head gets a new one, with weights drawn from torch's global generator.
+    An encoder without such a head gets a new one, with weights drawn from torch's global generator. `settings` go to
+    `from_pretrained`.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with quiet_transformers():
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
-        network = loading(
-            model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, num_labels=1, dtype="float32")
-        )
+        settings = {"dtype": "float32"} | ({} if "config" in settings else {"num_labels": 1}) | settings
+        network = loading(model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings))
         return network, loading(model, AutoTokenizer.from_pretrained)
 
 

@@ -24,22 +24,20 @@ def _library(name: str, distribution: str, submodules: str = "", *, top: bool = 
 
 
 _STDLIB = """
-    builtins abc argparse array ast asyncio atexit base64 bdb binascii bisect bz2 cProfile calendar cmath cmd code codecs
-    collections collections.abc colorsys compileall concurrent.futures configparser contextlib contextvars copy csv
-    ctypes ctypes.util dataclasses datetime dbm decimal difflib dis doctest email email.headerregistry email.message
-    email.mime.multipart email.mime.text email.policy email.utils enum errno faulthandler fileinput filecmp fnmatch
-    fractions ftplib functools gc getopt getpass gettext glob graphlib gzip hashlib heapq hmac html html.parser http
-    http.client http.cookiejar http.cookies http.server imaplib importlib importlib.abc importlib.machinery
-    importlib.metadata importlib.resources importlib.util inspect io ipaddress itertools json keyword linecache locale
-    logging logging.config logging.handlers lzma mailbox marshal math mimetypes mmap multiprocessing
-    multiprocessing.managers multiprocessing.pool multiprocessing.shared_memory netrc numbers operator os os.path
-    pathlib pdb pickle pickletools pkgutil platform plistlib poplib pprint pstats py_compile queue quopri random re
-    reprlib runpy sched secrets select selectors shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl
-    stat statistics string struct subprocess symtable sys sysconfig tabnanny tarfile tempfile textwrap threading time
-    timeit token tokenize trace traceback tracemalloc types typing unicodedata unittest unittest.mock urllib.error
-    urllib.parse urllib.request urllib.robotparser uuid venv warnings wave weakref webbrowser wsgiref.simple_server
-    xml.dom.minidom xml.etree.ElementTree xml.sax xml.sax.saxutils xmlrpc.client xmlrpc.server zipapp zipfile zipimport
-    zlib zoneinfo
+    builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar cmath cmd code
+    codecs collections collections.abc colorsys compileall concurrent.futures configparser contextlib contextvars
+    copy csv ctypes ctypes.util dataclasses datetime dbm decimal difflib dis doctest email email.message
+    email.mime.multipart email.mime.text email.utils enum errno faulthandler fileinput filecmp fnmatch fractions
+    ftplib functools gc getopt getpass gettext glob graphlib gzip hashlib heapq hmac html html.parser http
+    http.client http.cookies http.server importlib importlib.machinery importlib.metadata importlib.resources
+    importlib.util inspect io ipaddress itertools json keyword linecache locale logging logging.config
+    logging.handlers lzma marshal math mimetypes mmap multiprocessing multiprocessing.managers multiprocessing.pool
+    multiprocessing.shared_memory numbers operator os os.path pathlib pickle pkgutil platform pprint py_compile
+    queue quopri random re reprlib runpy sched secrets select selectors shelve shlex shutil signal smtplib socket
+    socketserver sqlite3 ssl stat statistics string struct subprocess sys sysconfig tarfile tempfile textwrap
+    threading time timeit token tokenize trace traceback tracemalloc types typing unicodedata unittest unittest.mock
+    urllib.error urllib.parse urllib.request urllib.robotparser uuid warnings wave weakref webbrowser
+    xml.dom.minidom xml.etree.ElementTree xml.sax xml.sax.saxutils zipapp zipfile zlib zoneinfo
 """
 
 LIBRARIES = (
@@ -60,8 +58,7 @@ LIBRARIES = (
     _library(
         "pandas",
         "pandas",
-        "api.indexers api.types api.typing errors io.formats.style io.json plotting testing tseries.frequencies "
-        "tseries.holiday tseries.offsets",
+        "api.indexers api.types api.typing errors io.formats.style io.json plotting testing",
     ),
     _library(
         "sklearn",
@@ -77,19 +74,17 @@ LIBRARIES = (
     _library(
         "torch",
         "torch",
-        "amp autograd autograd.functional autograd.graph autograd.profiler backends.cuda backends.cudnn compiler cuda "
-        "distributed distributions distributions.transforms fft func hub linalg multiprocessing nested nn nn.attention "
+        "amp autograd autograd.functional autograd.graph autograd.profiler cuda distributions distributions.transforms fft func hub linalg multiprocessing nested nn nn.attention "
         "nn.functional nn.init nn.parallel nn.utils nn.utils.parametrizations nn.utils.parametrize nn.utils.prune "
         "nn.utils.rnn optim optim.lr_scheduler optim.swa_utils profiler quasirandom random signal.windows sparse "
-        "special testing utils.benchmark utils.checkpoint utils.data utils.data.distributed utils.dlpack",
+        "special testing utils.checkpoint utils.data utils.data.distributed utils.dlpack",
     ),
     _library(
         "transformers",
         "transformers",
-        "cache_utils configuration_utils data.data_collator feature_extraction_utils generation "
-        "generation.logits_process generation.stopping_criteria generation.streamers hf_argparser image_transforms "
-        "modeling_utils models.auto.configuration_auto models.auto.modeling_auto models.auto.tokenization_auto "
-        "optimization pipelines pipelines.base processing_utils tokenization_utils_base trainer trainer_callback "
+        "configuration_utils data.data_collator feature_extraction_utils generation "
+        "generation.logits_process generation.stopping_criteria generation.streamers hf_argparser "
+        "modeling_utils models.auto.configuration_auto models.auto.tokenization_auto optimization pipelines pipelines.base processing_utils tokenization_utils_base trainer trainer_callback "
         "trainer_seq2seq trainer_utils training_args utils.logging",
         top=False,  # it offers every class of every model
     ),
@@ -102,10 +97,12 @@ LIBRARIES = (
     _library(
         "sympy",
         "sympy",
-        "calculus calculus.util concrete discrete functions.combinatorial.numbers geometry integrals.transforms logic "
-        "logic.boolalg matrices ntheory ntheory.continued_fraction ntheory.factor_ ntheory.residue_ntheory "
-        "parsing.latex parsing.sympy_parser plotting printing series sets simplify solvers solvers.inequalities "
-        "solvers.ode solvers.recurr solvers.solveset stats utilities utilities.iterables utilities.lambdify",
+        "assumptions calculus calculus.util concrete core core.function discrete functions "
+        "functions.combinatorial.numbers integrals integrals.transforms logic logic.boolalg matrices ntheory "
+        "ntheory.continued_fraction ntheory.factor_ ntheory.residue_ntheory parsing.latex parsing.sympy_parser plotting "
+        "polys printing series sets simplify solvers solvers.inequalities solvers.ode solvers.recurr solvers.solveset "
+        "utilities utilities.iterables utilities.lambdify",
+        top=False,  # without its geometry
     ),
     _library(
         "networkx",
@@ -115,15 +112,12 @@ LIBRARIES = (
         "algorithms.link_analysis algorithms.node_classification algorithms.operators algorithms.traversal "
         "algorithms.tree generators linalg readwrite utils",
     ),
-    _library("pyarrow", "pyarrow", "compute csv parquet"),
-    _library("huggingface_hub", "huggingface_hub"),
-    _library("tokenizers", "tokenizers", "decoders models normalizers pre_tokenizers processors trainers"),
+    _library("pyarrow", "pyarrow", "csv parquet", top=False),
     _library(
         "sentence_transformers",
         "sentence-transformers",
         "cross_encoder cross_encoder.evaluation cross_encoder.losses evaluation losses util",
     ),
-    _library("accelerate", "accelerate", "hooks logging utils"),
     _library("pydantic", "pydantic", "dataclasses fields functional_validators networks types"),
     _library("requests", "requests", "adapters auth cookies exceptions models sessions utils"),
     _library("httpx", "httpx"),

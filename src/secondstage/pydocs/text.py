@@ -7,14 +7,12 @@ import re
 from typing import NamedTuple
 
 MIN_SUMMARY_WORDS = 3
-MAX_SUMMARY_WORDS = 40
 MIN_TEXT_WORDS = 10
 
 _WORD = re.compile(r"[A-Za-z]{2,}|\b[aAI]\b")
 # `add(x1, x2, /[, out]) -> y` in front of a C function's docstring, repeated for each overload.
 _HEAD = re.compile(r"\W{0,3}(?:class |def )?[A-Za-z_][\w.]*\s?\(")
 _RESULT = re.compile(r"\s*(?:->|-->|=>|=)\s*(?:\([^)\n]*\)|\[[^]\n]*\]|[^\n.]*?)(?:\.\s+(?=[A-Z])|\.?[ ]*(?=\n|$)|\s+--\s+)")
-_AFTER_HEAD = re.compile(r"[ ]*(?:--?|:)?[ ]*")
 # Underlined headings, lists, directives, prompts: a summary ends there.
 _UNDERLINE = re.compile(r"\s*([=\-~^*#])\1{2,}\s*$")
 _BLOCK = re.compile(r"\s*(?:\.\. |>>> |[-*+] |\d+[.)] |:\w[\w ]*:|Args:|Arguments:|Parameters:|Returns?:|Examples?:)")
@@ -44,12 +42,18 @@ class Parts(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One documented object: its name, its summary (the query) and its text, which lacks the summary."""
+    """One documented object: the summary is its query, the signature and the body are its text."""
 
     name: str
     library: str
     summary: str
-    text: str
+    signature: str
+    body: str
+
+    @property
+    def text(self) -> str:
+        """What is searched, besides the name."""
+        return f"{self.signature}\n{self.body}".strip()
 
 
 def make_record(name: str, library: str, signature: str, doc: str) -> Record | None:
@@ -57,14 +61,21 @@ def make_record(name: str, library: str, signature: str, doc: str) -> Record | N
     if not name.isascii() or any(char.isspace() for char in name) or _NOISY_NAME.search(name):
         return None
     parts = take_apart(doc)
-    if not MIN_SUMMARY_WORDS <= count_words(parts.summary) or _NOISE.search(parts.summary):
+    if len(normalise(parts.summary).split()) < MIN_SUMMARY_WORDS or _NOISE.search(parts.summary):
+        return None
+    if parts.text.startswith(".. deprecated::"):
         return None
     body = without(parts.text, parts.summary)
     if count_words(body) < MIN_TEXT_WORDS or not is_english(f"{parts.summary} {body}"):
         return None
-    shown = f"{name.rsplit('.', 1)[-1]}{signature}" if signature and signature != "(*args, **kwargs)" else parts.signatures
-    shown = without(shown, parts.summary)
-    return Record(name, library, parts.summary, f"{shown}\n{body}".strip())
+    known = signature and signature != "(*args, **kwargs)"
+    shown = f"{name.rsplit('.', 1)[-1]}{signature}" if known else parts.signatures
+    return Record(name, library, parts.summary, without(shown, parts.summary), body)
+
+
+def rank(name: str) -> tuple[int, str]:
+    """Of several names of one object, the smallest is kept: the shortest, then the first in the alphabet."""
+    return len(name), name
 
 
 def take_apart(doc: str) -> Parts:
@@ -72,8 +83,6 @@ def take_apart(doc: str) -> Parts:
     signatures, rest = strip_signatures(plain(inspect.cleandoc(doc)))
     lines = rest.split("\n")
     end = next((i for i, line in enumerate(lines) if not line.strip() or (i and _ends_summary(lines, i))), len(lines))
-    if end + 1 < len(lines) and end == 1 and _UNDERLINE.match(lines[1]):
-        end = 1
     paragraph = " ".join(" ".join(lines[:end]).split())
     summary, more = first_sentence(paragraph)
     after = lines[end:]
@@ -105,7 +114,7 @@ def strip_signatures(doc: str) -> tuple[str, str]:
         if not result and rest[:1] not in ("", "\n", ":") and not re.match(r"\s*--?\s|\.\s", rest):
             break
         found.append(" ".join(doc[:after].split()).rstrip(". -"))
-        doc = rest[_AFTER_HEAD.match(rest).end() :].lstrip(" .:\n") if (_AFTER_HEAD.match(rest)) else rest
+        doc = rest.lstrip(" .:-\n")
     return "\n".join(found), doc.strip()
 
 

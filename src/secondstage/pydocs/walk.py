@@ -12,35 +12,64 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+
+from .text import make_record, rank
+
+Classes = dict[int, tuple[str, type]]
+"""The public classes by id, each with its public name."""
 
 MAX_DEFAULT = 40
 SIMPLE = (bool, int, float, str, type(None))
 
 
 def main(out: str, top: str, *modules: str) -> None:
-    """Write one JSON line per documented object to `out`, and one per module that could not be imported.
+    """Write one JSON line per record to `out`, and one per module that could not be imported.
 
     Args:
         out: the file to write.
-        top: the package whose objects count as the library's own; "stdlib" for the standard library.
+        top: the library's name; "stdlib" for the standard library.
         modules: what to import.
     """
     warnings.simplefilter("ignore")
     loaded: dict[str, ModuleType] = {}
-    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib may be among what is harvested and broken
-        for name in modules:
-            try:
-                loaded[name] = importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a module must not end the harvest
-                file.write(json.dumps({"failed": name, "error": type(error).__name__}) + "\n")
-        for entry in entries(loaded, top):
-            file.write(json.dumps(entry) + "\n")
+    lines: list[dict[str, Any]] = []
+    for name in modules:
+        try:
+            loaded[name] = importlib.import_module(name)
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: no module may end the harvest.
+            lines.append({"failed": name, "error": type(error).__name__})
+    for name, signature, doc in unique(entries(loaded, top)):
+        record = make_record(name, top, signature, doc)
+        if record is not None:
+            lines.append(record._asdict())
+    with Path(out).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
-def entries(modules: dict[str, ModuleType], top: str) -> Iterator[dict[str, str]]:
+class Entry(NamedTuple):
+    """One documented object as it was found."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+def unique(found: Iterable[Entry]) -> list[Entry]:
+    """One entry per docstring: aliases and inherited or copied docstrings go to the shortest name."""
+    best: dict[str, Entry] = {}
+    for entry in found:
+        known = best.setdefault(entry.doc, entry)
+        if rank(entry.name) < rank(known.name):
+            best[entry.doc] = entry
+    return sorted(best.values())
+
+
+def entries(modules: dict[str, ModuleType], top: str) -> Iterator[Entry]:
     """Name, signature and raw docstring of every public module, class, function and method."""
     classes: Classes = {}
     for module_name, module in sorted(modules.items()):
@@ -50,7 +79,7 @@ def entries(modules: dict[str, ModuleType], top: str) -> Iterator[dict[str, str]
             name = _shortest(module_name, attribute, value)
             if isinstance(value, type):
                 known = classes.get(id(value))
-                if known is None or _rank(name) < _rank(known[0]):
+                if known is None or rank(name) < rank(known[0]):
                     classes[id(value)] = (name, value)
             else:
                 yield from _entry(name, value)
@@ -58,10 +87,6 @@ def entries(modules: dict[str, ModuleType], top: str) -> Iterator[dict[str, str]
         yield from _entry(name, cls)
         if BaseException not in cls.__mro__:
             yield from _members(name, cls, classes)
-
-
-def _rank(name: str) -> tuple[int, str]:
-    return len(name), name
 
 
 def _public(module: ModuleType, name: str, top: str) -> Iterator[tuple[str, Any]]:
@@ -83,7 +108,10 @@ def _is_from(value: Any, module: str, top: str) -> bool:
     if not isinstance(home, str):
         return top != "stdlib"
     home, module = (re.sub(r"(^|[.])_+", r"\1", name) for name in (home, module))
-    return home == module or home.startswith(f"{module}.")
+    if home == module or home.startswith(f"{module}."):
+        return True
+    # `torch._C._linalg` is the twin of `torch.linalg`.
+    return home.split(".")[0] == module.split(".")[0] and home.rsplit(".", 1)[-1] == module.rsplit(".", 1)[-1]
 
 
 def _documentable(value: Any) -> bool:
@@ -105,11 +133,7 @@ def _shortest(module: str, attribute: str, value: Any) -> str:
     return f"{module}.{attribute}"
 
 
-Classes = dict[int, tuple[str, type]]
-"""The public classes by id, each with its public name."""
-
-
-def _members(prefix: str, cls: type, classes: Classes, *, nested: bool = False) -> Iterator[dict[str, str]]:
+def _members(prefix: str, cls: type, classes: Classes, *, nested: bool = False) -> Iterator[Entry]:
     """The public methods and properties that `cls` defines or has from a private base of the same library."""
     for attribute in sorted(set(dir(cls))):
         if attribute.startswith("_") or _is_inherited(attribute, cls, classes):
@@ -137,18 +161,18 @@ def _package(cls: type) -> str:
     return str(cls.__module__).lstrip("_").split(".")[0]
 
 
-def _entry(name: str, value: Any) -> Iterator[dict[str, str]]:
+def _entry(name: str, value: Any) -> Iterator[Entry]:
     doc = _get(value, "__doc__")
     if isinstance(doc, str) and doc.strip():
         signature = "" if isinstance(value, (ModuleType, property)) else render_signature(value)
-        yield {"name": name, "signature": signature, "doc": doc}
+        yield Entry(name, signature, doc)
 
 
 def render_signature(value: Callable[..., Any]) -> str:
     """`(a, b=1, *, c=...)`: names and simple defaults, nothing that depends on the machine; empty if there is none."""
     try:
         parameters = list(inspect.signature(value).parameters.values())
-    except BaseException:  # noqa: BLE001 - whatever a library's `__signature__` or `__text_signature__` may raise
+    except BaseException:
         return ""
     bare = [
         parameter.replace(
@@ -179,5 +203,5 @@ class _Shown:
 def _get(value: Any, attribute: str) -> Any:
     try:
         return getattr(value, attribute, None)
-    except BaseException:  # noqa: BLE001 - lazy attributes import further modules, which may do anything
+    except BaseException:
         return None

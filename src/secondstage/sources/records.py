@@ -38,7 +38,7 @@ def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, 
             continue
         where = f"{path}:{number}"
         try:
-            record = json.loads(line)
+            record = json.loads(line.rstrip())
         except json.JSONDecodeError as error:
             faults.add(f"{where}: not JSON: {error.msg} at column {error.colno}")
         except (ValueError, RecursionError) as error:  # an endless number, brackets nested without end
@@ -123,7 +123,7 @@ class QrelsReader:
 
     def notes(self) -> list[str]:
         """What was changed, in words."""
-        return [f"{self.negative} judgements have a negative relevance, taken as 0"] if self.negative else []
+        return [f"judgements with a negative relevance, taken as 0: {self.negative}"] if self.negative else []
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -1,0 +1,74 @@
+"""Fusion of the two stages: a weighted sum of their scores, the weight chosen on dev."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from secondstage.collection import Qrels
+from secondstage.measures import evaluate, mean
+from secondstage.run import Run
+
+MEASURE = "nDCG@10"
+WEIGHTS = tuple(i / 20 for i in range(21))
+
+
+class Choice(NamedTuple):
+    """The weight that was chosen.
+
+    Attributes:
+        weight: the reranker's share.
+        value: its mean nDCG@10 on dev.
+        curve: the mean nDCG@10 of every weight tried.
+    """
+
+    weight: float
+    value: float
+    curve: dict[float, float]
+
+
+def fuse(first: Run, reranked: Run, weight: float) -> Run:
+    """Order each list by `weight` × the reranker's score + (1 − `weight`) × the first stage's.
+
+    Both are standardised over the list, as neither has a scale of its own. Ties keep the first stage's order, so that
+    a weight of 0, or a reranker that gives every document the same score, is exactly the first stage.
+
+    Args:
+        first: the first stage's lists.
+        reranked: the same candidates, in the reranker's order.
+        weight: from 0 to 1.
+    """
+    scores: list[npt.NDArray[np.float64]] = []
+    for query_id, ranking in first.items():
+        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores, strict=True))
+        second = standardise(np.array([by_id[doc_id] for doc_id in ranking.doc_ids]))
+        scores.append(weight * second + (1 - weight) * standardise(ranking.scores))
+    return first.rescored("pipeline", np.concatenate(scores) if scores else [])
+
+
+def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Mean 0 and standard deviation 1. Scores that differ by no more than the nudge that breaks ties become zeros."""
+    values = scores.astype(np.float64)
+    if not len(values):
+        return values
+    nudge = len(values) * float(np.spacing(np.abs(scores).max()))
+    if values.max() - values.min() <= nudge:
+        return np.zeros(len(values))
+    return (values - values.mean()) / values.std()
+
+
+def choose_weight(first: Run, reranked: Run, qrels: Qrels) -> Choice:
+    """The weight with the best mean nDCG@10, its neighbours counting half: a peak that stands alone is chance.
+
+    Of equal ones, the one nearest to the middle of the range.
+    """
+    curve = {
+        weight: mean(evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE]) for weight in WEIGHTS
+    }
+    values = np.array(list(curve.values()))
+    padded = np.pad(values, 1, mode="edge")
+    smooth = np.round((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 9)
+    best = max(range(len(WEIGHTS)), key=lambda i: (smooth[i], -abs(WEIGHTS[i] - 0.5)))
+    return Choice(WEIGHTS[best], float(values[best]), curve)

@@ -1,0 +1,70 @@
+"""secondstage: from a corpus and some queries to a two-stage search pipeline, with proof that it beats the first stage.
+
+Names are loaded when they are used, so that `import secondstage` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from secondstage.serve import Pipeline, Result
+
+    from .collection import Collection, Document, Qrel, Query
+    from .config import Config, load_config
+    from .errors import UserError
+    from .lists import Candidate, TrainingList
+    from .measures import evaluate
+    from .reranker import Reranker
+    from .run import Ranking, Run
+    from .significance import compare
+
+__all__ = [
+    "Candidate",
+    "Collection",
+    "Config",
+    "Document",
+    "Pipeline",
+    "Qrel",
+    "Query",
+    "Ranking",
+    "Reranker",
+    "Result",
+    "Run",
+    "TrainingList",
+    "UserError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load_config",
+]
+
+_MODULES = {
+    "Candidate": ".lists",
+    "Collection": ".collection",
+    "Config": ".config",
+    "Document": ".collection",
+    "Pipeline": ".serve",
+    "Qrel": ".collection",
+    "Query": ".collection",
+    "Ranking": ".run",
+    "Reranker": ".reranker",
+    "Result": ".serve",
+    "Run": ".run",
+    "TrainingList": ".lists",
+    "UserError": ".errors",
+    "compare": ".significance",
+    "evaluate": ".measures",
+    "load_config": ".config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,104 @@
+"""The stages of a run: what each is made from, and which of them is already there.
+
+A stage's fingerprint covers its own settings and the fingerprint of every stage before it. A stage folder whose
+manifest carries the right fingerprint is not made again; any other is replaced, whole, once its successor is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import UserError
+from .files import MANIFEST, Incomplete, read_manifest, recover, replacing, sweep, write_manifest
+from .progress import say
+
+
+class Stage(NamedTuple):
+    """One stage of a run.
+
+    Attributes:
+        kind: what it makes; also the name of its folder.
+        fingerprint: of everything that it depends on.
+        make: fills an empty folder and returns details for the manifest.
+    """
+
+    kind: str
+    fingerprint: str
+    make: Callable[[Path], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Hold the output folder for this process, and clear away what killed ones left.
+
+    Raises:
+        UserError: it cannot be written, or another run holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(output / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another run is writing to {output}: wait for it, or choose another output") from None
+    except OSError as error:
+        raise UserError(f"cannot write to the output folder {output}: {error.strerror or error}") from None
+    try:
+        for old in output.glob(".*.old"):
+            recover(output / old.name[1 : -len(".old")])
+        sweep(output)
+        yield
+    finally:
+        lock.release()
+
+
+def carry_out(stage: Stage, output: Path) -> dict[str, Any]:
+    """Make a stage if it is not there yet; return its manifest.
+
+    Raises:
+        UserError: what is there has another format: it is left alone.
+    """
+    folder = output / stage.kind
+    manifest = done(stage, output)
+    if manifest is not None:
+        say(f"{stage.kind}: done before ({manifest['seconds']:.0f} s)")
+        return manifest
+    say(f"{stage.kind} …")
+    start = time.monotonic()
+    with replacing(folder) as temporary:
+        details = stage.make(temporary)
+        seconds = round(time.monotonic() - start, 2)
+        manifest = write_manifest(temporary, stage.kind, fingerprint=stage.fingerprint, seconds=seconds, **details)
+    say(f"{stage.kind}: {seconds:.0f} s")
+    return manifest
+
+
+def done(stage: Stage, output: Path) -> dict[str, Any] | None:
+    """The manifest of a stage that is there, whole, and made from what it would be made from now."""
+    folder = output / stage.kind
+    if not folder.exists():
+        return None
+    if not (folder / MANIFEST).exists() and any(folder.iterdir()):
+        raise UserError(
+            f"{folder} is not a {stage.kind} folder of secondstage and is left alone: choose another output folder"
+        )
+    if not (folder / MANIFEST).exists():
+        return None
+    try:
+        manifest = read_manifest(folder, stage.kind)
+    except Incomplete:
+        return None
+    return manifest if manifest.get("fingerprint") == stage.fingerprint else None
+
+
+def describe_os_error(error: OSError) -> str:
+    """A failed read or write in words, with the way out."""
+    place = f" ({error.filename})" if error.filename else ""
+    reason = error.strerror or str(error) or os.strerror(error.errno or 0)
+    return f"{reason}{place}: nothing was half-written; mend this and run the same command again to go on"

@@ -1,0 +1,5 @@
+"""train: from training lists to a cross-encoder."""
+
+from .stage import train
+
+__all__ = ["train"]

@@ -1,0 +1,97 @@
+"""How long to train: in steps, in epochs, in minutes, or as an earlier run did. All give a progress from 0 to 1."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from secondstage.config import TrainConfig
+from secondstage.errors import UserError
+
+
+class Budget(Protocol):
+    """A source of progress, asked once before every step."""
+
+    def progress(self, step: int, lists: int) -> float:
+        """The share of the budget that is used after `step` steps over `lists` lists; 1 or more ends the training."""
+        ...
+
+
+class Steps:
+    """A number of optimizer steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def progress(self, step: int, lists: int) -> float:
+        """Steps made by steps to make."""
+        return step / self.steps
+
+
+class Epochs:
+    """A number of passes over the lists, in whole or in part."""
+
+    def __init__(self, epochs: float, lists: int) -> None:
+        self.lists = epochs * lists
+
+    def progress(self, step: int, lists: int) -> float:
+        """Lists seen by lists to see."""
+        return lists / self.lists
+
+
+class Minutes:
+    """Wall-clock time, evaluations included, counted from the first question."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self._start: float | None = None
+
+    def progress(self, step: int, lists: int) -> float:
+        """Time passed by time allowed."""
+        now = time.monotonic()
+        if self._start is None:
+            self._start = now
+        return (now - self._start) / self.seconds
+
+
+class Replay:
+    """The progress that an earlier run recorded: the way to repeat a time budget exactly, on a machine of any speed."""
+
+    def __init__(self, progress: Sequence[float]) -> None:
+        self.recorded = progress
+
+    @classmethod
+    def read(cls, path: Path) -> Replay:
+        """Read the `steps.jsonl` of an earlier run, or the folder that holds it."""
+        path = path / "steps.jsonl" if path.is_dir() else path
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return cls([float(line["progress"]) for line in lines])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"train.replay: {path} is not the steps.jsonl of an earlier run ({error})") from None
+
+    def progress(self, step: int, lists: int) -> float:
+        """What was recorded for this step."""
+        return self.recorded[step] if step < len(self.recorded) else 1.0
+
+
+def make_budget(config: TrainConfig, lists: int) -> Budget:
+    """The budget that the configuration names."""
+    if config.steps is not None:
+        return Steps(config.steps)
+    if config.epochs is not None:
+        return Epochs(config.epochs, lists)
+    if config.minutes is not None:
+        return Minutes(config.minutes)
+    assert config.replay is not None  # noqa: S101  the configuration was checked
+    return Replay.read(Path(config.replay))
+
+
+def rate(progress: float, warmup: float) -> float:
+    """The share of the learning rate: linear up during warm-up, then linear down to zero."""
+    if progress < warmup:
+        return progress / warmup
+    return max(0.0, 1 - progress) / max(1 - warmup, 1e-9)

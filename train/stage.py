@@ -1,0 +1,33 @@
+"""The verb: read training lists, tune a cross-encoder, write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from secondstage.collection import Collection
+from secondstage.config import TrainConfig
+from secondstage.lists import read_lists
+from secondstage.run import read_trec
+
+from .loop import Loop
+from .selection import Selection
+
+
+def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int, folder: Path) -> dict[str, Any]:
+    """Tune a cross-encoder on what `mine` wrote; the result is `folder/reranker`.
+
+    Args:
+        collection: the texts.
+        mined: the folder that `mine` wrote.
+        config: model, budget and optimisation.
+        seed: of everything random.
+        folder: existing and empty.
+
+    Returns:
+        For the manifest: steps, lists, tokens, padding, the best dev value.
+    """
+    lists = list(read_lists(mined / "train.arrow"))
+    run = read_trec(mined / "dev.trec")
+    selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
+    return Loop(collection, lists, selection, config, seed=seed, folder=folder).run()
