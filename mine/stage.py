@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from secondstage.collection import Collection, Qrels, answerable, choose_queries
+from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
 from secondstage.progress import bar
 from secondstage.run import Ranking, Run
+from secondstage.splits import answerable, choose_queries
 
 from .candidates import label
 from .denoise import suspicious

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secondstage.collection import Collection, Qrels, answerable, choose_queries
+from secondstage.collection import Collection, Qrels
 from secondstage.config import EvaluateConfig
 from secondstage.errors import UserError
 from secondstage.firststage import search_run
 from secondstage.measures import Values, evaluate, mean
 from secondstage.run import Run
 from secondstage.significance import compare
+from secondstage.splits import answerable, choose_queries
 
 from .pipeline import Pipeline
 

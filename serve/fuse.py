@@ -56,7 +56,8 @@ def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     nudge = len(values) * float(np.spacing(np.abs(scores).max()))
     if values.max() - values.min() <= nudge:
         return np.zeros(len(values))
-    return (values - values.mean()) / values.std()
+    scaled: npt.NDArray[np.float64] = (values - values.mean()) / values.std()
+    return scaled
 
 
 def choose_weight(first: Run, reranked: Run, qrels: Qrels) -> Choice:
@@ -64,9 +65,7 @@ def choose_weight(first: Run, reranked: Run, qrels: Qrels) -> Choice:
 
     Of equal ones, the one nearest to the middle of the range.
     """
-    curve = {
-        weight: mean(evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE]) for weight in WEIGHTS
-    }
+    curve = {weight: mean(evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE]) for weight in WEIGHTS}
     values = np.array(list(curve.values()))
     padded = np.pad(values, 1, mode="edge")
     smooth = np.round((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 9)

@@ -14,21 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondstage.collection import (
-    ROWS_PER_BATCH,
-    Collection,
-    Document,
-    Qrel,
-    Qrels,
-    Query,
-    answerable,
-    choose_queries,
-    cut_dev,
-    group_queries,
-    write_collection,
-)
+from secondstage.collection import ROWS_PER_BATCH, Collection, Document, Qrel, Qrels, Query
 from secondstage.errors import MAX_SHOWN, Faults, UserError
 from secondstage.files import MANIFEST
+from secondstage.intake import write_collection
+from secondstage.splits import answerable, choose_queries, cut_dev, group_queries
 
 DOCUMENTS = [Document("d1", "A title", "a text"), Document("d2", "", "no title"), Document("d3", "no text", "")]
 QUERIES = [Query("q1", "first?"), Query("q2", "second?")]

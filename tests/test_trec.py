@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from secondstage.collection import Collection, Document, Qrel, Query, write_collection
+from secondstage.collection import Collection, Document, Qrel, Query
 from secondstage.config import CollectionConfig
 from secondstage.errors import Faults, UserError
+from secondstage.intake import write_collection
 from secondstage.sources import open_source
 from secondstage.sources.trec import FilesSource
 

@@ -86,7 +86,7 @@ def make_budget(config: TrainConfig, lists: int) -> Budget:
         return Epochs(config.epochs, lists)
     if config.minutes is not None:
         return Minutes(config.minutes)
-    assert config.replay is not None  # noqa: S101  the configuration was checked
+    assert config.replay is not None
     return Replay.read(Path(config.replay))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from secondstage.collection import Collection, choose_queries
+from secondstage.collection import Collection
 from secondstage.measures import evaluate, mean
 from secondstage.reranker import Reranker
 from secondstage.run import Run
+from secondstage.splits import choose_queries
 
 MEASURE = "nDCG@10"
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from secondstage.serve import Pipeline, Result
 
     from .collection import Collection, Document, Qrel, Query
-    from .config import Config, load_config
+    from .config import Config
+    from .configfile import load_config
     from .errors import UserError
     from .lists import Candidate, TrainingList
     from .measures import evaluate
@@ -58,7 +59,7 @@ _MODULES = {
     "UserError": ".errors",
     "compare": ".significance",
     "evaluate": ".measures",
-    "load_config": ".config",
+    "load_config": ".configfile",
 }
 
 

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(parsed: argparse.Namespace) -> None:
     from .commands import carry_out_up_to
-    from .config import load_config
+    from .configfile import load_config
 
     config = load_config(parsed.config, parsed.overrides)
     command = "evaluate" if parsed.command == "run" else parsed.command
@@ -86,7 +86,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _demo(parsed: argparse.Namespace) -> None:
     from .commands import carry_out_up_to
-    from .config import load_config
+    from .configfile import load_config
 
     with resources.as_file(resources.files("secondstage.configs") / "demo.yaml") as path:
         config = load_config(path, [f"output={json.dumps(parsed.output)}"])
@@ -115,7 +115,9 @@ def _search(parsed: argparse.Namespace) -> None:
     for result in results:
         moved = result.first_stage_rank - result.rank
         arrow = f"↑{moved}" if moved > 0 else f"↓{-moved}" if moved < 0 else "="
-        print(f"{result.rank:>3}  (first stage {result.first_stage_rank:>3} {arrow:>4})  {result.title or result.doc_id}")
+        print(
+            f"{result.rank:>3}  (first stage {result.first_stage_rank:>3} {arrow:>4})  {result.title or result.doc_id}"
+        )
         print(f"     {_one_line(result.text)}")
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from . import firststage
-from .collection import Collection, write_collection
+from .collection import Collection
 from .config import Config
 from .files import fingerprint, read_manifest, write_json
+from .intake import write_collection
 from .models import identity
 from .plan import Stage, carry_out, claimed
 from .sources import open_source
@@ -79,9 +80,7 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
         from secondstage.serve import make_bundle
 
         collection = Collection.load(folder["collection"])
-        return make_bundle(
-            collection, folder["first_stage"], folder["mine"], folder["train"], config.serve, target
-        )
+        return make_bundle(collection, folder["first_stage"], folder["mine"], folder["train"], config.serve, target)
 
     def make_evaluation(target: Path) -> dict[str, Any]:
         from secondstage.serve import Pipeline, evaluate_bundle

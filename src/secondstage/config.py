@@ -1,17 +1,10 @@
-"""The configuration of one run: one YAML, checked as a whole before any work, every fault at once."""
+"""The configuration of one run: its sections, their keys, types, bounds and defaults."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from .errors import Faults, UserError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -173,111 +166,3 @@ class Config(Section):
     train: TrainConfig
     serve: ServeConfig = ServeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply `key=value` overrides, and check the whole.
-
-    Raises:
-        UserError: the file is missing or no YAML, an override has no `=`, or the values break a rule; all faults are
-            in the message, unknown keys with the nearest known one.
-    """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path} must hold a mapping with the sections {', '.join(Config.model_fields)}")
-    return check_config(override(data, overrides), str(path))
-
-
-def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`data` with each `dotted.key=value` set; values are YAML, and `null` removes a key. `data` is left alone."""
-    result: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
-    for item in overrides:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UserError(f"override {item!r} is not of the form key=value, e.g. train.minutes=4")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"override {item!r}: the value is not valid YAML: {error}") from None
-        _set(result, key.split("."), value)
-    return result
-
-
-# A section's one-line form: `collection: pydocs` means `collection: {source: pydocs}`.
-SHORTHANDS = {"collection": "source", "first_stage": "kind"}
-# Setting one of a group by an override takes the others' place.
-RIVALS = (BUDGETS,)
-
-
-def _set(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    *parents, last = keys
-    if not parents and last in SHORTHANDS and isinstance(value, str):
-        parents, last = [last], SHORTHANDS[last]
-    for name in parents:
-        child = data.get(name)
-        if isinstance(child, str) and name in SHORTHANDS:
-            child = {SHORTHANDS[name]: child}
-        data[name] = dict(child) if isinstance(child, Mapping) else {}
-        data = data[name]
-    for group in RIVALS:
-        if last in group and value is not None:
-            for rival in group:
-                data.pop(rival, None)
-    if value is None:
-        data.pop(last, None)
-    else:
-        data[last] = value
-
-
-def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
-    """Validate a mapping; `UserError` reports every fault at once."""
-    full = {
-        key: {SHORTHANDS[key]: value} if key in SHORTHANDS and isinstance(value, str) else value
-        for key, value in data.items()
-    }
-    try:
-        return Config.model_validate(_lists_to_tuples(full))
-    except ValidationError as error:
-        faults = Faults(subject)
-        for fault in error.errors():
-            faults.add(_in_words(fault))
-        raise UserError(faults.report()) from None
-
-
-def _lists_to_tuples(value: Any) -> Any:
-    """YAML has lists, the frozen sections hold tuples; pydantic's strict mode would not convert them."""
-    if isinstance(value, Mapping):
-        return {key: _lists_to_tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _in_words(fault: Any) -> str:
-    location = [str(part) for part in fault["loc"]]
-    key = ".".join(location) or "config"
-    if fault["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        return f"{key}: unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
-    if fault["type"] == "missing":
-        return f"{key}: required"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return f"{key}: {message}" if fault["type"] == "value_error" else f"{key}: {message}, not {fault['input']!r}"
-
-
-def _keys_at(location: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Config
-    for name in location:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-        found = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)

@@ -1,4 +1,4 @@
-"""Artefacts on disk: written whole or not at all, with a manifest that says what they are and what they were made from."""
+"""Artefacts on disk: written whole or not at all, with a manifest that says what they are and are made from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-class Incomplete(UserError):
+class IncompleteError(UserError):
     """An artefact lacks a file that its manifest names."""
 
 
@@ -89,7 +89,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Undo what a kill inside `replacing` may have left: bring an `.old` folder back, or delete it if it was replaced."""
+    """Undo what a kill inside `replacing` left: bring an `.old` folder back, or delete it if it was replaced."""
     old = _old_name(folder)
     if old.exists():
         if folder.exists():
@@ -151,7 +151,7 @@ def check_files(folder: Path, digests: Mapping[str, str], *, verify: bool) -> No
     """Raise `UserError` if a file named in `digests` is missing or, with `verify`, was changed."""
     faults = [name for name in digests if not (folder / name).is_file()]
     if faults:
-        raise Incomplete(f"{folder} is incomplete, missing: {', '.join(faults)}: make it again")
+        raise IncompleteError(f"{folder} is incomplete, missing: {', '.join(faults)}: make it again")
     if verify:
         faults = [name for name, digest in digests.items() if file_digest(folder / name) != digest]
         if faults:

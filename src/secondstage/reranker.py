@@ -122,9 +122,7 @@ class Reranker:
         )
         return encoded
 
-    def rerank(
-        self, run: Run, queries: Mapping[str, str], documents: Documents, *, label: str | None = None
-    ) -> Run:
+    def rerank(self, run: Run, queries: Mapping[str, str], documents: Documents, *, label: str | None = None) -> Run:
         """Order every list of `run` by this model's scores; equal scores keep the run's order.
 
         Args:

@@ -17,19 +17,18 @@ def render(metrics: Mapping[str, Any]) -> str:
 
 
 def _split(metrics: Mapping[str, Any]) -> str:
-    systems = metrics["systems"]
+    systems: Mapping[str, Mapping[str, float]] = metrics["systems"]
     measures = list(next(iter(systems.values())))
     order = sorted(systems, key=lambda name: systems[name]["nDCG@10"])
     lines = [f"{metrics['split']}: {metrics['queries']} queries, {metrics['depth']} candidates each"]
     lines.append("  " + f"{'':12}" + "".join(f"{measure:>9}" for measure in measures))
-    for name in order:
-        lines.append("  " + f"{NAMES.get(name, name):12}" + "".join(f"{systems[name][m]:9.4f}" for m in measures))
+    lines += [f"  {NAMES.get(name, name):12}" + "".join(f"{systems[name][m]:9.4f}" for m in measures) for name in order]
     ceiling = metrics["ceiling"]
     lines.append(f"  a perfect reranker of these candidates would reach nDCG@10 {ceiling['oracle_nDCG@10']:.4f}")
     for pair, values in metrics["comparisons"].items():
         system, baseline = pair.split("_vs_")
         if system == "pipeline":
-            lines.append("  " + _sentence(NAMES.get(baseline, baseline), values["nDCG@10"]))
+            lines.append("  " + _sentence(NAMES.get(baseline) or baseline, values["nDCG@10"]))
     return "\n".join(lines)
 
 

@@ -31,7 +31,10 @@ class Hybrid:
         from .bm25 import Bm25
         from .dense import Dense
 
-        retrievers = {"bm25": Bm25.load(config.bm25, folder), "dense": Dense.load(config.dense, folder)}
+        retrievers: dict[str, FirstStage] = {
+            "bm25": Bm25.load(config.bm25, folder),
+            "dense": Dense.load(config.dense, folder),
+        }
         return cls(retrievers, config.fusion, config.weight, config.depth)
 
     def save(self, folder: Path) -> None:

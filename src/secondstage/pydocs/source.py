@@ -97,7 +97,9 @@ class PydocsSource:
         if self._made.left_out:
             notes.append(f"could not be imported, so left out: {_some(self._made.left_out)}")
         if self._missing:
-            notes.append(f"{len(self._missing)} answers of human questions are not documented here: {_some(self._missing)}")
+            notes.append(
+                f"{len(self._missing)} answers of human questions are not documented here: {_some(self._missing)}"
+            )
         return notes
 
 

@@ -12,7 +12,9 @@ MIN_TEXT_WORDS = 10
 _WORD = re.compile(r"[A-Za-z]{2,}|\b[aAI]\b")
 # `add(x1, x2, /[, out]) -> y` in front of a C function's docstring, repeated for each overload.
 _HEAD = re.compile(r"\W{0,3}(?:class |def )?[A-Za-z_][\w.]*\s?\(")
-_RESULT = re.compile(r"\s*(?:->|-->|=>|=)\s*(?:\([^)\n]*\)|\[[^]\n]*\]|[^\n.]*?)(?:\.\s+(?=[A-Z])|\.?[ ]*(?=\n|$)|\s+--\s+)")
+_RESULT = re.compile(
+    r"\s*(?:->|-->|=>|=)\s*(?:\([^)\n]*\)|\[[^]\n]*\]|[^\n.]*?)(?:\.\s+(?=[A-Z])|\.?[ ]*(?=\n|$)|\s+--\s+)"
+)
 # Underlined headings, lists, directives, prompts: a summary ends there.
 _UNDERLINE = re.compile(r"\s*([=\-~^*#])\1{2,}\s*$")
 _BLOCK = re.compile(r"\s*(?:\.\. |>>> |[-*+] |\d+[.)] |:\w[\w ]*:|Args:|Arguments:|Parameters:|Returns?:|Examples?:)")
@@ -158,4 +160,8 @@ def count_words(text: str) -> int:
 def is_english(text: str) -> bool:
     """Whether nearly all letters are ASCII and at least a third of the characters are letters."""
     letters = [char for char in text if char.isalpha()]
-    return bool(letters) and sum(map(str.isascii, letters)) >= 0.9 * len(letters) and 3 * len(letters) >= len(text.replace(" ", ""))
+    return (
+        bool(letters)
+        and sum(map(str.isascii, letters)) >= 0.9 * len(letters)
+        and 3 * len(letters) >= len(text.replace(" ", ""))
+    )

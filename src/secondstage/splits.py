@@ -1,0 +1,71 @@
+"""Which queries go where: the cut of a dev split, and a choice of some that only the seed and the ids decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .collection import Qrels
+from .files import fingerprint
+
+
+def cut_dev(splits: dict[str, Qrels], share: float, seed: int) -> list[str]:
+    """Move `share` of the training queries to a new dev split, if there is none; return what was done, in words.
+
+    Queries that share a positive document stay together, so that no training positive is a dev positive, unless the
+    queries are so entangled that this leaves less than half the share. The cut depends on the seed and the ids alone,
+    not on their order.
+    """
+    train = splits.get("train", {})
+    if "dev" in splits or len(train) < 2 or share <= 0:
+        return []
+    wanted = min(max(1, round(share * len(train))), len(train) - 1)
+    dev, note = _take(group_queries(train), wanted, seed), "none shares a relevant document with train"
+    if 2 * len(dev) < wanted:
+        dev, note = _take([[query_id] for query_id in train], wanted, seed), "some share relevant documents with train"
+    splits["dev"] = {query_id: train[query_id] for query_id in sorted(dev)}
+    splits["train"] = {query_id: judged for query_id, judged in train.items() if query_id not in dev}
+    return [f"no dev split: {len(dev)} of {len(train)} training queries were cut for it (seed {seed}); {note}"]
+
+
+def _take(groups: Iterable[list[str]], wanted: int, seed: int) -> set[str]:
+    """Whole groups in an order decided by the seed, as long as they fit into `wanted` query ids."""
+    taken: set[str] = set()
+    for group in sorted(groups, key=lambda ids: fingerprint(seed, ids[0])):
+        if len(taken) + len(group) <= wanted:
+            taken.update(group)
+    return taken
+
+
+def answerable(qrels: Qrels) -> Qrels:
+    """The queries that have a relevant document."""
+    return {query_id: judged for query_id, judged in qrels.items() if any(r > 0 for r in judged.values())}
+
+
+def choose_queries(query_ids: Iterable[str], count: int | None, seed: int) -> list[str]:
+    """Up to `count` query ids, chosen by the seed and the ids alone, in the order given; none means all."""
+    query_ids = list(query_ids)
+    if count is None or len(query_ids) <= count:
+        return query_ids
+    chosen = set(sorted(query_ids, key=lambda query_id: fingerprint(seed, query_id))[:count])
+    return [query_id for query_id in query_ids if query_id in chosen]
+
+
+def group_queries(qrels: Qrels) -> list[list[str]]:
+    """Group query ids that share a relevant document, directly or through others; ids and groups are sorted."""
+    parent = {query_id: query_id for query_id in qrels}
+
+    def root(query_id: str) -> str:
+        while parent[query_id] != query_id:
+            parent[query_id] = parent[parent[query_id]]
+            query_id = parent[query_id]
+        return query_id
+
+    first_with: dict[str, str] = {}
+    for query_id, judged in qrels.items():
+        for doc_id, relevance in judged.items():
+            if relevance > 0:
+                parent[root(query_id)] = root(first_with.setdefault(doc_id, query_id))
+    groups: dict[str, list[str]] = {}
+    for query_id in sorted(qrels):
+        groups.setdefault(root(query_id), []).append(query_id)
+    return sorted(groups.values())
