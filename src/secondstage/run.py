@@ -52,7 +52,7 @@ def rank(doc_ids: Sequence[str], scores: npt.ArrayLike, retrievers: Sequence[str
     values = np.asarray(scores, dtype=np.float32)
     if len(values) != len(doc_ids):
         raise ValueError(f"{len(doc_ids)} documents, but {len(values)} scores")
-    order = np.argsort(-values, kind="stable")
+    order: list[int] = np.argsort(-values, kind="stable").tolist()
     return Ranking(
         tuple(doc_ids[i] for i in order), strictly_decreasing(values[order]), tuple(retrievers[i] for i in order)
     )

@@ -88,7 +88,9 @@ def search_run(
     """Search many queries (text by query id) and name the documents found by their ids."""
     found = first_stage.search(list(queries.values()), depth)
     rankings = {
-        query_id: Ranking(tuple(doc_ids[row] for row in hits.rows), strictly_decreasing(hits.scores), hits.retrievers)
+        query_id: Ranking(
+            tuple(doc_ids[row] for row in hits.rows.tolist()), strictly_decreasing(hits.scores), hits.retrievers
+        )
         for query_id, hits in zip(queries, found, strict=True)
     }
     return Run(name, rankings)

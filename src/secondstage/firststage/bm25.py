@@ -73,7 +73,8 @@ def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
     import bm25s
 
     plain = config.language == "none"
-    tokens: list[list[str]] = bm25s.tokenize(
+    tokenize: Any = bm25s.tokenize
+    tokens: list[list[str]] = tokenize(
         list(texts),
         stopwords=[] if plain else _stop_words(config.language),
         stemmer=None if plain else _stemmer(config.language),

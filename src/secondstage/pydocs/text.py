@@ -21,12 +21,13 @@ _BLOCK = re.compile(r"\s*(?:\.\. |>>> |[-*+] |\d+[.)] |:\w[\w ]*:|Args:|Argument
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z`\"'(*:])")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|resp|approx|Eq|Eqs|Fig|Sec|al|no|[A-Z])\.)[\"')\]]*$")
 _ROLE = re.compile(r":[a-z]+(?::[a-z]+)*:`~?\.?([^`<]+?)(?:\s*<[^`>]*>)?`(?:__?)?")
+_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*$\n?", re.MULTILINE)
 _LITERAL = re.compile(r"``([^`]+)``|(?<![`\w])`([^`\n]+)`_{0,2}")
 _ADDRESS = re.compile(r"\s+at 0x[0-9a-fA-F]+")
 
 # Docstrings that say nothing: generated ones, inherited stubs, pointers to another docstring.
 _NOISE = re.compile(
-    r"alias for field number|^partial\(func|^initialize self|^create and return a new object|see help\(type"
+    r"^\(|alias for field number|^partial\(func|^initialize self|^create and return a new object|see help\(type"
     r"|^(?:please )?(?:see|refer to|same as|alias (?:for|of|to)|equivalent to|in-?place version)\b|^wrapper (?:for|of) "
     r"|\bdeprecated\b|^built-in (?:mutable|immutable) sequence|^the type of the none|^todo\b|^internal\b"
     r"|^an enumeration\b|^return self|^placeholder|^abstract (?:method|property)",
@@ -99,7 +100,7 @@ def _ends_summary(lines: list[str], i: int) -> bool:
 
 def plain(doc: str) -> str:
     """The docstring without the markup of roles and literals, and without memory addresses."""
-    doc = _ROLE.sub(lambda match: match[1].strip(), doc)
+    doc = _ROLE.sub(lambda match: match[1].strip(), _FENCE.sub("", doc))
     return _ADDRESS.sub("", _LITERAL.sub(lambda match: match[1] or match[2], doc)).expandtabs(4)
 
 

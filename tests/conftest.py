@@ -1,0 +1,89 @@
+"""What many tests share: a small collection in BEIR layout, and a tiny model with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+# Topics with words of their own: lexical retrieval works, and a cross-encoder can learn that words should agree.
+TOPICS = {
+    "bread": "flour yeast oven dough crust knead loaf bake",
+    "bicycle": "wheel pedal chain brake saddle tyre spoke ride",
+    "garden": "soil seed flower water prune weed compost grow",
+    "piano": "key pedal chord melody hammer string tune play",
+    "river": "water bridge flood bank current fish boat flow",
+    "chess": "king queen rook bishop pawn check board move",
+    "winter": "snow frost ice coat scarf cold sledge freeze",
+    "train": "rail station ticket platform engine wheel carriage travel",
+}
+
+
+def write_jsonl(path: Path, records: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def beir_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 documents and 64 queries: each document has a marker word, which its query names beside the topic."""
+    folder = tmp_path_factory.mktemp("beir")
+    documents, queries, qrels = [], [], []
+    for t, (topic, text) in enumerate(TOPICS.items()):
+        words = text.split()
+        for i, word in enumerate(words):
+            others = [words[(i + step) % len(words)] for step in range(1, 5)]
+            doc_id = f"{topic}-{i}"
+            documents.append({"_id": doc_id, "title": f"{topic} {word}", "text": f"{word} " + " ".join(others)})
+            queries.append({"_id": f"q-{doc_id}", "text": f"{word} of the {topic}"})
+            qrels.append((f"q-{doc_id}", doc_id, (8 * t + i) % 4))
+    write_jsonl(folder / "corpus.jsonl", documents)
+    write_jsonl(folder / "queries.jsonl", queries)
+    (folder / "qrels").mkdir()
+    for split, parts in {"train": (0, 1), "dev": (2,), "test": (3,)}.items():
+        lines = [f"{query_id}\t{doc_id}\t1\n" for query_id, doc_id, part in qrels if part in parts]
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with random weights, and a tokenizer that knows the words of the collection."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = dict.fromkeys([*TOPICS, *" ".join(TOPICS.values()).split(), "of", "the"])
+    letters = [f"{prefix}{chr(code)}" for code in range(ord("a"), ord("z") + 1) for prefix in ("", "##")]
+    vocabulary = {token: i for i, token in enumerate([*special, *words, *letters])}
+    inner = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.normalizer = BertNormalizer()
+    inner.pre_tokenizer = BertPreTokenizer()
+    inner.post_processor = BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **{f"{name}_token": token for name, token in names.items()},
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
