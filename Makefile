@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test demo bench clean
+.PHONY: install check test demo bench
 
 # pip, not uv or poetry: it takes the CPU build of PyTorch where one is offered.
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else "secondstage needs Python 3.10 to 3.13, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else "secondstage needs Python 3.10 to 3.13, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[demo,dev]' --config-settings editable_mode=strict
-	touch $@
+	@touch $@
 
 # Strict editable installs link file by file, so that type checkers resolve everything: new files need the install again (seconds).
 install: .venv/installed
@@ -25,4 +25,8 @@ test: install
 	$(BIN)/python -m pytest
 
 demo: install
-	$(BIN)/secondstage demo
+	@$(BIN)/secondstage demo
+
+# Each ends in one JSON line; bench/fusion.py wants the folders of finished runs.
+bench: install
+	$(BIN)/python -m bench.step

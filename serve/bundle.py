@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,13 @@ def make_bundle(
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
     fusion = _fusion(collection, mined, folder, config)
     write_json(folder / "pipeline.json", {"weight": fusion["weight"], "serve": config.model_dump(mode="json")})
-    return {"fusion": fusion, "documents": len(collection.documents)}
+    return {"fusion": fusion, "documents": len(collection.documents), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """The Python and library versions that made a bundle."""
+    names = ("bm25s", "faiss-cpu", "sentence-transformers", "tokenizers", "torch", "transformers")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
 def _fusion(collection: Collection, mined: Path, folder: Path, config: ServeConfig) -> dict[str, Any]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from secondstage.collection import Collection
 
 # Topics with words of their own: lexical retrieval works, and a cross-encoder can learn that words should agree.
 TOPICS = {
@@ -87,3 +91,37 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def collection(beir_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """The collection of `beir_folder`, stored: 32 train, 16 dev and 16 test queries with one positive each."""
+    from secondstage.collection import Collection
+
+    return Collection.read(beir_folder, tmp_path_factory.mktemp("collection") / "collection")
+
+
+@pytest.fixture(scope="session")
+def run_folder(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a whole run: a hybrid over `beir_folder`, and `tiny_model` after 20 steps. Read it only."""
+    from secondstage.commands import carry_out_up_to
+    from secondstage.configfile import check_config
+
+    output = tmp_path_factory.mktemp("run") / "out"
+    config = {
+        "output": str(output),
+        "collection": str(beir_folder),
+        "first_stage": {"kind": "hybrid", "dense": {"model": str(tiny_model)}},
+        "train": {
+            "model": str(tiny_model),
+            "steps": 20,
+            "max_length": 32,
+            "batch_tokens": 1024,
+            "learning_rate": 1e-3,
+            "precision": "fp32",
+        },
+        "serve": {"depth": 20, "precision": "fp32"},
+        "evaluate": {"resamples": 200},
+    }
+    carry_out_up_to("evaluate", check_config(config))
+    return output

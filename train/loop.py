@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -166,7 +165,6 @@ def as_lists(scores: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    AcceleratorState._reset_state(reset_partial_state=True)  # left by an earlier run in this process
     tracker = None if config.tracker == "none" else config.tracker
     # Precision is MixedPrecision's: Accelerate's autocast is slower on CPUs.
     accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no", log_with=tracker)

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "every stage in order; what is done and unchanged is skipped"),
         ("mine", "the stages up to the training lists"),
         ("train", "the stages up to the tuned reranker"),
+        ("bundle", "the stages up to the pipeline, without a proof"),
         ("evaluate", "the stages up to the proof"),
     ):
         command = commands.add_parser(name, help=description)

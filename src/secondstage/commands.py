@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import firststage
 from .collection import Collection
 from .config import Config
+from .errors import Faults
 from .files import fingerprint, read_manifest, write_json
 from .intake import write_collection
 from .models import identity
 from .plan import Stage, carry_out, claimed
+from .progress import say
 from .sources import open_source
 
 # What a command carries out: its own stage, and those before it.
-UP_TO = {"mine": 3, "train": 4, "evaluate": 6}
+UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
 
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     """Carry out every stage up to the command's own, skipping those that are done; return their manifests."""
     output = Path(config.output)
-    stages = plan(config, output)[: UP_TO[command]]
+    first, *rest = plan(config, output)[: UP_TO[command]]
     with claimed(output):
-        return [carry_out(stage, output) for stage in stages]
+        collection = carry_out(first, output)
+        for note in collection["notes"]:
+            say(f"  {note}")
+        check_splits(collection, config, command)
+        return [collection, *(carry_out(stage, output) for stage in rest)]
+
+
+def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
+    """Raise `UserError` if a split is missing that a later stage would need: before the work, not after it."""
+    splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
+    if "train" not in splits:
+        faults.add("no train split: give qrels/train.tsv; without labels nothing can be trained")
+    if command == "evaluate":
+        for key, split in (
+            ("split", config.evaluate.split),
+            *(("extra_splits", name) for name in config.evaluate.extra_splits),
+        ):
+            if split not in splits:
+                faults.add(
+                    f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
+                    f"{', '.join(splits)}"
+                )
+    faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if "train" in splits else "")
 
 
 def plan(config: Config, output: Path) -> Sequence[Stage]:

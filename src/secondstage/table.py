@@ -35,6 +35,8 @@ def _split(metrics: Mapping[str, Any]) -> str:
 def _sentence(baseline: str, found: Mapping[str, Any]) -> str:
     interval = next(key for key in found if key.startswith("ci"))
     low, high = found[interval]
+    if not found["wins"] and not found["losses"]:
+        return f"pipeline is exactly as good as {baseline} on every query"
     verdict = "better than" if low > 0 else "worse than" if high < 0 else "not proven different from"
     return (
         f"pipeline is {verdict} {baseline}: nDCG@10 {found['delta']:+.4f} "

@@ -27,7 +27,7 @@ class Bm25:
         import bm25s
 
         index = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
-        tokens = _tokenize(config, [document.content for document in documents])
+        tokens = _tokenize(config, (document.content for document in documents))
         # Sorted, where bm25s would take a set's order: the same corpus gives the same files.
         vocabulary = {token: i for i, token in enumerate(sorted({token for words in tokens for token in words}))}
         if not vocabulary:
@@ -75,7 +75,7 @@ def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
     plain = config.language == "none"
     tokenize: Any = bm25s.tokenize
     tokens: list[list[str]] = tokenize(
-        list(texts),
+        texts,
         stopwords=[] if plain else _stop_words(config.language),
         stemmer=None if plain else _stemmer(config.language),
         return_ids=False,

@@ -74,18 +74,19 @@ LIBRARIES = (
     _library(
         "torch",
         "torch",
-        "amp autograd autograd.functional autograd.graph autograd.profiler cuda distributions distributions.transforms fft func hub linalg multiprocessing nested nn nn.attention "
-        "nn.functional nn.init nn.parallel nn.utils nn.utils.parametrizations nn.utils.parametrize nn.utils.prune "
-        "nn.utils.rnn optim optim.lr_scheduler optim.swa_utils profiler quasirandom random signal.windows sparse "
-        "special testing utils.checkpoint utils.data utils.data.distributed utils.dlpack",
+        "amp autograd autograd.functional autograd.graph autograd.profiler cuda distributions "
+        "distributions.transforms fft func hub linalg multiprocessing nested nn nn.attention nn.functional nn.init "
+        "nn.parallel nn.utils nn.utils.parametrizations nn.utils.parametrize nn.utils.prune nn.utils.rnn optim "
+        "optim.lr_scheduler optim.swa_utils profiler quasirandom random signal.windows sparse special testing "
+        "utils.checkpoint utils.data utils.data.distributed utils.dlpack",
     ),
     _library(
         "transformers",
         "transformers",
-        "configuration_utils data.data_collator feature_extraction_utils generation "
-        "generation.logits_process generation.stopping_criteria generation.streamers hf_argparser "
-        "modeling_utils models.auto.configuration_auto models.auto.tokenization_auto optimization pipelines pipelines.base processing_utils tokenization_utils_base trainer trainer_callback "
-        "trainer_seq2seq trainer_utils training_args utils.logging",
+        "configuration_utils data.data_collator feature_extraction_utils generation generation.logits_process "
+        "generation.stopping_criteria generation.streamers hf_argparser modeling_utils models.auto.configuration_auto "
+        "models.auto.tokenization_auto optimization pipelines pipelines.base processing_utils tokenization_utils_base "
+        "trainer trainer_callback trainer_seq2seq trainer_utils training_args utils.logging",
         top=False,  # it offers every class of every model
     ),
     _library(
@@ -99,9 +100,9 @@ LIBRARIES = (
         "sympy",
         "assumptions calculus calculus.util concrete core core.function discrete functions "
         "functions.combinatorial.numbers integrals integrals.transforms logic logic.boolalg matrices ntheory "
-        "ntheory.continued_fraction ntheory.factor_ ntheory.residue_ntheory parsing.latex parsing.sympy_parser plotting "
-        "polys printing series sets simplify solvers solvers.inequalities solvers.ode solvers.recurr solvers.solveset "
-        "utilities utilities.iterables utilities.lambdify",
+        "ntheory.continued_fraction ntheory.factor_ ntheory.residue_ntheory parsing.latex parsing.sympy_parser "
+        "plotting polys printing series sets simplify solvers solvers.inequalities solvers.ode solvers.recurr "
+        "solvers.solveset utilities utilities.iterables utilities.lambdify",
         top=False,  # without its geometry
     ),
     _library(

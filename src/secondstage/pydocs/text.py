@@ -21,6 +21,8 @@ _BLOCK = re.compile(r"\s*(?:\.\. |>>> |[-*+] |\d+[.)] |:\w[\w ]*:|Args:|Argument
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z`\"'(*:])")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|resp|approx|Eq|Eqs|Fig|Sec|al|no|[A-Z])\.)[\"')\]]*$")
 _ROLE = re.compile(r":[a-z]+(?::[a-z]+)*:`~?\.?([^`<]+?)(?:\s*<[^`>]*>)?`(?:__?)?")
+# Some libraries run their examples at import and show what came out at random.
+_VARYING = re.compile(r"^.*# (?:may|can) vary[ \t]*$\n?", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*$\n?", re.MULTILINE)
 _LITERAL = re.compile(r"``([^`]+)``|(?<![`\w])`([^`\n]+)`_{0,2}")
 _ADDRESS = re.compile(r"\s+at 0x[0-9a-fA-F]+")
@@ -99,8 +101,8 @@ def _ends_summary(lines: list[str], i: int) -> bool:
 
 
 def plain(doc: str) -> str:
-    """The docstring without the markup of roles and literals, and without memory addresses."""
-    doc = _ROLE.sub(lambda match: match[1].strip(), _FENCE.sub("", doc))
+    """The docstring without the markup of roles and literals, and without what changes from run to run."""
+    doc = _ROLE.sub(lambda match: match[1].strip(), _FENCE.sub("", _VARYING.sub("", doc)))
     return _ADDRESS.sub("", _LITERAL.sub(lambda match: match[1] or match[2], doc)).expandtabs(4)
 
 

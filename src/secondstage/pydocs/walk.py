@@ -91,8 +91,10 @@ def entries(modules: dict[str, ModuleType], top: str) -> Iterator[Entry]:
 
 def _public(module: ModuleType, name: str, top: str) -> Iterator[tuple[str, Any]]:
     """The public attributes: what `__all__` names, or else what has no underscore and was defined in the library."""
-    listed = getattr(module, "__all__", None)
-    for attribute in sorted(set(listed if listed is not None else vars(module))):
+    listed = _get(module, "__all__")
+    listed = listed if isinstance(listed, (list, tuple)) else None
+    names = {name for name in (vars(module) if listed is None else listed) if isinstance(name, str)}
+    for attribute in sorted(names):
         if attribute.startswith("_"):
             continue
         value = _get(module, attribute)

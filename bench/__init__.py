@@ -1,0 +1,1 @@
+"""Measurements; each command ends in one JSON line."""

