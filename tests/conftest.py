@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from secondstage.collection import Collection
+    from secondstage.collection import Collection, Documents
 
 # Topics with words of their own: lexical retrieval works, and a cross-encoder can learn that words should agree.
 TOPICS = {
@@ -99,6 +100,26 @@ def collection(beir_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     from secondstage.collection import Collection
 
     return Collection.read(beir_folder, tmp_path_factory.mktemp("collection") / "collection")
+
+
+@pytest.fixture
+def as_documents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Documents]:
+    """Turns texts into a corpus whose ids are d0, d1, …; no text is refused."""
+
+    def store(texts: Sequence[str]) -> Documents:
+        import pyarrow as pa
+
+        from secondstage.collection import Documents
+
+        ids = [f"d{i}" for i in range(len(texts))]
+        columns = {"doc_id": ids, "title": [""] * len(texts), "text": list(texts)}
+        table = pa.table({name: pa.array(column, pa.large_string()) for name, column in columns.items()})
+        path = tmp_path_factory.mktemp("corpus") / "documents.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return Documents(path)
+
+    return store
 
 
 @pytest.fixture(scope="session")

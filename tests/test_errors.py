@@ -14,7 +14,9 @@ def faults(count: int) -> Faults:
     return found
 
 
-@pytest.mark.parametrize(("count", "headline"), [(0, "0 faults"), (1, "1 fault"), (2, "2 faults"), (MAX_SHOWN, f"{MAX_SHOWN} faults")])
+@pytest.mark.parametrize(
+    ("count", "headline"), [(0, "0 faults"), (1, "1 fault"), (2, "2 faults"), (MAX_SHOWN, f"{MAX_SHOWN} faults")]
+)
 def test_a_report_is_a_headline_and_a_line_for_each(count: int, headline: str) -> None:
     assert faults(count).report().splitlines() == [f"the thing: {headline}", *(f"  fault {i}" for i in range(count))]
 

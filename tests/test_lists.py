@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondstage.lists import COLUMNS, LISTS_PER_BATCH, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
+from secondstage.lists import (
+    COLUMNS,
+    LISTS_PER_BATCH,
+    NEGATIVE,
+    POSITIVE,
+    Candidate,
+    TrainingList,
+    read_lists,
+    write_lists,
+)
 
 
 def candidate(doc_id: str, role: str = NEGATIVE, rank: int = 1) -> Candidate:
-    return Candidate(doc_id, int(role == POSITIVE), judged=role == POSITIVE, retriever="bm25", rank=rank, score=0.5, role=role)
+    return Candidate(
+        doc_id, int(role == POSITIVE), judged=role == POSITIVE, retriever="bm25", rank=rank, score=0.5, role=role
+    )
 
 
 def some_lists(count: int) -> Iterator[TrainingList]:
@@ -30,7 +41,8 @@ def batches(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "count", [0, 1, LISTS_PER_BATCH - 1, LISTS_PER_BATCH, LISTS_PER_BATCH + 1, 2 * LISTS_PER_BATCH, 2 * LISTS_PER_BATCH + 7]
+    "count",
+    [0, 1, LISTS_PER_BATCH - 1, LISTS_PER_BATCH, LISTS_PER_BATCH + 1, 2 * LISTS_PER_BATCH, 2 * LISTS_PER_BATCH + 7],
 )
 def test_every_list_is_read_once_and_in_order(tmp_path: Path, count: int) -> None:
     path = tmp_path / "lists.arrow"
@@ -54,7 +66,9 @@ candidates = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(texts, st.lists(candidates, min_size=1, max_size=4).map(tuple), max_size=5))
-def test_every_value_survives(tmp_path_factory: pytest.TempPathFactory, found: dict[str, tuple[Candidate, ...]]) -> None:
+def test_every_value_survives(
+    tmp_path_factory: pytest.TempPathFactory, found: dict[str, tuple[Candidate, ...]]
+) -> None:
     path = tmp_path_factory.mktemp("lists") / "lists.arrow"
     written = [TrainingList(*item) for item in found.items()]
     write_lists(path, written)

@@ -22,10 +22,13 @@ from secondstage.run import Run, rank, read_trec
 
 CRANFIELD = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 CUTOFFS = (1, 3, 10, 1000)
+read_others: Any = ir_measures.read_trec_run
 MEASURES = tuple(f"{name}@{cutoff}" for name in ("nDCG", "RR", "R") for cutoff in CUTOFFS)
 QUERY_IDS, DOC_IDS = [f"q{i}" for i in range(5)], [f"d{i}" for i in range(15)]
 
-lists = st.lists(st.tuples(st.sampled_from(DOC_IDS), st.sampled_from([-2.5, 0.0, 0.1, 1.0, 1e6])), unique_by=lambda t: t[0])
+lists = st.lists(
+    st.tuples(st.sampled_from(DOC_IDS), st.sampled_from([-2.5, 0.0, 0.1, 1.0, 1e6])), unique_by=lambda t: t[0]
+)
 runs = st.dictionaries(st.sampled_from(QUERY_IDS), lists)
 graded_qrels = st.dictionaries(
     st.sampled_from(QUERY_IDS), st.dictionaries(st.sampled_from(DOC_IDS), st.integers(0, 4), min_size=1), min_size=1
@@ -84,7 +87,7 @@ def test_the_file_that_others_read_scores_the_same(
     run, path = as_run(found), tmp_path_factory.mktemp("trec") / "run.trec"
     run.write_trec(path)
     ours = evaluate(run, qrels, MEASURES)
-    assert_same(ours, as_others_see_it(list(ir_measures.read_trec_run(str(path))), qrels))
+    assert_same(ours, as_others_see_it(list(read_others(str(path))), qrels))
     assert evaluate(read_trec(path), qrels, MEASURES) == ours
 
 
@@ -103,8 +106,10 @@ def test_ties_in_a_file_of_others_are_ordered_as_trec_eval_does(
     path = tmp_path_factory.mktemp("trec") / "theirs.trec"
     lines = [f"{q} Q0 {d} 1 {score!r} theirs\n" for q, scores in found.items() for d, score in scores.items()]
     path.write_text("".join(lines), encoding="utf-8")
-    theirs = as_others_see_it(list(ir_measures.read_trec_run(str(path))), qrels, ("nDCG@3", "R@3", "RR"))
-    theirs["RR@1000"] = theirs.pop("RR")  # with a cutoff ir_measures takes MS MARCO's script, which orders ties otherwise
+    theirs = as_others_see_it(list(read_others(str(path))), qrels, ("nDCG@3", "R@3", "RR"))
+    theirs["RR@1000"] = theirs.pop(
+        "RR"
+    )  # with a cutoff ir_measures takes MS MARCO's script, which orders ties otherwise
     assert_same(evaluate(read_trec(path), qrels, ("nDCG@3", "R@3", "RR@1000")), theirs)
 
 
@@ -167,7 +172,8 @@ def test_the_perfect_order_of_all_positives_and_only_it_scores_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nDCG", "nDCG@", "nDCG@0", "nDCG@-1", "nDCG@05", "nDCG@1.5", "ndcg@10", "MAP@10", "@10", "", "RR@10 ", "R@5\n"]
+    "name",
+    ["nDCG", "nDCG@", "nDCG@0", "nDCG@-1", "nDCG@05", "nDCG@1.5", "ndcg@10", "MAP@10", "@10", "", "RR@10 ", "R@5\n"],
 )
 def test_an_unknown_measure_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(UserError) as caught:
@@ -197,7 +203,7 @@ def test_bm25_on_cranfield_scores_as_ir_measures_says(tmp_path: Path) -> None:
     run.write_trec(path)
     measures = ("nDCG@10", "RR@10", "R@100")
     ours = evaluate(run, qrels, measures)
-    assert_same(ours, as_others_see_it(list(ir_measures.read_trec_run(str(path))), qrels, measures))
+    assert_same(ours, as_others_see_it(list(read_others(str(path))), qrels, measures))
     assert len(ours["nDCG@10"]) == 45 + 158
     # BM25 on Cranfield is about 0.4 everywhere: grades read the wrong way round, or a broken index, are far from it.
     assert 0.35 < mean(ours["nDCG@10"]) < 0.55

@@ -7,9 +7,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -57,9 +56,9 @@ def record(name: str, summary: str = "Do one thing well.", body: str = BODY) -> 
         ),
         (
             "range(stop) -> range object\nrange(start, stop[, step]) -> range object\n\nReturn numbers.\nMore",
-            "Return numbers. More",
+            "Return numbers.",
             "range(stop) -> range object\nrange(start, stop[, step]) -> range object",
-            "",
+            "More",
         ),
         ("D.update([E, ]**F) -> None.  Update D from E.", "Update D from E.", "D.update([E, ]**F) -> None", ""),
         ("linalg.inv(A,\n    out=None) -> Tensor\n\nInvert it.", "Invert it.", "linalg.inv(A, out=None) -> Tensor", ""),
@@ -99,7 +98,6 @@ def test_the_summary_is_cut_out_whatever_its_case_and_line_breaks() -> None:
         ("a.b", "Do one thing well.\n\nToo short."),
         ("a.b", "This function is deprecated since 1.0.\n\n" + BODY),
         ("a.b", "Do one thing well.\n\n.. deprecated:: 1.0\n" + BODY),
-        ("a.b", "partial(func, *args, **keywords) - new function with partial application.\n\n" + BODY),
         ("a.b", "See also the other one.\n\n" + BODY),
         ("a.b", "Сделать одно дело хорошо.\n\n" + "Остальной текст говорит об этом больше слов. " * 9),
         ("a.set_fit_request", "Do one thing well.\n\n" + BODY),
@@ -130,6 +128,7 @@ GOOD = f'''
 
 {BODY}
 """
+import functools
 import os
 import sys
 import warnings
@@ -171,6 +170,8 @@ def long_function_name(x):
     """
 
 short = long_function_name
+short.__doc__ += " ".join({{"one", "two", "three", "four", "five", "six", "seven"}})
+part = functools.partial(short, 1)
 
 def _private():
     """Stay out of sight.
@@ -178,6 +179,7 @@ def _private():
     {BODY} And nobody should see this.
     """
 
+open("litter", "w").close()
 print("noise")
 print("noise", file=sys.stderr)
 warnings.warn("noise")
@@ -236,10 +238,10 @@ def test_a_library_that_kills_its_process_or_hangs_costs_only_itself(fakes: Libr
     good = fakes._replace(modules=("fakelib.good",))
     dead = Library("dead", "", ("fakelib.good", "fakelib.dies"))
     late = Library("late", "", ("fakelib.good", "fakelib.hangs"))
-    found = harvest([dead, good, late], timeout=3)
+    found = harvest([dead, good, late], timeout=4)
     assert {record.library for record in found.records} == {"fakelib"}
     assert [line.split(":")[0] for line in found.left_out] == ["dead", "late"]
-    assert "none within 3 s" in found.left_out[1]
+    assert "none within 4 s" in found.left_out[1]
 
 
 def test_a_harvest_leaves_its_caller_alone(
@@ -247,11 +249,10 @@ def test_a_harvest_leaves_its_caller_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
-    files = set(tmp_path.rglob("*.txt"))
     assert harvest([fakes]).records
     assert capfd.readouterr() == ("", "")
     assert Path.cwd() == tmp_path
-    assert set(tmp_path.rglob("*.txt")) == files
+    assert not list(tmp_path.rglob("litter"))
     assert not [name for name in set(sys.modules) - before if name.startswith("fakelib")]
 
 
@@ -289,7 +290,7 @@ def test_a_shared_summary_is_one_query_unless_too_many_share_it() -> None:
     assert [query.query_id for query in make_queries([*crowd, alone])] == ["q-a.alone"]
 
 
-WORDS = "alpha bravo cedar delta eagle flame grape hotel igloo joker koala lemon mango night olive piano queen river".split()
+WORDS = ["alpha", "bravo", "cedar", "delta", "eagle", "flame", "grape", "hotel", "igloo", "joker", "koala", "lemon"]
 
 
 def family(name: str, generator: random.Random) -> list[Record]:
@@ -316,6 +317,17 @@ def test_near_copies_share_a_group_and_others_do_not() -> None:
     ]
     generator.shuffle(records)
     assert group(records) == groups
+
+
+def test_equal_summaries_or_bodies_share_a_group_but_for_names_and_digits() -> None:
+    records = [
+        record("a.relu6", "Apply relu6 to 1 input.", "It says this and that."),
+        record("a.elu8", "Apply elu8 to 2 input.", "Another text, quite unlike it."),
+        record("a.first", "Something else again.", "The first of 3 is 3d and short."),
+        record("a.other", "And this is different.", "The other of 4 is 4d and short."),
+    ]
+    groups = group(records)
+    assert groups == {"a.relu6": "a.elu8", "a.elu8": "a.elu8", "a.first": "a.first", "a.other": "a.first"}
 
 
 def test_near_copies_are_found_by_their_shingles() -> None:
@@ -413,9 +425,9 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(request: pytest.FixtureRequest) -> Iterator[Whole]:
+def whole(request: pytest.FixtureRequest) -> Whole:
     """One harvest of everything that is installed, shared by all tests below."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
     capture.read_global_capture()
     before = set(sys.modules)
     source, faults = PydocsSource(), Faults("pydocs")
@@ -424,7 +436,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[Whole]:
     queries = {query.query_id: query.text for query in source.queries(faults)}
     qrels = source.qrels(faults)
     assert faults.count == 0
-    yield Whole(source, found, documents, queries, qrels, capture.read_global_capture(), set(sys.modules) - before)
+    return Whole(source, found, documents, queries, qrels, capture.read_global_capture(), set(sys.modules) - before)
 
 
 slow = pytest.mark.slow
@@ -447,7 +459,8 @@ def test_no_document_holds_its_summary(whole: Whole) -> None:
         qrel
         for split in ("train", "dev", "test")
         for qrel in whole.qrels[split]
-        if f" {normalise(whole.queries[qrel.query_id])} " in f" {normalise(records[qrel.doc_id].text)} "
+        for part in (records[qrel.doc_id].signature, records[qrel.doc_id].body)
+        if f" {normalise(whole.queries[qrel.query_id])} " in f" {normalise(part)} "
     ]
     assert holders == []
 
@@ -532,21 +545,25 @@ def test_the_questions_span_the_libraries_and_repeat_no_summary(whole: Whole) ->
     assert [question.text for question in questions() if normalise(question.text) in summaries] == []
 
 
-STOP_WORDS = frozenset(
-    """a about after all already also an and any are as at be because been before being between both but by can cannot
-    could did do does doing done down during each few for from get gets getting give given gives go going got had has
-    have having he her here his how i if in into is isn it its itself just let like make makes many may me might more
-    most much must my need needs no nor not of off on once one ones only or other our out over own per please s same
-    should so some such t than that the their them then there these they this those through to too under until up upon
-    us use used uses using very via want was way we were what when where which while who whose why will with within
-    without would you your""".split()
-)
+STOP_WORDS = """
+    a about after all already also an and any are as at be because been before being between both but by can cannot
+    could did do does doing done down during each few for from get gets getting give given gives go going got had
+    has have having he her here his how i if in into is isn it its itself just let like make makes many may me might
+    more most much must my need needs no nor not of off on once one ones only or other our out over own per please s
+    same should so some such t than that the their them then there these they this those through to too under until
+    up upon us use used uses using very via want was way we were what when where which while who whose why will with
+    within without would you your
+"""
 
 
 def content_words(text: str) -> set[str]:
     import Stemmer
 
-    words = [word for word in normalise(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)).split() if word not in STOP_WORDS]
+    words = [
+        word
+        for word in normalise(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)).split()
+        if word not in STOP_WORDS.split()
+    ]
     return {*words, *Stemmer.Stemmer("english").stemWords(words)}
 
 

@@ -22,7 +22,9 @@ ids = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), 
 
 
 def ranking(doc_ids: str, scores: list[float] | None = None) -> Ranking:
-    return rank(list(doc_ids), scores if scores is not None else [-i for i in range(len(doc_ids))], ["r"] * len(doc_ids))
+    return rank(
+        list(doc_ids), scores if scores is not None else [-i for i in range(len(doc_ids))], ["r"] * len(doc_ids)
+    )
 
 
 def below(score: float, steps: int = 1) -> float:
@@ -91,7 +93,9 @@ def test_a_tie_below_which_there_is_no_number_is_refused() -> None:
         strictly_decreasing([-LARGEST, -LARGEST])
 
 
-@pytest.mark.xfail(reason="strictly_decreasing warns instead, and only where warnings are errors", raises=RuntimeWarning)
+@pytest.mark.xfail(
+    reason="strictly_decreasing warns instead, and only where warnings are errors", raises=RuntimeWarning
+)
 def test_a_score_beyond_single_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         strictly_decreasing([1e300, 1.0])
@@ -102,7 +106,8 @@ def test_documents_are_ordered_by_score_and_ties_keep_their_order() -> None:
     assert found.doc_ids == ("a", "c", "d", "b")
     assert found.retrievers == ("y", "x", "z", "w")
     assert found.scores.tolist() == [3.0, 1.0, below(1.0), below(1.0, 2)]
-    assert rank([], [], []) == Ranking((), found.scores[:0], ()) or len(rank([], [], []).doc_ids) == 0
+    empty = rank([], [], [])
+    assert (empty.doc_ids, empty.scores.tolist(), empty.retrievers) == ((), [], ())
 
 
 def test_documents_and_scores_must_go_together() -> None:
@@ -123,7 +128,9 @@ def assert_equal(one: Run, other: Run) -> None:
 
 
 some_runs = st.dictionaries(
-    ids, st.dictionaries(ids, single, max_size=6).map(lambda d: rank(list(d), list(d.values()), ["r"] * len(d))), max_size=4
+    ids,
+    st.dictionaries(ids, single, max_size=6).map(lambda d: rank(list(d), list(d.values()), ["r"] * len(d))),
+    max_size=4,
 ).map(lambda rankings: Run("some", rankings))
 
 
@@ -146,9 +153,13 @@ def test_new_scores_reorder_each_list_on_its_own() -> None:
     run = Run("first", {"q1": ranking("abc"), "empty": ranking(""), "q2": ranking("xy")})
     assert list(run.pairs()) == [("q1", "a"), ("q1", "b"), ("q1", "c"), ("q2", "x"), ("q2", "y")]
     new = run.rescored("second", [1.0, 3.0, 2.0, -1.0, 5.0])
-    assert {query_id: "".join(found.doc_ids) for query_id, found in new.items()} == {"q1": "bca", "empty": "", "q2": "yx"}
+    assert {query_id: "".join(found.doc_ids) for query_id, found in new.items()} == {
+        "q1": "bca",
+        "empty": "",
+        "q2": "yx",
+    }
     assert new["q1"].scores.tolist() == [3.0, 2.0, 1.0]
-    assert list(run.pairs())[0] == ("q1", "a")
+    assert next(run.pairs()) == ("q1", "a")
 
 
 def test_the_retriever_stays_with_its_document() -> None:
@@ -236,6 +247,8 @@ def test_an_empty_file_is_an_empty_run_named_after_it(tmp_path: Path) -> None:
         "q1 Q0 d1 1 nan name",
         "q1 Q0 d1 1 inf name",
         "q1 Q0 d1 1 -Infinity name",
+        "q1 Q0 d1 1 1e39 name",  # beyond single precision
+        "q1 Q0 d1 1 -1e300 name",
         '{"query": 1}',
     ],
 )
@@ -245,14 +258,6 @@ def test_a_faulty_line_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserError) as caught:
         read_trec(path)
     assert str(caught.value) == f"{path}, line 3: not `query_id Q0 doc_id rank score name`: {line!r}"
-
-
-@pytest.mark.xfail(reason="read_trec overflows where a score is beyond single precision", raises=RuntimeWarning)
-def test_a_score_beyond_single_precision_is_a_faulty_line(tmp_path: Path) -> None:
-    path = tmp_path / "faulty.trec"
-    path.write_text("q0 Q0 d1 1 1e300 name\n")
-    with pytest.raises(UserError, match="line 1"):
-        read_trec(path)
 
 
 @pytest.mark.xfail(reason="read_trec lets UnicodeDecodeError through", raises=UnicodeDecodeError)

@@ -15,7 +15,7 @@ BUDGETS = ("minutes", "steps", "epochs", "replay")
 class Section(BaseModel):
     """A part of the configuration: unknown keys and wrong types are faults, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class CollectionConfig(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from .errors import UserError
 
 Scores = npt.NDArray[np.float32]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Ranking(NamedTuple):
@@ -113,7 +113,8 @@ def read_trec(path: Path) -> Run:
     """Read a TREC run made by anyone, ordered as trec_eval orders it: by score, ties by descending document id.
 
     Raises:
-        UserError: a line has not six columns, a score is no finite number, or a document is there twice for a query.
+        UserError: a line has not six columns, a score is no finite number in single precision, or a document is there
+            twice for a query.
     """
     found: dict[str, dict[str, float]] = {}
     name = path.stem
@@ -137,6 +138,6 @@ def read_trec(path: Path) -> Run:
 
 def _is_finite(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= LARGEST
     except ValueError:
         return False

@@ -100,15 +100,19 @@ def _join_equal(union: _Union, keys: Mapping[str, Hashable]) -> None:
 
 
 def _mask(record: Record) -> tuple[str, str]:
-    """Summary and body, normalised, with the words of the object's own name and all digits masked."""
-    last = record.name.split(".")[-2:]
-    own = {word.lower() for part in last for word in [part, *re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part)] if len(word) > 2}
+    """Summary and body, normalised, with all digits and the words of the object's own name masked."""
+    parts = record.name.split(".")[-2:]
+    words = [*parts, *(word for part in parts for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part))]
+    own = {_digitless(word.lower()) for word in words if len(word) > 2}
 
     def mask(text: str) -> str:
-        words = (re.sub(r"\d+", "0", word) for word in normalise(text).split())
-        return " ".join("_" if word in own else word for word in words)
+        return " ".join("_" if word in own else word for word in _digitless(normalise(text)).split())
 
     return mask(record.summary), mask(record.body)
+
+
+def _digitless(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
 
 
 def sketch(text: str) -> frozenset[int]:

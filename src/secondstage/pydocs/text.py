@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"\s+at 0x[0-9a-fA-F]+")
 
 # Docstrings that say nothing: generated ones, inherited stubs, pointers to another docstring.
 _NOISE = re.compile(
-    r"^\(|alias for field number|^partial\(func|^initialize self|^create and return a new object|see help\(type"
+    r"^\(|alias for field number|^initialize self|^create and return a new object|see help\(type"
     r"|^(?:please )?(?:see|refer to|same as|alias (?:for|of|to)|equivalent to|in-?place version)\b|^wrapper (?:for|of) "
     r"|\bdeprecated\b|^built-in (?:mutable|immutable) sequence|^the type of the none|^todo\b|^internal\b"
     r"|^an enumeration\b|^return self|^placeholder|^abstract (?:method|property)",

@@ -1,0 +1,98 @@
+"""Budgets and the learning rate, in closed form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondstage.config import TrainConfig
+from secondstage.errors import UserError
+from secondstage.train import budget as budget_module
+from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget, rate
+
+
+def test_steps_and_epochs_are_shares() -> None:
+    assert [Steps(4).progress(step, 99) for step in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+    assert [Epochs(2, 50).progress(99, lists) for lists in (0, 25, 50, 100, 110)] == [0, 0.25, 0.5, 1, 1.1]
+    assert Epochs(0.5, 50).progress(0, 25) == 1
+
+
+def test_minutes_count_from_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(budget_module.time, "monotonic", lambda: now)
+    minutes = Minutes(0.5)
+    now = 5000.0
+    assert minutes.progress(0, 0) == 0
+    assert minutes.progress(7, 7) == 0
+    now = 5003.0
+    assert minutes.progress(0, 0) == pytest.approx(0.1)
+    now = 5060.0
+    assert minutes.progress(0, 0) == pytest.approx(2)
+
+
+RECORDED = [0.0, 0.125, 0.3, 0.99]
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path, as_folder: bool) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.write_text("".join(json.dumps({"step": i, "progress": p, "loss": 1}) + "\n" for i, p in enumerate(RECORDED)))
+    replay = Replay.read(tmp_path if as_folder else path)
+    assert [replay.progress(step, 0) for step in range(6)] == [*RECORDED, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("content", ["broken", '{"step": 1}\n', "[1]\n", '{"progress": "x"}\n', '{"progress": null}\n', None])
+def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "steps.jsonl").write_text(content)
+    with pytest.raises(UserError, match=r"train\.replay: .*steps\.jsonl is not the steps\.jsonl of an earlier run"):
+        Replay.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "questions", "progress"),
+    [({"steps": 8}, (2, 0), 0.25), ({"epochs": 2.0}, (0, 5), 0.25), ({"minutes": 1.0}, (5, 5), 0.0)],
+)
+def test_the_configuration_names_the_budget(
+    settings: dict[str, Any], questions: tuple[int, int], progress: float
+) -> None:
+    assert make_budget(TrainConfig(**settings), 10).progress(*questions) == progress
+
+
+def test_the_configuration_names_a_run_to_replay(tmp_path: Path) -> None:
+    (tmp_path / "steps.jsonl").write_text('{"progress": 0.0}\n{"progress": 0.7}\n')
+    assert make_budget(TrainConfig(replay=str(tmp_path)), 10).progress(1, 0) == 0.7
+
+
+@pytest.mark.parametrize(
+    ("progress", "warmup", "expected"),
+    [
+        (0, 0.1, 0),
+        (0.05, 0.1, 0.5),
+        (0.1, 0.1, 1),
+        (0.55, 0.1, 0.5),
+        (1, 0.1, 0),
+        (1.5, 0.1, 0),
+        (0, 0, 1),
+        (0.25, 0, 0.75),
+        (1, 0, 0),
+        (0, 1, 0),
+        (0.25, 1, 0.25),
+        (0.999, 1, 0.999),
+        (1, 1, 0),
+    ],
+)
+def test_the_rate_rises_to_1_and_falls_to_0(progress: float, warmup: float, expected: float) -> None:
+    assert rate(progress, warmup) == pytest.approx(expected)
+
+
+@given(st.floats(0, 2), st.floats(0, 1))
+def test_the_rate_is_a_share(progress: float, warmup: float) -> None:
+    found = rate(progress, warmup)
+    assert 0 <= found <= 1 + 1e-9
+    assert found == 0 or progress < 1

@@ -1,0 +1,77 @@
+"""Which precision is taken, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from secondstage import compute
+from secondstage.compute import Precision, device, has_bf16, resolve
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    device.cache_clear()
+    has_bf16.cache_clear()
+    yield
+    device.cache_clear()
+    has_bf16.cache_clear()
+
+
+@pytest.mark.parametrize("able", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, precision: Precision, able: bool) -> None:
+    monkeypatch.setattr(compute, "has_bf16", lambda: able)
+    assert resolve(precision) == precision
+
+
+@pytest.mark.parametrize(("able", "expected"), [(False, "fp32"), (True, "bf16")])
+def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch, able: bool, expected: str) -> None:
+    monkeypatch.setattr(compute, "has_bf16", lambda: able)
+    assert resolve("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, False, "cuda"), (True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_fastest_device_is_taken(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert device() == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({}, False),
+        ({"avx2": True, "avx512": True}, False),
+        ({"avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"bf16": True}, True),
+    ],
+)
+def test_a_cpu_has_bf16_if_it_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(compute, "device", lambda: "cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert has_bf16() is expected
+
+
+def test_mps_computes_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "device", lambda: "mps")
+    assert resolve("auto") == "fp32"
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_emulated_bf16_does_not_count_on_cuda(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return able or including_emulation
+
+    monkeypatch.setattr(compute, "device", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert resolve("auto") == ("bf16" if able else "fp32")

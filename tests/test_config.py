@@ -1,0 +1,208 @@
+"""The sections of a configuration: their bounds, their defaults, and that they stay as they were checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from secondstage.config import BUDGETS, Config, Section
+from secondstage.configfile import check_config, override
+from secondstage.errors import UserError
+
+MINIMAL: dict[str, Any] = {"output": "runs/x", "collection": "pydocs", "train": {"minutes": 4}}
+
+
+def check(*overrides: str) -> Config:
+    return check_config(override(MINIMAL, overrides))
+
+
+def fault(*overrides: str) -> str:
+    """The only fault."""
+    with pytest.raises(UserError) as caught:
+        check(*overrides)
+    headline, *faults = str(caught.value).splitlines()
+    assert headline == "config: 1 fault"
+    (only,) = faults
+    return only.strip()
+
+
+def sections(config: BaseModel) -> list[Section]:
+    inner = [value for _, value in config if isinstance(value, Section)]
+    return [*inner, *(found for section in inner for found in sections(section))]
+
+
+def test_the_least_that_a_run_needs() -> None:
+    config = check()
+    assert (config.output, config.collection.source, config.train.minutes) == ("runs/x", "pydocs", 4.0)
+    assert isinstance(config.train.minutes, float)
+    assert config.seed == 13
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "-1"),
+        ("seed", "1.0"),
+        ("seed", "true"),
+        ("seed", "'13'"),
+        ("output", "2024"),
+        ("collection.dev_share", "-0.01"),
+        ("collection.dev_share", "1.01"),
+        ("collection.drop_invalid", "1"),
+        ("collection.source", "3"),
+        ("first_stage.kind", "bm52"),
+        ("first_stage.fusion", "mean"),
+        ("first_stage.weight", "1.5"),
+        ("first_stage.depth", "0"),
+        ("first_stage.bm25.k1", "0"),
+        ("first_stage.bm25.b", "2"),
+        ("first_stage.dense.max_length", "7"),
+        ("first_stage.dense.batch_size", "0"),
+        ("mine.depth", "0"),
+        ("mine.depth", "10.5"),
+        ("mine.negatives", "-3"),
+        ("mine.max_share", "0"),
+        ("mine.max_queries", "0"),
+        ("train.minutes", "0"),
+        ("train.minutes", ".nan"),
+        ("train.steps", "0"),
+        ("train.steps", "1.5"),
+        ("train.epochs", "-1"),
+        ("train.max_length", "15"),
+        ("train.batch_tokens", "63"),
+        ("train.learning_rate", "0"),
+        ("train.learning_rate", "fast"),
+        ("train.warmup", "1.1"),
+        ("train.weight_decay", "-0.1"),
+        ("train.dropout", "2"),
+        ("train.clip", "0"),
+        ("train.precision", "fp16"),
+        ("train.tracker", "mlflow"),
+        ("serve.depth", "0"),
+        ("serve.weight", "-0.1"),
+        ("evaluate.confidence", "0.5"),
+        ("evaluate.confidence", "1"),
+        ("evaluate.resamples", "99"),
+        ("evaluate.extra_splits", "human"),
+        ("first_stage", "[bm25]"),
+        ("train", "4"),
+    ],
+)
+def test_an_impossible_value_is_named_with_its_key(key: str, value: str) -> None:
+    told = fault(f"{key}={value}")
+    assert told.startswith(f"{key}: ")
+    assert "input should be" in told
+    assert re.search(r", not .+$", told)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "0"),
+        ("collection.dev_share", "0"),
+        ("collection.dev_share", "1"),
+        ("first_stage.weight", "1"),
+        ("first_stage.dense.max_length", "8"),
+        ("mine.max_share", "1.5"),
+        ("train.steps", "1"),
+        ("train.epochs", "0.5"),
+        ("train.max_length", "16"),
+        ("train.batch_tokens", "64"),
+        ("train.warmup", "0"),
+        ("serve.weight", "0"),
+        ("evaluate.confidence", "0.51"),
+        ("evaluate.resamples", "100"),
+    ],
+)
+def test_the_bounds_themselves_are_allowed(key: str, value: str) -> None:
+    found: Any = check(f"{key}={value}")
+    for name in key.split("."):
+        found = getattr(found, name)
+    assert found == float(value)
+
+
+@pytest.mark.parametrize(
+    "key", ["train.minutes", "train.epochs", "train.learning_rate", "train.clip", "mine.max_share"]
+)
+def test_infinity_is_no_value(key: str) -> None:
+    for value in (".inf", ".nan"):
+        assert fault(f"{key}={value}").startswith(f"{key}: input should be a finite number, not ")
+
+
+@pytest.mark.parametrize(
+    "budget", ["train.minutes=0.5", "train.steps=10", "train.epochs=2", "train.replay=runs/x/train"]
+)
+def test_each_budget_stands_alone(budget: str) -> None:
+    config = check(budget)
+    key, _, value = budget.removeprefix("train.").partition("=")
+    given = {name: getattr(config.train, name) for name in BUDGETS if getattr(config.train, name) is not None}
+    assert {name: str(found).removesuffix(".0") for name, found in given.items()} == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "told"),
+    [
+        ({}, "none"),
+        ({"minutes": 1, "steps": 2}, "minutes and steps"),
+        ({"steps": 1, "epochs": 2, "replay": "x"}, "steps and epochs and replay"),
+    ],
+)
+def test_there_is_exactly_one_budget(budgets: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_config(MINIMAL | {"train": budgets})
+    assert str(caught.value).splitlines()[1] == (
+        f"  train: give exactly one of minutes, steps, epochs, replay, not {told}"
+    )
+
+
+@pytest.mark.parametrize(
+    "collection",
+    [
+        {},
+        {"documents": "d"},
+        {"queries": "q"},
+        {"qrels": {"test": "t"}},
+        {"source": "s", "documents": "d", "queries": "q"},
+        {"source": "s", "qrels": {"test": "t"}},
+        {"source": "", "documents": "d"},
+    ],
+)
+def test_a_collection_has_one_origin(collection: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="collection: give either source, or documents, queries and qrels"):
+        check_config(MINIMAL | {"collection": collection})
+
+
+def test_a_collection_of_files_needs_no_source() -> None:
+    files = {"documents": "d.jsonl", "queries": "q.tsv", "qrels": {"test": "t.tsv", "train": "r.tsv"}}
+    assert check_config(MINIMAL | {"collection": files}).collection.qrels == files["qrels"]
+
+
+def test_nothing_can_be_changed_after_the_check() -> None:
+    config = check()
+    for section in [config, *sections(config)]:
+        for name in type(section).model_fields:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(section, name, getattr(section, name))
+    assert len(sections(config)) == 8
+
+
+def test_the_defaults_of_two_configurations_are_not_shared() -> None:
+    one, other = check(), check("collection={documents: d, queries: q}")
+    assert one == check()
+    assert one != check("seed=14")
+    other.collection.qrels["test"] = "t"
+    assert check("collection={documents: d, queries: q}").collection.qrels == {}
+
+
+def test_every_default_would_pass_the_check_itself() -> None:
+    config = check()
+    assert check_config(config.model_dump()) == config
+
+
+def test_a_dump_names_every_key_that_may_be_given() -> None:
+    """The fingerprint of a stage covers its section: a key that the dump left out could change unnoticed."""
+    for section in [check(), *sections(check())]:
+        assert section.model_dump(mode="json").keys() == type(section).model_fields.keys()

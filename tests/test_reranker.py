@@ -1,0 +1,276 @@
+"""The reranker against sentence-transformers' CrossEncoder, and what must not change a score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from secondstage.collection import Collection
+from secondstage.compute import Precision
+from secondstage.errors import UserError
+from secondstage.reranker import CONTRACT, Reranker, load_cross_encoder, token_budget
+from secondstage.run import Run, rank
+
+HALF_AND_SINGLE: tuple[Precision, ...] = ("bf16", "fp32")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a head, and weights large enough for scores to differ; as a plain Hugging Face folder."""
+    network, tokenizer = load_cross_encoder(str(tiny_model))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    folder = tmp_path_factory.mktemp("reranker") / "model"
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(collection: Collection) -> list[tuple[str, str]]:
+    """Pairs of every length up to some 60 tokens: one to ten documents long, queries of some words or many."""
+    contents = [document.content for document in collection.documents]
+    queries = list(collection.queries.values())
+    return [
+        (" ".join(queries[i : i + 1 + 9 * (i % 11 == 0)]), "\n".join(contents[i : i + 1 + i % 10])) for i in range(64)
+    ]
+
+
+def cross_encoder(folder: Path, pairs: Sequence[tuple[str, str]], **settings: Any) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(str(folder), device="cpu", **settings).predict(list(pairs), show_progress_bar=False)
+
+
+def set_head(reranker: Reranker, weight: float, bias: float) -> Reranker:
+    with torch.no_grad():
+        reranker.model.classifier.weight.fill_(weight)
+        reranker.model.classifier.bias.fill_(bias)
+    return reranker
+
+
+@pytest.mark.parametrize("max_length", [16, 24, 64])
+def test_cross_encoder_gives_the_same_scores_from_the_saved_folder(
+    model: Path, pairs: list[tuple[str, str]], tmp_path: Path, max_length: int
+) -> None:
+    reranker = Reranker.load(model, max_length=max_length, precision="fp32")
+    reranker.save(tmp_path)
+    scores = reranker.score(pairs)
+    assert np.ptp(scores) > 1
+    assert scores == pytest.approx(cross_encoder(tmp_path, pairs), abs=1e-5)
+    assert Reranker.load(tmp_path, precision="fp32").score(pairs) == pytest.approx(scores, abs=1e-6)
+
+
+def test_scores_are_logits_and_not_probabilities(model: Path, pairs: list[tuple[str, str]], tmp_path: Path) -> None:
+    """Without the contract in the saved config, CrossEncoder would apply a sigmoid."""
+    reranker = Reranker.load(model, precision="fp32")
+    scores = reranker.score(pairs)
+    assert scores.min() < 0
+    probabilities = cross_encoder(model, pairs)
+    assert probabilities == pytest.approx(1 / (1 + np.exp(-scores.astype(np.float64))), abs=1e-5)
+
+
+def test_half_precision_is_close(model: Path, pairs: list[tuple[str, str]]) -> None:
+    half, single = (Reranker.load(model, precision=precision).score(pairs) for precision in HALF_AND_SINGLE)
+    assert half.dtype == np.float32
+    assert not np.array_equal(half, single)
+    assert np.abs(half - single).max() < 0.1 * np.ptp(single)
+    assert np.corrcoef(half, single)[0, 1] > 0.995
+
+
+def test_half_precision_keeps_scores_apart(model: Path, pairs: list[tuple[str, str]]) -> None:
+    """A bf16 logit has eight bits: most of these would fall together."""
+    scores = Reranker.load(model, precision="bf16").score(pairs)
+    assert len(np.unique(torch.from_numpy(scores).bfloat16().float().numpy())) < len(np.unique(scores))
+
+
+def test_the_tuned_reranker_of_a_run_is_a_cross_encoder(run_folder: Path, pairs: list[tuple[str, str]]) -> None:
+    folder = run_folder / "train" / "reranker"
+    scores = Reranker.load(folder, precision="fp32").score(pairs)
+    assert scores == pytest.approx(cross_encoder(folder, pairs), abs=1e-5)
+
+
+def test_the_contract_is_saved_and_obeyed(model: Path, tmp_path: Path) -> None:
+    Reranker.load(model, max_length=24).save(tmp_path)
+    assert json.loads((tmp_path / CONTRACT).read_text()) == {
+        "score": "logit",
+        "higher_is_better": True,
+        "max_length": 24,
+        "truncation": "longest_first",
+        "document": "title and text, joined by a line break",
+    }
+    assert Reranker.load(tmp_path).max_length == 24
+    assert Reranker.load(tmp_path, max_length=16).max_length == 16
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 64), (32, 32), (4096, 64)])
+def test_max_length_ends_where_the_model_does(model: Path, asked: int | None, given: int) -> None:
+    assert Reranker.load(model, max_length=asked).max_length == given
+
+
+def test_tokens_beyond_max_length_do_not_count(model: Path) -> None:
+    reranker = Reranker.load(model, max_length=16, precision="fp32")
+    query, document = "snow", "rail station ticket platform engine wheel carriage travel king queen rook bishop"
+    # [CLS] snow [SEP] and [SEP] leave twelve tokens.
+    same, other = reranker.score([(query, document), (query, f"{document} pawn check")])
+    assert same == pytest.approx(other, abs=1e-6)
+    longer = Reranker.load(model, max_length=24, precision="fp32")
+    same, other = longer.score([(query, document), (query, f"{document} pawn check")])
+    assert same != pytest.approx(other, abs=1e-3)
+    assert max(map(len, reranker.tokenize([(query, document * 9), (document * 9, query)])["input_ids"])) == 16
+
+
+def test_the_order_of_pairs_does_not_matter(model: Path, pairs: list[tuple[str, str]]) -> None:
+    reranker = Reranker.load(model, precision="fp32")
+    scores = reranker.score(pairs)
+    order = np.random.default_rng(5).permutation(len(pairs))
+    assert reranker.score([pairs[i] for i in order]) == pytest.approx(scores[order], abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 200, 100_000])
+def test_the_batch_budget_does_not_matter(model: Path, pairs: list[tuple[str, str]], batch_tokens: int) -> None:
+    some = pairs[:12]
+    one_by_one = Reranker.load(model, precision="fp32")
+    expected = [one_by_one.score([pair])[0] for pair in some]
+    reranker = Reranker.load(model, batch_tokens=batch_tokens, precision="fp32")
+    assert reranker.score(some) == pytest.approx(expected, abs=1e-5)
+
+
+def test_chunks_do_not_matter(model: Path, pairs: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker = Reranker.load(model, precision="fp32")
+    whole = reranker.score(pairs, label="with a progress bar")
+    monkeypatch.setattr("secondstage.reranker.CHUNK", 25)
+    assert reranker.score(pairs) == pytest.approx(whole, abs=1e-5)
+
+
+def test_no_pairs_have_no_scores(model: Path, collection: Collection) -> None:
+    reranker = Reranker.load(model)
+    assert reranker.score([]).tolist() == []
+    assert len(reranker.rerank(Run("first_stage", {}), {}, collection.documents)) == 0
+    reranked = reranker.rerank(Run("first_stage", {"q": rank([], [], [])}), {"q": "snow"}, collection.documents)
+    assert reranked["q"].doc_ids == ()
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_not_finite_is_refused(model: Path, pairs: list[tuple[str, str]], bias: float) -> None:
+    reranker = set_head(Reranker.load(model, precision="fp32"), 0.0, bias)
+    with pytest.raises(UserError, match="a score that is not finite"):
+        reranker.score(pairs)
+
+
+def first_stage(collection: Collection) -> Run:
+    """Two lists, in an order that neither the ids nor the corpus have."""
+    ids = np.random.default_rng(7).permutation(collection.documents.ids)
+    lists = {"q-winter-0": ids[:20], "q-chess-0": ids[10:40]}
+    return Run(
+        "first_stage",
+        {q: rank(list(map(str, found)), np.arange(len(found), 0, -1), ["x"] * len(found)) for q, found in lists.items()},
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_constant_model_keeps_the_order(model: Path, collection: Collection, precision: Precision) -> None:
+    first = first_stage(collection)
+    reranker = set_head(Reranker.load(model, precision=precision), 0.0, -3.7)
+    reranked = reranker.rerank(first, collection.queries, collection.documents)
+    assert reranked.name == "reranked"
+    assert list(reranked) == list(first)
+    for query_id, ranking in first.items():
+        assert reranked[query_id].doc_ids == ranking.doc_ids
+        assert reranked[query_id].scores[0] == pytest.approx(-3.7)
+
+
+def test_each_list_is_ordered_by_the_scores_of_its_pairs(model: Path, collection: Collection) -> None:
+    first = first_stage(collection)
+    reranker = Reranker.load(model, precision="fp32")
+    for query_id, ranking in reranker.rerank(first, collection.queries, collection.documents).items():
+        pairs = [
+            (collection.queries[query_id], collection.documents.by_id(doc_id).content) for doc_id in ranking.doc_ids
+        ]
+        scores = reranker.score(pairs)
+        assert set(ranking.doc_ids) == set(first[query_id].doc_ids)
+        assert ranking.doc_ids != first[query_id].doc_ids
+        assert ranking.scores == pytest.approx(scores, abs=1e-5)
+        assert (np.diff(ranking.scores) < 0).all()
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=200), batch_tokens=st.integers(1, 2000))
+@example(lengths=[], batch_tokens=1)
+@example(lengths=[50, 50, 50], batch_tokens=100)
+@example(lengths=[101, 1], batch_tokens=100)
+def test_batches_hold_every_index_once_and_keep_within_the_budget(lengths: list[int], batch_tokens: int) -> None:
+    batches = list(token_budget(lengths, batch_tokens))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    widths = [max(lengths[i] for i in batch) for batch in batches]
+    for batch, width in zip(batches, widths, strict=True):
+        assert len(batch) == 1 or width * len(batch) <= batch_tokens
+    # Longest first, and no batch is closed before it is full.
+    assert widths == sorted(widths, reverse=True)
+    for batch, width in zip(batches[:-1], widths[:-1], strict=True):
+        assert width * (len(batch) + 1) > batch_tokens
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batch_tokens", "batches"),
+    [
+        ([50, 50, 50], 100, [[0, 1], [2]]),
+        ([10, 40, 20, 30], 80, [[1, 3], [2, 0]]),
+        ([101, 1, 1], 100, [[0], [1, 2]]),
+        ([5], 1, [[0]]),
+        ([], 8, []),
+    ],
+)
+def test_batches_by_hand(lengths: list[int], batch_tokens: int, batches: list[list[int]]) -> None:
+    assert list(token_budget(lengths, batch_tokens)) == batches
+
+
+def test_a_new_head_is_drawn_from_torchs_generator(tiny_model: Path) -> None:
+    heads = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        heads.append(Reranker.load(tiny_model, precision="fp32").model.classifier.weight.detach().clone())
+    assert heads[0].shape == (1, 32)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.xfail(raises=RuntimeError, reason="models.loading lets transformers' RuntimeError through")
+def test_a_model_with_several_outputs_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=3).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Reranker.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("weights", marks=pytest.mark.xfail(reason="models.loading lets SafetensorError through")),
+        "config",
+        "tokenizer",
+    ],
+)
+def test_a_damaged_folder_is_refused(model: Path, tmp_path: Path, damage: str) -> None:
+    Reranker.load(model).save(tmp_path)
+    files = {"weights": "model.safetensors", "config": "config.json", "tokenizer": "tokenizer.json"}
+    (tmp_path / files[damage]).write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Reranker.load(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        Reranker.load(tmp_path / "nowhere")
