@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ import pytest
 
 if TYPE_CHECKING:
     from secondstage.collection import Collection, Documents
+
+# Models this small are computed by one thread: two would wait for each other, for seconds where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Topics with words of their own: lexical retrieval works, and a cross-encoder can learn that words should agree.
 TOPICS = {

@@ -214,9 +214,6 @@ def test_a_broken_model_folder_is_one_error(tmp_path: Path, tiny_model: Path, na
         loading(str(folder), AutoModel.from_pretrained)
 
 
-@pytest.mark.xfail(
-    reason="loading does not catch SafetensorError, which is neither OSError nor ValueError", strict=True
-)
 def test_weights_that_were_cut_off_are_one_error(tmp_path: Path, tiny_model: Path) -> None:
     from transformers import AutoModel
 

@@ -90,7 +90,7 @@ def _demo(parsed: argparse.Namespace) -> None:
     from .configfile import load_config
 
     with resources.as_file(resources.files("secondstage.configs") / "demo.yaml") as path:
-        config = load_config(path, [f"output={json.dumps(parsed.output)}"])
+        config = load_config(path, [f"output={json.dumps(parsed.output, ensure_ascii=False)}"])
     carry_out_up_to("evaluate", config)
     _print_proof(Path(config.output))
     print(f'\nAsk it: secondstage search {Path(config.output) / "bundle"} "run a coroutine with a timeout"')

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .errors import Faults, UserError
-from .files import read_manifest, replacing
+from .files import read_manifest, refuse_foreign, replacing
 
 KIND = "collection"
 ROWS_PER_BATCH = 4096
@@ -152,12 +152,16 @@ class Collection:
         """Read a source (a BEIR folder, `pydocs`, `hf:<dataset id>`), validate it, and store it under `folder`.
 
         `settings` are those of the `collection` section of a config, e.g. `dev_share`.
+
+        Raises:
+            UserError: the source is faulty, or `folder` holds anything but a collection, which this one would replace.
         """
         from .config import CollectionConfig
         from .intake import write_collection
         from .sources import open_source
 
         config = CollectionConfig(source=str(source), **settings)
+        refuse_foreign(Path(folder), KIND)
         with replacing(Path(folder)) as temporary:
             opened = open_source(config)
             write_collection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,10 +37,19 @@ class CollectionConfig(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> CollectionConfig:
-        files = bool(self.documents) and bool(self.queries)
-        if bool(self.source) == files or (self.source and (self.documents or self.queries or self.qrels)):
-            raise ValueError("give either source, or documents, queries and qrels")
+        if fault := origin_fault(self.model_dump()):
+            raise ValueError(fault)
         return self
+
+
+def origin_fault(collection: Mapping[str, object]) -> str:
+    """What is wrong with where a collection is to be read from; empty if nothing is."""
+    source, documents, queries, qrels = (collection.get(key) for key in ("source", "documents", "queries", "qrels"))
+    if source and not (documents or queries or qrels):
+        return ""
+    if not source and documents and queries:
+        return ""
+    return "give either source, or documents, queries and qrels"
 
 
 class Bm25Config(Section):
@@ -92,6 +102,14 @@ class MineConfig(Section):
     """Dev queries whose candidate lists are kept, for the choice of checkpoint and fusion weight."""
 
 
+def budget_fault(train: Mapping[str, object]) -> str:
+    """What is wrong with the budget of a training; empty if nothing is."""
+    given = [name for name in BUDGETS if train.get(name) is not None]
+    if len(given) == 1:
+        return ""
+    return f"give exactly one of {', '.join(BUDGETS)}, not {' and '.join(given) or 'none'}"
+
+
 class TrainConfig(Section):
     """How the cross-encoder is tuned. Exactly one of minutes, steps, epochs and replay is the budget."""
 
@@ -125,9 +143,8 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(BUDGETS)}, not {' and '.join(given) or 'none'}")
+        if fault := budget_fault(self.model_dump()):
+            raise ValueError(fault)
         return self
 
 

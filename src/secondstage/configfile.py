@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -11,8 +12,17 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .config import BUDGETS, Config
+from .config import BUDGETS, Config, budget_fault, origin_fault
 from .errors import Faults, UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as YAML 1.2 and everyone who types a learning rate have it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -24,7 +34,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -42,7 +52,7 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
         if not equals or not key:
             raise UserError(f"override {item!r} is not of the form key=value, e.g. train.minutes=4")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
         except yaml.YAMLError as error:
             raise UserError(f"override {item!r}: the value is not valid YAML: {error}") from None
         _set(result, key.split("."), value)
@@ -85,8 +95,15 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
         return Config.model_validate(_lists_to_tuples(full))
     except ValidationError as error:
         faults = Faults(subject)
-        for fault in error.errors():
-            faults.add(_in_words(fault))
+        messages = [_in_words(fault) for fault in error.errors()]
+        # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
+        for section, rule in (("collection", origin_fault), ("train", budget_fault)):
+            values = full.get(section)
+            message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
+            if message and message not in messages:
+                messages.append(message)
+        for message in messages:
+            faults.add(message)
         raise UserError(faults.report()) from None
 
 

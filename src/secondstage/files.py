@@ -40,8 +40,8 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` (the manifest left out), by relative POSIX path, sorted."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    """SHA-256 of every file below `folder` (its own manifest left out), by relative POSIX path, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
 
 
@@ -66,6 +66,16 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
+def refuse_foreign(folder: Path, kind: str) -> None:
+    """Raise `UserError` if `folder` holds anything that secondstage did not put there: it would be replaced."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file where a folder is to be written: choose another output folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise UserError(
+            f"{folder} is not a {kind} folder of secondstage and is left alone: choose another output folder"
+        )
+
+
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside `folder`, and put it in its place only if the block ends well.
@@ -83,7 +93,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _discard(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -93,7 +103,7 @@ def recover(folder: Path) -> None:
     old = _old_name(folder)
     if old.exists():
         if folder.exists():
-            shutil.rmtree(old)
+            _discard(old)
         else:
             old.rename(folder)
 
@@ -102,6 +112,14 @@ def sweep(parent: Path) -> None:
     """Delete temporary folders that killed processes left in `parent`. Call it only while holding the folder's lock."""
     for leftover in parent.glob(".*.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder, or a link to one and not what it links to."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _old_name(folder: Path) -> Path:
@@ -135,7 +153,7 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is not a {kind}: it holds no {MANIFEST}")
     manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, Mapping) or manifest.get("kind") != kind:
+    if not isinstance(manifest, Mapping) or manifest.get("kind") != kind or "format" not in manifest:
         found = manifest.get("kind") if isinstance(manifest, Mapping) else None
         raise UserError(f"{folder} is not a {kind}: its manifest says {found!r}")
     if manifest.get("format") != FORMAT:
@@ -143,6 +161,8 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
             f"{folder} has format {manifest.get('format')!r}, made by secondstage {manifest.get('secondstage')}; this "
             f"version ({__version__}) reads format {FORMAT}: choose another output folder, or delete this one"
         )
+    if not isinstance(manifest.get("files"), Mapping):
+        raise UserError(f"{folder} is not a {kind}: its manifest names no files")
     check_files(folder, manifest["files"], verify=verify)
     return dict(manifest)
 

@@ -55,10 +55,12 @@ def loading(model: str, load: Callable[[str], T]) -> T:
     Raises:
         UserError: which model, why it could not be loaded, and what to do.
     """
+    from safetensors import SafetensorError
+
     place = locate(model)
     try:
         return load(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if Path(place).is_dir():
             raise UserError(f"model {model!r} cannot be loaded from {place}: {reason}") from error

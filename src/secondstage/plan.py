@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import UserError
-from .files import MANIFEST, IncompleteError, read_manifest, recover, replacing, sweep, write_manifest
+from .files import MANIFEST, IncompleteError, read_manifest, recover, refuse_foreign, replacing, sweep, write_manifest
 from .progress import say
 
 
@@ -82,12 +82,7 @@ def carry_out(stage: Stage, output: Path) -> dict[str, Any]:
 def done(stage: Stage, output: Path) -> dict[str, Any] | None:
     """The manifest of a stage that is there, whole, and made from what it would be made from now."""
     folder = output / stage.kind
-    if not folder.exists():
-        return None
-    if not (folder / MANIFEST).exists() and any(folder.iterdir()):
-        raise UserError(
-            f"{folder} is not a {stage.kind} folder of secondstage and is left alone: choose another output folder"
-        )
+    refuse_foreign(folder, stage.kind)
     if not (folder / MANIFEST).exists():
         return None
     try:

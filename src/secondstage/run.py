@@ -36,20 +36,28 @@ def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
     because that is what trec_eval reads.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: a score is not finite in single precision, or there is no number below it to lower a tie to.
     """
-    result = np.array(scores, dtype=np.float32)
+    result = single_precision(scores)
+    with np.errstate(over="ignore"):
+        for i in range(1, len(result)):
+            if result[i] >= result[i - 1]:
+                result[i] = np.nextafter(result[i - 1], np.float32(-np.inf))
+    return single_precision(result)
+
+
+def single_precision(scores: npt.ArrayLike) -> Scores:
+    """A copy in single precision; `ValueError` if a score is not finite there."""
+    with np.errstate(over="ignore"):
+        result = np.array(scores, dtype=np.float32)
     if not np.isfinite(result).all():
         raise ValueError("a score is not finite")
-    for i in range(1, len(result)):
-        if result[i] >= result[i - 1]:
-            result[i] = np.nextafter(result[i - 1], np.float32(-np.inf))
     return result
 
 
 def rank(doc_ids: Sequence[str], scores: npt.ArrayLike, retrievers: Sequence[str]) -> Ranking:
     """Order documents by score, best first; ties keep the order given (that of the stage before)."""
-    values = np.asarray(scores, dtype=np.float32)
+    values = single_precision(scores)
     if len(values) != len(doc_ids):
         raise ValueError(f"{len(doc_ids)} documents, but {len(values)} scores")
     order: list[int] = np.argsort(-values, kind="stable").tolist()
@@ -59,9 +67,11 @@ def rank(doc_ids: Sequence[str], scores: npt.ArrayLike, retrievers: Sequence[str
 
 
 class Run(Mapping[str, Ranking]):
-    """Rankings by query id, under the name of the system that made them."""
+    """Rankings by query id, under the name of the system that made them, which is one word."""
 
     def __init__(self, name: str, rankings: Mapping[str, Ranking]) -> None:
+        if name.split() != [name]:
+            raise ValueError(f"a run's name is a column of a TREC file: {name!r} is empty or holds white space")
         self.name = name
         self._rankings = dict(rankings)
 
@@ -90,7 +100,7 @@ class Run(Mapping[str, Ranking]):
 
     def rescored(self, name: str, scores: npt.ArrayLike) -> Run:
         """The same candidates ordered by new `scores`, given in the order of `pairs`; ties keep this run's order."""
-        values = np.asarray(scores, dtype=np.float32)
+        values = single_precision(scores)
         rankings, start = {}, 0
         for query_id, ranking in self._rankings.items():
             end = start + len(ranking.doc_ids)
@@ -118,22 +128,26 @@ def read_trec(path: Path) -> Run:
     """
     found: dict[str, dict[str, float]] = {}
     name = path.stem
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            columns = line.split()
-            if len(columns) != 6 or not _is_finite(columns[4]):
-                raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {line.strip()!r}")
-            query_id, _, doc_id, _, score, name = columns
-            if doc_id in found.setdefault(query_id, {}):
-                raise UserError(f"{path}, line {number}: document {doc_id!r} is there twice for query {query_id!r}")
-            found[query_id][doc_id] = float(score)
+    for number, columns in _columns(path):
+        if len(columns) != 6 or not _is_finite(columns[4]):
+            raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {' '.join(columns)!r}")
+        query_id, _, doc_id, _, score, name = columns
+        if doc_id in found.setdefault(query_id, {}):
+            raise UserError(f"{path}, line {number}: document {doc_id!r} is there twice for query {query_id!r}")
+        found[query_id][doc_id] = float(score)
     rankings = {}
     for query_id, scores in found.items():
         doc_ids = sorted(scores, reverse=True)
         rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
     return Run(name, rankings)
+
+
+def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from ((number, line.split()) for number, line in enumerate(file, 1) if line.strip())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error}") from None
 
 
 def _is_finite(text: str) -> bool:

@@ -1,0 +1,273 @@
+"""Training as a whole: repeatable to the bit, and worth its time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from secondstage.collection import Collection
+from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.errors import UserError
+from secondstage.firststage import search_run
+from secondstage.firststage.bm25 import Bm25
+from secondstage.lists import TrainingList, read_lists
+from secondstage.measures import evaluate, mean
+from secondstage.mine import mine
+from secondstage.reranker import Reranker
+from secondstage.run import Run, read_trec
+from secondstage.train import train
+from secondstage.train.loop import Loop, as_lists
+from secondstage.train.selection import MEASURE, Selection
+
+Weights = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mined")
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    mine(collection, bm25, MineConfig(), seed=13, dev_depth=10, folder=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lists(mined: Path) -> list[TrainingList]:
+    return list(read_lists(mined / "train.arrow"))
+
+
+def config(tiny_model: Path, **settings: Any) -> TrainConfig:
+    usual: dict[str, Any] = {"max_length": 32, "batch_tokens": 512, "precision": "fp32", "learning_rate": 1e-3}
+    if not settings.keys() & {"minutes", "epochs", "replay"}:
+        usual["steps"] = 12
+    return TrainConfig(model=str(tiny_model), **(usual | settings))
+
+
+def tuned(collection: Collection, mined: Path, folder: Path, settings: TrainConfig, seed: int = 13) -> dict[str, Any]:
+    folder.mkdir()
+    return train(collection, mined, settings, seed=seed, folder=folder)
+
+
+def weights(folder: Path) -> Weights:
+    return load_file(folder / "reranker" / "model.safetensors")
+
+
+def identical(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_bits(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, precision: str
+) -> None:
+    settings = config(tiny_model, precision=precision, dropout=0.1, evaluations=2)
+    for name, seed in (("a", 13), ("b", 13), ("c", 14)):
+        tuned(collection, mined, tmp_path / name, settings, seed)
+        torch.rand(7)  # what an earlier run left in the global generators does not matter
+    assert identical(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not identical(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    for file in ("steps.jsonl", "dev.jsonl"):
+        assert (tmp_path / "a" / file).read_text() == (tmp_path / "b" / file).read_text()
+    assert (tmp_path / "a" / "steps.jsonl").read_text() != (tmp_path / "c" / "steps.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_replay_of_a_time_budget_gives_the_same_bits(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=0.03))
+    again = tuned(collection, mined, tmp_path / "again", config(tiny_model, replay=str(tmp_path / "first")))
+    assert first["steps"] == len(lines(tmp_path / "first" / "steps.jsonl")) > 2
+    assert again == first
+    assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    for file in ("steps.jsonl", "dev.jsonl"):
+        assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
+
+
+@pytest.mark.slow
+def test_overfitting_beats_the_start_on_its_own_queries(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_model, steps=150, learning_rate=5e-3, warmup=0.05)
+    loop = Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    queries = {query_id: collection.queries[query_id] for query_id in collection.split("train")}
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    run = search_run(bm25, collection.documents.ids, queries, 10)
+
+    def value(reranker: Reranker) -> float:
+        reranked = reranker.rerank(run, collection.queries, collection.documents)
+        return mean(evaluate(reranked, collection.split("train"), [MEASURE])[MEASURE])
+
+    untrained = value(Reranker(loop.weights.working.eval(), loop.tokenizer, max_length=32))
+    loop.run()
+    steps = lines(tmp_path / "steps.jsonl")
+    assert sum(step["loss"] for step in steps[-10:]) < 0.5 * sum(step["loss"] for step in steps[:10])
+    assert value(Reranker.load(tmp_path / "reranker", precision="fp32")) > untrained + 0.2
+
+
+@pytest.mark.slow
+def test_the_kept_checkpoint_is_the_best_on_dev(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_model, steps=24, evaluations=6, learning_rate=5e-3)
+    manifest = tuned(collection, mined, tmp_path / "out", settings)
+    found = lines(tmp_path / "out" / "dev.jsonl")
+    values = [line[MEASURE] for line in found]
+    assert [line["step"] for line in found] == [4, 8, 12, 16, 20, 24]
+    assert len(set(values)) > 2
+    assert [line["kept"] for line in found] == [value >= max(values[: i + 1]) for i, value in enumerate(values)]
+    assert manifest[f"dev_{MEASURE}"] == max(values)
+    selection = dev(collection, mined)
+    reranker = Reranker.load(tmp_path / "out" / "reranker", precision="fp32")
+    assert selection.value(reranker) == pytest.approx(max(values), abs=1e-9)
+
+
+def dev(collection: Collection, mined: Path) -> Selection:
+    return Selection(collection, read_trec(mined / "dev.trec"), queries=100, depth=30, seed=13)
+
+
+def no_dev(collection: Collection) -> Selection:
+    return Selection(collection, Run("first_stage", {}), queries=100, depth=30, seed=13)
+
+
+def test_without_dev_the_last_checkpoint_is_kept(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    loop = Loop(collection, lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
+    manifest = loop.run()
+    last = {name: value for name, value in loop.weights.master.state_dict().items() if name in weights(tmp_path)}
+    assert identical(weights(tmp_path), last)
+    assert manifest[f"dev_{MEASURE}"] is None
+    assert not (tmp_path / "dev.jsonl").exists()
+
+
+class Sinking(Selection):
+    """Finds every checkpoint worse than the one before."""
+
+    seen = 0
+
+    def value(self, reranker: Reranker) -> float:
+        self.seen += 1
+        return 1 / self.seen
+
+
+def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
+    collection: Collection, mined: Path, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    run = read_trec(mined / "dev.trec")
+    (tmp_path / "long").mkdir()
+    sinking = Sinking(collection, run, queries=5, depth=5, seed=13)
+    settings = config(tiny_model, steps=8, evaluations=4, warmup=0.0)
+    manifest = Loop(collection, lists, sinking, settings, seed=13, folder=tmp_path / "long").run()
+    assert [line["kept"] for line in lines(tmp_path / "long" / "dev.jsonl")] == [True, False, False, False]
+    assert manifest[f"dev_{MEASURE}"] == 1
+    # The kept weights are those after two steps: a replay of just these ends there.
+    recorded = (tmp_path / "long" / "steps.jsonl").read_text().splitlines()[:2]
+    (tmp_path / "two.jsonl").write_text("\n".join(recorded))
+    (tmp_path / "short").mkdir()
+    short = config(tiny_model, replay=str(tmp_path / "two.jsonl"), warmup=0.0)
+    Loop(collection, lists, no_dev(collection), short, seed=13, folder=tmp_path / "short").run()
+    assert identical(weights(tmp_path / "long"), weights(tmp_path / "short"))
+
+
+def test_epochs_see_every_list_as_often(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop(collection, lists, no_dev(collection), config(tiny_model, epochs=2.0), seed=13, folder=tmp_path)
+    seen: Counter[str] = Counter()
+    step = loop._step
+
+    def counted(batch: Any, progress: float) -> dict[str, Any]:
+        seen.update(example.query_id for example in batch.examples)
+        return step(batch, progress)
+
+    monkeypatch.setattr(loop, "_step", counted)
+    manifest = loop.run()
+    assert seen == dict.fromkeys(collection.split("train"), 2)
+    assert manifest["lists"] == 2 * len(lists)
+
+
+def test_every_step_is_recorded(collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path) -> None:
+    manifest = tuned(collection, mined, tmp_path / "out", config(tiny_model, steps=10, evaluations=1))
+    steps = lines(tmp_path / "out" / "steps.jsonl")
+    assert [step["step"] for step in steps] == list(range(10)) == list(range(manifest["steps"]))
+    assert [step["progress"] for step in steps] == [i / 10 for i in range(10)]
+    assert sum(step["lists"] for step in steps) == manifest["lists"]
+    assert all(step.keys() == {"step", "progress", "loss", "lists", "gradient_norm"} for step in steps)
+    assert manifest["tokens"] <= 10 * 512
+    assert 0 <= manifest["padding"] < manifest["tokens"] / 2
+    assert [line["step"] for line in lines(tmp_path / "out" / "dev.jsonl")] == [10]
+
+
+def test_a_new_head_starts_near_chance(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """With seven negatives a list, knowing nothing costs log 8."""
+    assert min(len(x.candidates) for x in lists) >= 8
+    Loop(collection, lists, no_dev(collection), config(tiny_model, steps=2), seed=13, folder=tmp_path).run()
+    assert lines(tmp_path / "steps.jsonl")[0]["loss"] == pytest.approx(torch.log(torch.tensor(8.0)).item(), abs=0.01)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    loop = Loop(collection, lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
+    with torch.no_grad():
+        loop.weights.master.classifier.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"not finite at step 0: lower train\.learning_rate \(0\.001\)"):
+        loop.run()
+    assert not (tmp_path / "reranker").exists()
+
+
+@pytest.mark.slow
+def test_wandb_keeps_a_record_offline(
+    collection: Collection,
+    lists: list[TrainingList],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    settings = config(tiny_model, steps=3, tracker="wandb")
+    Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"gradient_norm" in record.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "folded", "mask"),
+    [
+        ([3], [[1, 2, 3]], [[True] * 3]),
+        ([1, 2], [[1, 0], [2, 3]], [[True, False], [True, True]]),
+        ([2, 1], [[1, 2], [3, 0]], [[True, True], [True, False]]),
+        ([1, 1, 1], [[1], [2], [3]], [[True]] * 3),
+    ],
+)
+def test_scores_are_folded_into_lists(
+    lengths: Sequence[int], folded: list[list[float]], mask: list[list[bool]]
+) -> None:
+    found = as_lists(torch.tensor([1.0, 2.0, 3.0]), lengths)
+    assert found[0].tolist() == folded
+    assert found[1].tolist() == mask
+
+
+def test_gradients_flow_back_through_the_fold() -> None:
+    scores = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    folded, mask = as_lists(scores, [1, 2])
+    torch.autograd.backward((folded * torch.tensor([[5.0, 99.0], [7.0, 11.0]]) * mask).sum())
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [5, 7, 11]
