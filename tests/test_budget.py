@@ -46,7 +46,9 @@ def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path, as_folder: bo
     assert [replay.progress(step, 0) for step in range(6)] == [*RECORDED, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("content", ["broken", '{"step": 1}\n', "[1]\n", '{"progress": "x"}\n', '{"progress": null}\n', None])
+@pytest.mark.parametrize(
+    "content", ["broken", '{"step": 1}\n', "[1]\n", '{"progress": "x"}\n', '{"progress": null}\n', None]
+)
 def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "steps.jsonl").write_text(content)

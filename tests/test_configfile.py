@@ -60,6 +60,7 @@ evaluate:
             "  output: required",
             "  sed: unknown key, did you mean 'seed'?",
             "  collection.sauce: unknown key, did you mean 'source'?",
+            "  collection: give either source, or documents, queries and qrels",
             "  collection.dev_share: input should be less than or equal to 1, not 2",
             "  first_stage.kind: input should be 'bm25', 'dense' or 'hybrid', not 'bm52'",
             "  first_stage.dense.modle: unknown key, did you mean 'model'?",

@@ -103,7 +103,9 @@ def test_equal_documents_come_in_corpus_order(as_documents: AsDocuments, tiny_mo
 def test_prompts_stand_before_the_texts(as_documents: AsDocuments, tiny_model: Path) -> None:
     texts = ["snow frost", "rail ticket", "king queen"]
     name = str(tiny_model)
-    prompted = Dense.build(DenseConfig(model=name, document_prompt="bread: ", query_prompt="bake "), as_documents(texts))
+    prompted = Dense.build(
+        DenseConfig(model=name, document_prompt="bread: ", query_prompt="bake "), as_documents(texts)
+    )
     written = Dense.build(DenseConfig(model=name), as_documents([f"bread: {text}" for text in texts]))
     bare = Dense.build(DenseConfig(model=name), as_documents(texts))
     assert same(prompted.search(["snow"], 3), written.search(["bake snow"], 3))

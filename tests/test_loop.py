@@ -100,21 +100,25 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
 def test_overfitting_beats_the_start_on_its_own_queries(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
-    settings = config(tiny_model, steps=150, learning_rate=5e-3, warmup=0.05)
-    loop = Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path)
-    queries = {query_id: collection.queries[query_id] for query_id in collection.split("train")}
-    bm25 = Bm25.build(Bm25Config(), collection.documents)
-    run = search_run(bm25, collection.documents.ids, queries, 10)
+    few = lists[:6]
+    settings = config(tiny_model, steps=150, learning_rate=2e-3, warmup=0.05)
+    loop = Loop(collection, few, no_dev(collection), settings, seed=13, folder=tmp_path)
+    queries = {x.query_id: collection.queries[x.query_id] for x in few}
+    qrels = {query_id: collection.split("train")[query_id] for query_id in queries}
+    run = search_run(Bm25.build(Bm25Config(), collection.documents), collection.documents.ids, queries, 10)
 
     def value(reranker: Reranker) -> float:
         reranked = reranker.rerank(run, collection.queries, collection.documents)
-        return mean(evaluate(reranked, collection.split("train"), [MEASURE])[MEASURE])
+        return mean(evaluate(reranked, qrels, [MEASURE])[MEASURE])
 
     untrained = value(Reranker(loop.weights.working.eval(), loop.tokenizer, max_length=32))
     loop.run()
     steps = lines(tmp_path / "steps.jsonl")
-    assert sum(step["loss"] for step in steps[-10:]) < 0.5 * sum(step["loss"] for step in steps[:10])
-    assert value(Reranker.load(tmp_path / "reranker", precision="fp32")) > untrained + 0.2
+    assert steps[0]["loss"] > 2
+    assert steps[-1]["loss"] < 0.5
+    tuned_value = value(Reranker.load(tmp_path / "reranker", precision="fp32"))
+    print(untrained, tuned_value, steps[-1])
+    assert tuned_value > max(0.9, untrained + 0.2)
 
 
 @pytest.mark.slow
@@ -245,6 +249,11 @@ def test_wandb_keeps_a_record_offline(
     settings = config(tiny_model, steps=3, tracker="wandb")
     Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    for _ in range(5):
+        print(len(record.read_bytes()))
+        import time
+
+        time.sleep(0.5)
     assert b"gradient_norm" in record.read_bytes()
 
 

@@ -185,9 +185,7 @@ def test_batches_of_queries_do_not_matter(
         assert file_digest(tmp_path / "whole" / file) == file_digest(tmp_path / "parts" / file)
 
 
-def test_the_dev_file_holds_exactly_the_first_stages_lists(
-    collection: Collection, bm25: Bm25, tmp_path: Path
-) -> None:
+def test_the_dev_file_holds_exactly_the_first_stages_lists(collection: Collection, bm25: Bm25, tmp_path: Path) -> None:
     mined(collection, bm25, tmp_path / "mined")
     queries = {query_id: collection.queries[query_id] for query_id in collection.split("dev")}
     expected = search_run(bm25, collection.documents.ids, queries, DEV_DEPTH)

@@ -16,7 +16,9 @@ from secondstage.reranker import Reranker
 from secondstage.train.losses import lce
 from secondstage.train.model import MixedPrecision, start_model
 
-PAIRS = [("water of the river", text) for text in ("river water bridge flood", "garden water soil", "chess king", "ice")]
+PAIRS = [
+    ("water of the river", text) for text in ("river water bridge flood", "garden water soil", "chess king", "ice")
+]
 
 
 def start(tiny_model: Path, **settings: Any) -> tuple[Any, Any]:

@@ -175,7 +175,10 @@ def first_stage(collection: Collection) -> Run:
     lists = {"q-winter-0": ids[:20], "q-chess-0": ids[10:40]}
     return Run(
         "first_stage",
-        {q: rank(list(map(str, found)), np.arange(len(found), 0, -1), ["x"] * len(found)) for q, found in lists.items()},
+        {
+            q: rank(list(map(str, found)), np.arange(len(found), 0, -1), ["x"] * len(found))
+            for q, found in lists.items()
+        },
     )
 
 
