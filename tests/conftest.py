@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -76,7 +76,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inner.pre_tokenizer = BertPreTokenizer()
     inner.post_processor = BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
-    tokenizer = PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer = fast(
         tokenizer_object=inner,
         model_max_length=64,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],

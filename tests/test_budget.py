@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
-from secondstage.train import budget as budget_module
 from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget, rate
 
 
@@ -24,7 +23,7 @@ def test_steps_and_epochs_are_shares() -> None:
 
 def test_minutes_count_from_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(budget_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("secondstage.train.budget.time.monotonic", lambda: now)
     minutes = Minutes(0.5)
     now = 5000.0
     assert minutes.progress(0, 0) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_bits(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, precision: str
@@ -83,7 +83,6 @@ def test_the_same_seed_gives_the_same_bits(
     assert (tmp_path / "a" / "steps.jsonl").read_text() != (tmp_path / "c" / "steps.jsonl").read_text()
 
 
-@pytest.mark.slow
 def test_a_replay_of_a_time_budget_gives_the_same_bits(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -96,11 +95,10 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
         assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
 
 
-@pytest.mark.slow
 def test_overfitting_beats_the_start_on_its_own_queries(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
-    few = lists[:6]
+    few = lists[::4]  # one of each topic
     settings = config(tiny_model, steps=150, learning_rate=2e-3, warmup=0.05)
     loop = Loop(collection, few, no_dev(collection), settings, seed=13, folder=tmp_path)
     queries = {x.query_id: collection.queries[x.query_id] for x in few}
@@ -116,12 +114,9 @@ def test_overfitting_beats_the_start_on_its_own_queries(
     steps = lines(tmp_path / "steps.jsonl")
     assert steps[0]["loss"] > 2
     assert steps[-1]["loss"] < 0.5
-    tuned_value = value(Reranker.load(tmp_path / "reranker", precision="fp32"))
-    print(untrained, tuned_value, steps[-1])
-    assert tuned_value > max(0.9, untrained + 0.2)
+    assert value(Reranker.load(tmp_path / "reranker", precision="fp32")) > max(0.9, untrained + 0.2)
 
 
-@pytest.mark.slow
 def test_the_kept_checkpoint_is_the_best_on_dev(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -235,7 +230,6 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
     assert not (tmp_path / "reranker").exists()
 
 
-@pytest.mark.slow
 def test_wandb_keeps_a_record_offline(
     collection: Collection,
     lists: list[TrainingList],
@@ -249,11 +243,9 @@ def test_wandb_keeps_a_record_offline(
     settings = config(tiny_model, steps=3, tracker="wandb")
     Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    for _ in range(5):
-        print(len(record.read_bytes()))
-        import time
-
-        time.sleep(0.5)
+    deadline = time.monotonic() + 20  # another process writes it
+    while b"gradient_norm" not in record.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert b"gradient_norm" in record.read_bytes()
 
 

@@ -32,7 +32,7 @@ def bm25(collection: Collection) -> Bm25:
 
 @pytest.fixture(scope="module")
 def judged(beir_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """The collection with more judgements: positives that BM25 finds and misses, negatives, a query without positive."""
+    """The collection with more judgements: positives found and missed, negatives, a query without positive."""
     folder = tmp_path_factory.mktemp("judged") / "beir"
     shutil.copytree(beir_folder, folder)
     more = ("q-bread-0\twinter-7\t2", "q-bread-0\tbread-5\t1", "q-chess-1\tchess-0\t0", "q-river-7\triver-1\t0")

@@ -257,14 +257,7 @@ def test_a_model_with_several_outputs_is_refused(tiny_model: Path, tmp_path: Pat
         Reranker.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "weights",
-        "config",
-        "tokenizer",
-    ],
-)
+@pytest.mark.parametrize("damage", ["weights", "config", "tokenizer"])
 def test_a_damaged_folder_is_refused(model: Path, tmp_path: Path, damage: str) -> None:
     Reranker.load(model).save(tmp_path)
     files = {"weights": "model.safetensors", "config": "config.json", "tokenizer": "tokenizer.json"}

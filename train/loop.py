@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from secondstage.collection import Collection
-from secondstage.compute import device
+from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
@@ -55,6 +55,7 @@ class Loop:
             folder: existing.
         """
         set_seed(seed)
+        keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
         self.collection, self.lists = collection, lists
         self.accelerator = _accelerator(config)

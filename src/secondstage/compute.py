@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import Literal
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -29,6 +34,20 @@ def has_bf16() -> bool:
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory for the next step instead of giving it back to the kernel.
+
+    A step frees hundreds of megabytes of activations, and the next one faults every page in again: a tenth of the time
+    of a training step on two cores. Elsewhere than on glibc this does nothing.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def resolve(precision: Precision) -> Literal["fp32", "bf16"]:
