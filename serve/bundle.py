@@ -11,12 +11,11 @@ from typing import Any
 from secondstage.collection import Collection
 from secondstage.config import ServeConfig
 from secondstage.files import write_json
-from secondstage.measures import evaluate, mean
 from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 
-from .fuse import MEASURE, WEIGHTS, choose_weight
+from .fuse import MEASURE, choose_weight
 
 # Where nothing can be measured, both stages count the same.
 WEIGHT_WITHOUT_DEV = 0.5
@@ -62,14 +61,20 @@ def _fusion(collection: Collection, mined: Path, folder: Path, config: ServeConf
     qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
     reranked = reranker.rerank(first, collection.queries, collection.documents, label="fusion on dev")
     choice = choose_weight(first, reranked, qrels)
-    before = mean(evaluate(first, qrels, [MEASURE])[MEASURE])
     say(
         f"  fusion weight {choice.weight:.2f}: dev {MEASURE} {choice.value:.4f} "
-        f"(first stage {before:.4f}, reranked {choice.curve[WEIGHTS[-1]]:.4f}, {len(first)} queries)"
+        f"(first stage {choice.curve[0.0]:.4f}, reranked {choice.curve[1.0]:.4f}, {len(first)} queries)"
     )
+    if choice.gain <= choice.error:
+        say(
+            f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
+            "the pipeline keeps the first stage's order (serve.weight sets another)"
+        )
     return {
         "weight": choice.weight,
         "chosen_on": "dev",
         "queries": len(first),
+        "gain": choice.gain,
+        "standard_error": choice.error,
         "curve": {f"{weight:.2f}": value for weight, value in choice.curve.items()},
     }

@@ -21,11 +21,15 @@ class Choice(NamedTuple):
     Attributes:
         weight: the reranker's share.
         value: its mean nDCG@10 on dev.
+        gain: over the first stage, of the best weight.
+        error: the standard error of this gain; the weight is 0 where the gain is not larger.
         curve: the mean nDCG@10 of every weight tried.
     """
 
     weight: float
     value: float
+    gain: float
+    error: float
     curve: dict[float, float]
 
 
@@ -63,11 +67,18 @@ def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def choose_weight(first: Run, reranked: Run, qrels: Qrels) -> Choice:
     """The weight with the best mean nDCG@10, its neighbours counting half: a peak that stands alone is chance.
 
-    Of equal ones, the one nearest to the middle of the range.
+    Of equal ones, the one nearest to the middle of the range. If the gain over the first stage is not larger than its
+    standard error, dev does not show that the reranker helps, and the weight is 0: the pipeline is the first stage.
     """
-    curve = {weight: mean(evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE]) for weight in WEIGHTS}
-    values = np.array(list(curve.values()))
-    padded = np.pad(values, 1, mode="edge")
+    by_query = {weight: evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE] for weight in WEIGHTS}
+    curve = {weight: mean(values) for weight, values in by_query.items()}
+    padded = np.pad(np.array(list(curve.values())), 1, mode="edge")
     smooth = np.round((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 9)
-    best = max(range(len(WEIGHTS)), key=lambda i: (smooth[i], -abs(WEIGHTS[i] - 0.5)))
-    return Choice(WEIGHTS[best], float(values[best]), curve)
+    best = WEIGHTS[max(range(len(WEIGHTS)), key=lambda i: (smooth[i], -abs(WEIGHTS[i] - 0.5)))]
+    gains = np.array([value - by_query[0.0][query_id] for query_id, value in by_query[best].items()])
+    gain = float(gains.mean())
+    # One query alone shows nothing: its gain is its own error.
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else abs(gain)
+    # Where one query alone differs, its gain is its error: rounding must not decide.
+    weight = best if gain > error + 1e-9 else 0.0
+    return Choice(weight, curve[weight], gain, error, curve)

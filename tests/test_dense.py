@@ -129,6 +129,13 @@ def test_only_max_length_tokens_are_read(as_documents: AsDocuments, tiny_model: 
     assert same(loaded.search([f"{start} key"], 3), loaded.search([f"{start} rail ticket"], 3))
 
 
+@pytest.mark.usefixtures("exact")
+def test_max_length_ends_where_the_model_does(as_documents: AsDocuments, tiny_model: Path) -> None:
+    documents = as_documents(["snow " * 300, "rail"])
+    usual, beyond = (Dense.build(DenseConfig(model=str(tiny_model), max_length=n), documents) for n in (64, 256))
+    assert same(beyond.search(["snow"], 2), usual.search(["snow"], 2))
+
+
 def test_what_was_saved_gives_the_same_hits(collection: Collection, tiny_model: Path, tmp_path: Path) -> None:
     config = DenseConfig(model=str(tiny_model), query_prompt="the ", max_length=24)
     dense = Dense.build(config, collection.documents)

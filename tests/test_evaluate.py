@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,20 @@ def test_extra_splits_stand_beside(collection: Collection, tmp_path: Path) -> No
     assert found["extra_splits"]["dev"] == alone
     assert len(read_trec(tmp_path / "runs" / "train" / "pipeline.trec")) == 32
     assert len(read_trec(tmp_path / "runs" / "pipeline.trec")) == 16
+
+
+def test_a_query_without_a_relevant_document_is_left_out(beir_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(beir_folder, tmp_path / "beir")
+    with (tmp_path / "beir" / "qrels" / "test.tsv").open("a") as file:
+        file.write("q-bread-0\tbread-1\t0\n")
+    (tmp_path / "beir" / "qrels" / "none.tsv").write_text("q-bread-0\tbread-1\t0\n")
+    judged = Collection.read(tmp_path / "beir", tmp_path / "collection")
+    assert len(judged.split("test")) == 17
+    found = proof(judged, bm25(judged), 1, tmp_path)
+    assert found["queries"] == 16
+    assert "q-bread-0" not in read_trec(tmp_path / "runs" / "pipeline.trec")
+    with pytest.raises(UserError, match="split 'none' of collection 'beir' has no query with a relevant document"):
+        proof(judged, bm25(judged), 1, tmp_path, split="none")
 
 
 def test_queries_can_be_fewer(collection: Collection, tmp_path: Path) -> None:

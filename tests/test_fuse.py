@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import log2
 
 import numpy as np
 import pytest
@@ -160,32 +161,84 @@ def test_the_curve_is_that_of_the_fused_runs() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0])
-def test_of_equal_weights_the_middle_is_chosen(value: float) -> None:
+def test_a_reranker_that_changes_nothing_gets_no_weight(value: float) -> None:
     first, _ = random_runs()
     constant = first.rescored("reranked", [value] * sum(1 for _ in first.pairs()))
-    assert choose_weight(first, constant, {"q0": {"d1": 1}}).weight == 0.5
+    choice = choose_weight(first, constant, {"q0": {"d1": 1}, "q1": {"d2": 1}})
+    assert (choice.weight, choice.gain, choice.error) == (0.0, 0.0, 0.0)
+
+
+def copies(number: int, lists: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> tuple[Lists, Lists]:
+    """The lists of both stages, each that often."""
+    firsts, seconds = ({f"{q}-{i}": both[k] for q, both in lists.items() for i in range(number)} for k in range(2))
+    return firsts, seconds
+
+
+def relevant(lists: Lists) -> Qrels:
+    return {query_id: {"p": 1} for query_id in lists}
+
+
+# p is second in the first stage and first in the reranked list, or second in both.
+HELPED = {"n": 1.0, "p": 0.0, "f": -1.0}, {"p": 1.0, "n": 0.0, "f": -1.0}
+LEFT = {"n": 1.0, "p": 0.0, "f": -1.0}, {"p": 0.0, "n": 1.0, "f": -1.0}
+STEP = 1 - 1 / log2(3)
+
+
+def test_of_equal_weights_the_middle_is_chosen() -> None:
+    """The first stage has no opinion: any weight but 0 gives the reranker's order."""
+    firsts, seconds = copies(4, {"q": ({"n": 1.0, "p": 1.0, "f": 1.0}, HELPED[1])})
+    choice = choose_weight(*two(firsts, seconds), relevant(firsts))
+    assert [value == 1 for value in choice.curve.values()] == [False] + [True] * 20
+    assert choice.weight == 0.5
 
 
 def test_a_peak_that_stands_alone_is_not_chosen() -> None:
     """In `peak`, p leads only where a and b are about even; in `plateau`, it leads from some weight on."""
     peak = {"a": 2.0, "p": 1.05, "b": 0.0}, {"a": 0.0, "p": 1.05, "b": 2.0}
     plateau = {"a": 1.0, "b": 1.0, "p": -0.5, "f": -2.0}, {"a": 0.6, "b": 0.6, "p": 1.0, "f": -3.0}
-    firsts, seconds = ({"q1": peak[k], "q2": peak[k], "q3": plateau[k]} for k in range(2))
-    choice = choose_weight(*two(firsts, seconds), {q: {"p": 1} for q in firsts})
+    firsts, seconds = copies(5, {"q1": peak, "q2": peak, "q3": plateau})
+    choice = choose_weight(*two(firsts, seconds), relevant(firsts))
     curve = choice.curve
     best = max(curve, key=lambda weight: curve[weight])
     around = (WEIGHTS[WEIGHTS.index(best) - 1], WEIGHTS[WEIGHTS.index(best) + 1])
     assert best == 0.5
     assert curve[best] > max(value for weight, value in curve.items() if weight != best)
     assert max(curve[weight] for weight in around) < curve[1.0] < curve[best]
-    assert choice.weight != best
+    assert choice.weight not in (0.0, best)
     assert choice.value == curve[1.0]
 
 
 def test_of_a_plateau_an_inner_point_is_chosen() -> None:
     """At its edge a step to the side costs: there the neighbours count against it."""
-    first, reranked = two({"q": {"n": 1.0, "p": 0.0, "f": -1.0}}, {"q": {"p": 1.0, "n": 0.0, "f": -1.0}})
-    choice = choose_weight(first, reranked, {"q": {"p": 1}})
+    firsts, seconds = copies(4, {"q": HELPED})
+    choice = choose_weight(*two(firsts, seconds), relevant(firsts))
     good = [weight for weight, value in choice.curve.items() if value == 1]
     assert good == [weight for weight in WEIGHTS if weight > 0.5]
     assert choice.weight == good[1]
+
+
+@pytest.mark.parametrize(("helped", "left"), [(4, 0), (2, 1), (2, 7), (3, 40), (5, 5)])
+def test_a_gain_beyond_its_standard_error_counts(helped: int, left: int) -> None:
+    count, share = helped + left, helped / (helped + left)
+    firsts = {f"q{i}": HELPED[0] for i in range(count)}
+    seconds = {f"q{i}": (HELPED if i < helped else LEFT)[1] for i in range(count)}
+    choice = choose_weight(*two(firsts, seconds), relevant(firsts))
+    assert choice.gain == pytest.approx(share * STEP)
+    assert choice.error == pytest.approx(STEP * (share * (1 - share) / (count - 1)) ** 0.5)
+    assert choice.weight > 0.5
+    assert choice.value == pytest.approx(1 - (1 - share) * STEP)
+
+
+def test_one_query_shows_nothing() -> None:
+    choice = choose_weight(*two({"q": HELPED[0]}, {"q": HELPED[1]}), {"q": {"p": 1}})
+    assert choice.gain == choice.error == pytest.approx(STEP)
+    assert (choice.weight, choice.value) == (0.0, 1 - STEP)
+
+
+def test_one_query_of_many_shows_nothing() -> None:
+    for count in range(2, 30):
+        firsts = {f"q{i}": HELPED[0] for i in range(count)}
+        seconds = {f"q{i}": (HELPED if i == 0 else LEFT)[1] for i in range(count)}
+        choice = choose_weight(*two(firsts, seconds), relevant(firsts))
+        assert choice.gain == pytest.approx(choice.error)
+        assert choice.weight == 0.0

@@ -152,6 +152,19 @@ def test_without_dev_the_last_checkpoint_is_kept(
     assert not (tmp_path / "dev.jsonl").exists()
 
 
+def test_in_half_precision_the_working_copy_follows_the_weights_that_learn(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_model, steps=5, precision="bf16", warmup=0.0)
+    loop = Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    before = [parameter.detach().clone() for parameter in loop.weights.master.parameters()]
+    loop.run()
+    after, working = (list(network.parameters()) for network in (loop.weights.master, loop.weights.working))
+    assert not torch.equal(before[0].bfloat16(), after[0].bfloat16())
+    for learnt, copied in zip(after, working, strict=True):
+        assert torch.equal(copied, learnt.to(copied.dtype))
+
+
 class Sinking(Selection):
     """Finds every checkpoint worse than the one before."""
 
@@ -247,6 +260,17 @@ def test_wandb_keeps_a_record_offline(
     while b"gradient_norm" not in record.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert b"gradient_norm" in record.read_bytes()
+
+
+def test_max_length_ends_where_the_model_does(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """The tiny model has 64 positions. A query of 200 tokens fills whatever is allowed."""
+    collection = Collection.load(collection.folder)
+    collection.queries = dict.fromkeys(collection.queries, "snow " * 200)
+    settings = config(tiny_model, steps=2, max_length=256)
+    Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    assert json.loads((tmp_path / "reranker" / "score.json").read_text())["max_length"] == 64
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,11 @@ def ten() -> Ranking:
     return rank([f"d{i}" for i in range(10)], [10.0 - i for i in range(10)], ["bm25"] * 10)
 
 
-def one_list(judged: dict[str, int], seed: int = 13, **settings: Any) -> tuple[list[str], list[str], Counter[str]]:
+def one_list(
+    judged: dict[str, int], seed: int = 13, query_id: str = "q", **settings: Any
+) -> tuple[list[str], list[str], Counter[str]]:
     counts: Counter[str] = Counter()
-    made = make_list("q", ten(), judged, MineConfig(**settings), seed=seed, counts=counts)
+    made = make_list(query_id, ten(), judged, MineConfig(**settings), seed=seed, counts=counts)
     positives, negatives = ([c.doc_id for c in made.with_role(role)] for role in (POSITIVE, NEGATIVE))
     assert [c.doc_id for c in made.candidates] == positives + negatives
     return positives, negatives, counts
@@ -100,6 +102,8 @@ def test_the_draw_of_a_list_depends_on_seed_and_query_alone() -> None:
     draws = [one_list({"d0": 1}, seed=seed, negatives=4)[1] for seed in (1, 1, 2, 3)]
     assert draws[0] == draws[1]
     assert len(set(map(tuple, draws))) == 3
+    others = [one_list({"d0": 1}, query_id=f"q{i}", negatives=4)[1] for i in range(9)]
+    assert len(set(map(tuple, others))) > 5
 
 
 def test_every_candidate_says_where_it_came_from(judged: Collection, tmp_path: Path) -> None:

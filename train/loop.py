@@ -19,7 +19,7 @@ from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
 from secondstage.progress import bar, say
-from secondstage.reranker import Reranker, pad
+from secondstage.reranker import Reranker, longest, pad
 
 from .batches import Batch, epoch
 from .budget import make_budget, rate
@@ -60,6 +60,11 @@ class Loop:
         self.collection, self.lists = collection, lists
         self.accelerator = _accelerator(config)
         network, self.tokenizer = start_model(config)
+        self.max_length = longest(network, self.tokenizer, config.max_length)
+        if self.max_length < config.max_length:
+            say(
+                f"  train.max_length is {config.max_length}, but the model reads {self.max_length} tokens: that is used"
+            )
         # The master weights must lie on the device before the optimizer sees them.
         self.weights = MixedPrecision(network.to(self.accelerator.device), config.precision)
         self.model = self.accelerator.prepare(self.weights.working)
@@ -144,15 +149,13 @@ class Loop:
                 log.write(json.dumps({"step": step, MEASURE: value, "kept": keep}) + "\n")
             self.accelerator.log({f"dev {MEASURE}": value}, step=step)
         if keep:
-            Reranker(self.weights.master, self.tokenizer, max_length=self.config.max_length).save(
-                self.folder / "reranker"
-            )
+            Reranker(self.weights.master, self.tokenizer, max_length=self.max_length).save(self.folder / "reranker")
 
     def _scorer(self) -> Reranker:
         return Reranker(
             self.weights.working,
             self.tokenizer,
-            max_length=self.config.max_length,
+            max_length=self.max_length,
             batch_tokens=self.config.batch_tokens,
         )
 

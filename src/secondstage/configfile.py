@@ -34,7 +34,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -52,7 +52,7 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
         if not equals or not key:
             raise UserError(f"override {item!r} is not of the form key=value, e.g. train.minutes=4")
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise UserError(f"override {item!r}: the value is not valid YAML: {error}") from None
         _set(result, key.split("."), value)

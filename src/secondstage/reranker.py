@@ -58,11 +58,10 @@ class Reranker:
         contract_path = Path(model) / CONTRACT
         if max_length is None and contract_path.is_file():
             max_length = int(read_json(contract_path)["max_length"])
-        limit = min(tokenizer.model_max_length, network.config.max_position_embeddings)
         return cls(
             at_precision(network, precision).to(device()).eval(),
             tokenizer,
-            max_length=min(max_length or limit, limit),
+            max_length=longest(network, tokenizer, max_length),
             batch_tokens=batch_tokens,
         )
 
@@ -137,6 +136,16 @@ class Reranker:
             for content in documents.contents(ranking.doc_ids)
         ]
         return run.rescored("reranked", self.score(pairs, label=label))
+
+
+def longest(network: Any, tokenizer: Any, wanted: int | None) -> int:
+    """The tokens of a pair that a model can read, and no more than `wanted`.
+
+    Some configurations say nothing or -1 of their positions: then the tokenizer's limit stands.
+    """
+    positions = getattr(network.config, "max_position_embeddings", None) or -1
+    limits = [tokenizer.model_max_length, wanted, positions if positions > 0 else None]
+    return int(min(limit for limit in limits if limit is not None))
 
 
 def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:

@@ -37,7 +37,7 @@ class Dense:
 
         encoder = loading(config.model, _encoder)
         if config.max_length is not None:
-            encoder.max_seq_length = config.max_length
+            encoder.max_seq_length = min(config.max_length, encoder.max_seq_length or config.max_length)
         index = faiss.IndexFlatIP(encoder.get_embedding_dimension())
         dense = cls(config, encoder, index)
         progress = bar(total=len(documents), label="encode", unit="doc")
