@@ -35,7 +35,8 @@ def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[
     def step() -> None:
         with torch.autocast(device(), dtype=torch.bfloat16, enabled=autocast):
             scores = weights.working(**features).logits.view(-1, 8)
-        lce(scores, mask=torch.ones_like(scores, dtype=torch.bool)).backward()
+        loss: Any = lce(scores, mask=torch.ones_like(scores, dtype=torch.bool))
+        loss.backward()
         weights.pull_gradients()
         torch.nn.utils.clip_grad_norm_(weights.master.parameters(), 1.0)
         optimizer.step()
