@@ -69,6 +69,8 @@ def score_runs(
 ) -> dict[str, Any]:
     """Means of every system, the recall ceiling, and paired comparisons against the first stage and BM25.
 
+    The lists end at `depth`: where that is less than 50, R@50 is R@depth, as trec_eval has it for the TREC runs.
+
     Args:
         runs: by system; `first_stage` is the baseline.
         qrels: of queries that all have a relevant document.
@@ -110,7 +112,7 @@ def _compare(system: Values, baseline: Values, config: EvaluateConfig, seed: int
     found = compare(system, baseline, confidence=config.confidence, resamples=config.resamples, seed=seed)
     return {
         "delta": found.delta,
-        f"ci{round(100 * config.confidence)}": [found.low, found.high],
+        f"ci{100 * config.confidence:.6g}": [found.low, found.high],
         "p": found.p,
         "wins": found.wins,
         "ties": found.ties,

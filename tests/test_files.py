@@ -239,7 +239,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, place: str, left: dict[s
     found = {path.name.partition("-")[0]: (path / "a.txt").read_text() for path in tmp_path.iterdir()}
     assert found == left
     recover(folder)
-    sweep(tmp_path)
+    sweep(folder)
     assert tree(tmp_path) == {"x/a.txt": recovered.encode()}
     with replacing(folder) as temporary:
         (temporary / "a.txt").write_text("next")
@@ -252,7 +252,7 @@ def test_the_next_replacement_needs_no_recovery_before_it(tmp_path: Path, place:
     subprocess.run([sys.executable, "-c", KILLED, place, str(folder)], timeout=60, check=False)
     with replacing(folder) as temporary:
         (temporary / "a.txt").write_text("next")
-    sweep(tmp_path)
+    sweep(folder)
     assert tree(tmp_path) == {"x/a.txt": b"next"}
 
 
@@ -269,8 +269,9 @@ def test_the_sweep_takes_temporary_folders_only(tmp_path: Path) -> None:
     for name in (".x.tmp-1a2b", ".y.z.tmp-", "x.tmp-1", ".x.old", ".tmp", "x", ".hidden"):
         fill(tmp_path / name, "text")
     (tmp_path / ".lock").write_text("")
-    sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"x.tmp-1", ".x.old", ".tmp", "x", ".hidden", ".lock"}
+    sweep(tmp_path / "x")
+    left = {".y.z.tmp-", "x.tmp-1", ".x.old", ".tmp", "x", ".hidden", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_link_to_a_folder_is_replaced_for_good(tmp_path: Path) -> None:

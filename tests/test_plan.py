@@ -141,7 +141,7 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("manifest", [{"kind": "train"}, {"name": "of another tool"}, []])
 def test_a_folder_with_another_manifest_is_refused_and_left_alone(tmp_path: Path, manifest: object) -> None:
     write_json(tmp_path / "mine" / MANIFEST, manifest)
-    left_alone(tmp_path, Maker(), "is not a mine: its manifest says")
+    left_alone(tmp_path, Maker(), "is not a mine folder of secondstage and is left alone")
 
 
 @pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1])
@@ -163,6 +163,8 @@ def test_a_file_in_the_place_of_a_stage_is_not_touched(tmp_path: Path) -> None:
 
 # --- the claim on the output folder
 
+KINDS = ("mine", "train")
+
 CHILD = """
 import pathlib, sys, time
 from secondstage.plan import Stage, carry_out, claimed
@@ -175,7 +177,7 @@ def make(folder):
     return {"note": "of the child"}
 
 output = pathlib.Path(sys.argv[1])
-with claimed(output):
+with claimed(output, ["mine"]):
     carry_out(Stage("mine", "child", make), output)
 """
 
@@ -198,15 +200,15 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
     output = tmp_path / "runs" / "one"
     with child(output) as process:
         before = tree(output)
-        with pytest.raises(UserError) as caught, claimed(output):
+        with pytest.raises(UserError) as caught, claimed(output, KINDS):
             pass
         assert str(caught.value) == f"another run is writing to {output}: wait for it, or choose another output"
         assert tree(output) == before
-        with claimed(output.with_name("two")):
+        with claimed(output.with_name("two"), KINDS):
             pass
         process.communicate()
         assert process.returncode == 0
-    with claimed(output):
+    with claimed(output, KINDS):
         assert read_manifest(output / "mine", "mine", verify=True)["note"] == "of the child"
 
 
@@ -220,25 +222,35 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, old: bool) -
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert any(name.endswith("half.txt") and name.startswith(".mine.tmp-") for name in tree(tmp_path))
     assert (done(stage(Maker()), tmp_path) is not None) == old
-    with claimed(tmp_path):
+    with claimed(tmp_path, KINDS):
         assert tree(tmp_path) == whole
         assert carry_out(stage(Maker("new"), "new"), tmp_path)["note"] == "new"
+
+
+def test_what_a_user_keeps_beside_the_stages_is_left_alone(tmp_path: Path) -> None:
+    for name in (".conf.old", "conf", ".x.tmp-mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".bashrc.old").write_text("mine")
+    before = {path.name for path in tmp_path.iterdir()}
+    with claimed(tmp_path, KINDS):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == before | {".lock"}
 
 
 def test_a_kill_between_the_renames_is_undone(tmp_path: Path) -> None:
     make = Maker("old")
     carry_out(stage(make), tmp_path)
     (tmp_path / "mine").rename(tmp_path / ".mine.old")
-    with claimed(tmp_path):
+    with claimed(tmp_path, KINDS):
         assert carry_out(stage(make), tmp_path)["note"] == "old"
     assert make.calls == 1
 
 
 def test_the_claim_ends_with_its_block(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(ValueError, match="inside"), claimed(tmp_path):
+        with pytest.raises(ValueError, match="inside"), claimed(tmp_path, KINDS):
             raise ValueError("inside")
-    with claimed(tmp_path):
+    with claimed(tmp_path, KINDS):
         pass
 
 
@@ -246,7 +258,10 @@ def test_the_claim_ends_with_its_block(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(UserError, match=f"cannot write to the output folder {file / below}: "), claimed(file / below):
+    with (
+        pytest.raises(UserError, match=f"cannot write to the output folder {file / below}: "),
+        claimed(file / below, KINDS),
+    ):
         pass
     assert file.read_text() == "mine"
 

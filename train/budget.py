@@ -66,6 +66,7 @@ class Replay:
     @classmethod
     def read(cls, path: Path) -> Replay:
         """Read the `steps.jsonl` of an earlier run, or the folder that holds it."""
+        path = path.expanduser()
         path = path / "steps.jsonl" if path.is_dir() else path
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

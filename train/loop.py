@@ -174,7 +174,12 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no", log_with=tracker)
     if accelerator.num_processes > 1:
         raise UserError("training on several processes is not there yet: start secondstage as one process")
-    accelerator.init_trackers("secondstage", config.model_dump(mode="json"))
+    try:
+        accelerator.init_trackers("secondstage", config.model_dump(mode="json"))
+    except Exception as error:  # wandb has kinds of its own
+        raise UserError(
+            f"train.tracker={config.tracker} cannot start: {error}; run `wandb login`, or set WANDB_MODE=offline"
+        ) from error
     return accelerator
 
 

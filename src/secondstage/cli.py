@@ -78,7 +78,7 @@ def _run(parsed: argparse.Namespace) -> None:
     config = load_config(parsed.config, parsed.overrides)
     command = "evaluate" if parsed.command == "run" else parsed.command
     carry_out_up_to(command, config)
-    output = Path(config.output)
+    output = Path(config.output).expanduser()
     if command == "evaluate":
         _print_proof(output)
     else:
@@ -92,8 +92,9 @@ def _demo(parsed: argparse.Namespace) -> None:
     with resources.as_file(resources.files("secondstage.configs") / "demo.yaml") as path:
         config = load_config(path, [f"output={json.dumps(parsed.output, ensure_ascii=False)}"])
     carry_out_up_to("evaluate", config)
-    _print_proof(Path(config.output))
-    print(f'\nAsk it: secondstage search {Path(config.output) / "bundle"} "run a coroutine with a timeout"')
+    output = Path(config.output).expanduser()
+    _print_proof(output)
+    print(f'\nAsk it: secondstage search {output / "bundle"} "run a coroutine with a timeout"')
 
 
 def _print_proof(output: Path) -> None:

@@ -1,6 +1,6 @@
 """A collection: documents, queries, and relevance judgements (qrels) by split.
 
-Documents live in a memory-mapped Arrow file: a corpus larger than memory costs no more than its ids.
+Documents live in a memory-mapped Arrow file: to hold a corpus costs no more than its ids.
 """
 
 from __future__ import annotations

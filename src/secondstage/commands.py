@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import firststage
 from .collection import Collection
-from .config import Config
-from .errors import Faults
-from .files import fingerprint, read_manifest, write_json
+from .config import Config, Section
+from .errors import Faults, UserError
+from .files import file_digest, fingerprint, read_manifest, write_json
+from .firststage.bm25 import check_language
 from .intake import write_collection
 from .models import identity
-from .plan import Stage, carry_out, claimed
+from .plan import Stage, carry_out, claimed, done
 from .progress import say
 from .sources import open_source
+from .version import __version__
 
 # What a command carries out: its own stage, and those before it.
 UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
@@ -24,14 +26,23 @@ UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     """Carry out every stage up to the command's own, skipping those that are done; return their manifests."""
-    output = Path(config.output)
-    first, *rest = plan(config, output)[: UP_TO[command]]
-    with claimed(output):
-        collection = carry_out(first, output)
-        for note in collection["notes"]:
-            say(f"  {note}")
-        check_splits(collection, config, command)
-        return [collection, *(carry_out(stage, output) for stage in rest)]
+    output = Path(config.output).expanduser()
+    stages = plan(config, output)[: UP_TO[command]]
+    manifests: list[dict[str, Any]] = []
+    with claimed(output, [stage.kind for stage in stages]):
+        for stage in stages:
+            done(stage, output)  # a folder that is to be left alone is refused before any work
+        for stage in stages:
+            # What the stages before it made is part of what a stage is made from: a timed training that was made again
+            # is another one, though no setting changed.
+            made = [manifest["files"] for manifest in manifests]
+            stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, made))
+            manifests.append(carry_out(stage, output))
+            if len(manifests) == 1:
+                for note in manifests[0]["notes"]:
+                    say(f"  {note}")
+                check_splits(manifests[0], config, command)
+    return manifests
 
 
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
@@ -52,26 +63,36 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
     faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if "train" in splits else "")
 
 
+def replayed_steps(replay: str) -> Path:
+    """The file of steps that `train.replay` names; `UserError` if there is none."""
+    path = Path(replay).expanduser()
+    path = path / "steps.jsonl" if path.is_dir() else path
+    if not path.is_file() or not path.stat().st_size:
+        raise UserError(f"train.replay: {path} is not there or is empty; give the train folder of an earlier run")
+    return path
+
+
 def plan(config: Config, output: Path) -> Sequence[Stage]:
-    """The stages of a run, in order. Nothing is read yet but what the fingerprints need."""
+    """The stages of a run, in order. Nothing is read yet but what the fingerprints need.
+
+    A stage's own fingerprint covers its settings and the version; what the stages before it made is added when its turn
+    comes.
+    """
+    if config.first_stage.kind != "dense":
+        check_language(config.first_stage.bm25.language)
     source = open_source(config.collection)
     folder = {kind: output / kind for kind in ("collection", "first_stage", "mine", "train", "bundle", "evaluation")}
     seed = config.seed
 
-    def sign(kind: str, *parts: object) -> str:
-        return fingerprint(kind, *parts)
-
-    def settings(section: Any) -> Any:
-        return section.model_dump(mode="json")
-
-    collection_sign = sign("collection", source.fingerprint(), settings(config.collection), seed)
     dense = "" if config.first_stage.kind == "bm25" else identity(config.first_stage.dense.model)
-    first_sign = sign("first_stage", collection_sign, settings(config.first_stage), dense)
     # The dev lists reach as deep as the pipeline will.
     dev_depth = max(config.serve.depth, config.train.dev_depth)
-    mine_sign = sign("mine", first_sign, settings(config.mine), dev_depth, seed)
-    train_sign = sign("train", mine_sign, settings(config.train), identity(config.train.model), seed)
-    bundle_sign = sign("bundle", train_sign, settings(config.serve))
+    replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
+    # Where a collection lies does not matter, only what is in it.
+    content = config.collection.model_copy(update={"source": None, "documents": None, "queries": None, "qrels": {}})
+
+    def stage(kind: str, make: Callable[[Path], dict[str, Any]], section: Section, *others: object) -> Stage:
+        return Stage(kind, fingerprint(kind, __version__, section.model_dump(mode="json"), others), make)
 
     def make_collection(target: Path) -> dict[str, Any]:
         return write_collection(
@@ -120,10 +141,10 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
         return {}
 
     return (
-        Stage("collection", collection_sign, make_collection),
-        Stage("first_stage", first_sign, make_first_stage),
-        Stage("mine", mine_sign, make_lists),
-        Stage("train", train_sign, make_reranker),
-        Stage("bundle", bundle_sign, make_bundle),
-        Stage("evaluation", sign("evaluation", bundle_sign, settings(config.evaluate), seed), make_evaluation),
+        stage("collection", make_collection, content, source.fingerprint(), seed),
+        stage("first_stage", make_first_stage, config.first_stage, dense),
+        stage("mine", make_lists, config.mine, dev_depth, seed),
+        stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
+        stage("bundle", make_bundle, config.serve),
+        stage("evaluation", make_evaluation, config.evaluate, seed),
     )

@@ -176,7 +176,7 @@ class Config(Section):
     """One run."""
 
     output: str
-    seed: Annotated[int, Field(ge=0)] = 13
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 13
     collection: CollectionConfig
     first_stage: FirstStageConfig = FirstStageConfig()
     mine: MineConfig = MineConfig()

@@ -37,7 +37,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} must hold a mapping with the sections {', '.join(Config.model_fields)}")
@@ -53,7 +53,7 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
             raise UserError(f"override {item!r} is not of the form key=value, e.g. train.minutes=4")
         try:
             value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"override {item!r}: the value is not valid YAML: {error}") from None
         _set(result, key.split("."), value)
     return result

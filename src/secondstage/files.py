@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -70,7 +71,9 @@ def refuse_foreign(folder: Path, kind: str) -> None:
     """Raise `UserError` if `folder` holds anything that secondstage did not put there: it would be replaced."""
     if folder.is_file():
         raise UserError(f"{folder} is a file where a folder is to be written: choose another output folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    ours = isinstance(manifest, Mapping) and manifest.get("kind") == kind
+    if folder.exists() and any(folder.iterdir()) and not ours:
         raise UserError(
             f"{folder} is not a {kind} folder of secondstage and is left alone: choose another output folder"
         )
@@ -108,10 +111,21 @@ def recover(folder: Path) -> None:
             old.rename(folder)
 
 
-def sweep(parent: Path) -> None:
-    """Delete temporary folders that killed processes left in `parent`. Call it only while holding the folder's lock."""
-    for leftover in parent.glob(".*.tmp-*"):
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left of `replacing(folder)`. Call it only while nobody else replaces it."""
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what libraries raise where a file cannot be written into `OSError`: some have kinds of their own for it."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"cannot write {folder}: {error}") from error
 
 
 def _discard(folder: Path) -> None:

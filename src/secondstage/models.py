@@ -32,8 +32,9 @@ def locate(model: str) -> str:
     """
     if model.startswith(PACKAGE):
         return str(_package_folder(model.removeprefix(PACKAGE)))
-    if Path(model).is_dir():
-        return str(Path(model).resolve())
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UserError(f"model {model!r}: no such folder; give a folder, a hub id, or package:<distribution>")
     return model

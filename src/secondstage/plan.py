@@ -1,7 +1,7 @@
 """The stages of a run: what each is made from, and which of them is already there.
 
-A stage's fingerprint covers its own settings and the fingerprint of every stage before it. A stage folder whose
-manifest carries the right fingerprint is not made again; any other is replaced, whole, once its successor is finished.
+A stage's fingerprint covers its own settings and what every stage before it made. A stage folder whose manifest carries
+the right fingerprint is not made again; any other is replaced, whole, once its successor is finished.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,8 +33,8 @@ class Stage(NamedTuple):
 
 
 @contextlib.contextmanager
-def claimed(output: Path) -> Iterator[None]:
-    """Hold the output folder for this process, and clear away what killed ones left.
+def claimed(output: Path, kinds: Iterable[str]) -> Iterator[None]:
+    """Hold the output folder for this process, and clear away what killed ones left of the stages named.
 
     Raises:
         UserError: it cannot be written, or another run holds it.
@@ -50,9 +50,9 @@ def claimed(output: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write to the output folder {output}: {error.strerror or error}") from None
     try:
-        for old in output.glob(".*.old"):
-            recover(output / old.name[1 : -len(".old")])
-        sweep(output)
+        for kind in kinds:
+            recover(output / kind)
+            sweep(output / kind)
         yield
     finally:
         lock.release()
@@ -80,13 +80,15 @@ def carry_out(stage: Stage, output: Path) -> dict[str, Any]:
 
 
 def done(stage: Stage, output: Path) -> dict[str, Any] | None:
-    """The manifest of a stage that is there, whole, and made from what it would be made from now."""
+    """The manifest of a stage that is there, whole, and made from what it would be made from now.
+
+    Raises:
+        UserError: the stage's folder is something else, or has another format: it is left alone.
+    """
     folder = output / stage.kind
     refuse_foreign(folder, stage.kind)
-    if not (folder / MANIFEST).exists():
-        return None
     try:
-        manifest = read_manifest(folder, stage.kind)
+        manifest = read_manifest(folder, stage.kind) if (folder / MANIFEST).exists() else {}
     except IncompleteError:
         return None
     return manifest if manifest.get("fingerprint") == stage.fingerprint else None

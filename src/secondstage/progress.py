@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 def say(text: str) -> None:
@@ -14,11 +11,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def bar(items: Iterable[T] | None = None, *, total: int | None = None, label: str, unit: str = "it") -> Any:
+def bar(*, total: int, label: str, unit: str) -> Any:
     """A tqdm bar; in a log file, where it cannot redraw itself, it writes a line every half minute."""
     from tqdm import tqdm
 
     live = sys.stderr.isatty()
-    return tqdm(
-        items, total=total, desc=label, unit=unit, mininterval=0.2 if live else 30, leave=live, dynamic_ncols=live
-    )
+    return tqdm(total=total, desc=label, unit=unit, mininterval=0.2 if live else 30, leave=live, dynamic_ncols=live)

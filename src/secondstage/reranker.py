@@ -11,7 +11,7 @@ import numpy as np
 from .collection import Documents
 from .compute import Precision, device, resolve
 from .errors import UserError
-from .files import read_json, write_json
+from .files import read_json, write_json, writing
 from .models import loading, quiet_transformers
 from .progress import bar
 from .run import Run, Scores
@@ -70,7 +70,7 @@ class Reranker:
         # CrossEncoder applies a sigmoid unless the config says otherwise, and cuts pairs where the tokenizer says.
         self.model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
         self.tokenizer.model_max_length = self.max_length
-        with quiet_transformers():
+        with writing(folder), quiet_transformers():
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         contract = {

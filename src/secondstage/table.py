@@ -18,7 +18,8 @@ def render(metrics: Mapping[str, Any]) -> str:
 
 def _split(metrics: Mapping[str, Any]) -> str:
     systems: Mapping[str, Mapping[str, float]] = metrics["systems"]
-    measures = list(next(iter(systems.values())))
+    # The lists end at the depth: what a measure would count below it is not there.
+    measures = [m for m in next(iter(systems.values())) if int(m.partition("@")[2]) <= metrics["depth"]]
     order = sorted(systems, key=lambda name: systems[name]["nDCG@10"])
     lines = [f"{metrics['split']}: {metrics['queries']} queries, {metrics['depth']} candidates each"]
     lines.append("  " + f"{'':12}" + "".join(f"{measure:>9}" for measure in measures))

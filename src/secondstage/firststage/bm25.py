@@ -87,9 +87,17 @@ def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
 def _stemmer(language: str) -> Any:
     import Stemmer
 
-    if language not in Stemmer.algorithms():
-        raise UserError(f"first_stage.bm25.language {language!r}: known are none, {', '.join(Stemmer.algorithms())}")
+    check_language(language)
     return Stemmer.Stemmer(language)
+
+
+def check_language(language: str) -> None:
+    """Raise `UserError` if there is no stemmer for the language, and it is not "none"."""
+    import Stemmer
+
+    known = ["none", *Stemmer.algorithms()]
+    if language not in known:
+        raise UserError(f"first_stage.bm25.language {language!r}: known are {', '.join(known)}")
 
 
 def _stop_words(language: str) -> Any:

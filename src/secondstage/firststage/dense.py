@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..collection import Documents
 from ..compute import device, resolve
 from ..config import DenseConfig
+from ..files import writing
 from ..models import loading, quiet_transformers
 from ..progress import bar
 from . import FirstStage, Hits
@@ -63,8 +64,8 @@ class Dense:
         """Write the index and the encoder below `folder`, so that it can be opened where no hub is."""
         import faiss
 
-        faiss.write_index(self._index, str(folder / "dense.faiss"))
-        with quiet_transformers():
+        with writing(folder), quiet_transformers():
+            faiss.write_index(self._index, str(folder / "dense.faiss"))
             self._encoder.save(str(folder / "encoder"), create_model_card=False)
 
     def parts(self) -> Mapping[str, FirstStage]:

@@ -18,7 +18,8 @@ from .libraries import Library
 from .text import Record
 
 WORKERS = 2
-TIMEOUT = 180.0
+# Long, because a library that is left out for slowness makes another collection.
+TIMEOUT = 900.0
 
 # The package is found behind everything else, so that it shadows nothing; `_exit` skips what libraries run at exit.
 _PROGRAM = (
