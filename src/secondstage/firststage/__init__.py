@@ -87,10 +87,9 @@ def search_run(
 ) -> Run:
     """Search many queries (text by query id) and name the documents found by their ids."""
     found = first_stage.search(list(queries.values()), depth)
-    rankings = {
-        query_id: Ranking(
-            tuple(doc_ids[row] for row in hits.rows.tolist()), strictly_decreasing(hits.scores), hits.retrievers
-        )
-        for query_id, hits in zip(queries, found, strict=True)
-    }
-    return Run(name, rankings)
+    return Run(name, {query_id: _ranking(hits, doc_ids) for query_id, hits in zip(queries, found, strict=True)})
+
+
+def _ranking(hits: Hits, doc_ids: Sequence[str]) -> Ranking:
+    rows: list[int] = hits.rows.tolist()
+    return Ranking(tuple(doc_ids[row] for row in rows), strictly_decreasing(hits.scores), hits.retrievers)
