@@ -204,8 +204,9 @@ def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_fol
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 
     # The second way writes a FAISS index, whose library has its own kind of error.
-    for change in ("mine.depth=20", "first_stage.kind=dense"):
-        failed = secondstage("mine", config, change, preexec_fn=no_room)
+    dense = ("first_stage.kind=dense", f"first_stage.dense.model={tiny_model}")
+    for changes in (("mine.depth=20",), dense):
+        failed = secondstage("mine", config, *changes, preexec_fn=no_room)
         assert failed.returncode == 2, failed.stderr
         assert "Traceback" not in failed.stderr
         assert "run the same command again" in failed.stderr
