@@ -23,8 +23,7 @@ def start_model(config: TrainConfig) -> tuple[Any, Any]:
         if "dropout" in name and isinstance(value, float):
             setattr(model_config, name, config.dropout)
     model_config.num_labels = 1
-    # Measured on two cores with AMX, 128 tokens: a step with eager attention takes 0.75 of one with SDPA, whose
-    # backward is slow on CPUs.
+    # SDPA's backward is slow on CPUs: with eager attention a step is 1.5 times as fast (bench/step.py).
     attention = "eager" if device() == "cpu" else None
     return load_cross_encoder(config.model, config=model_config, attn_implementation=attention)
 
@@ -33,8 +32,8 @@ class MixedPrecision:
     """Computes in bfloat16, learns in single precision.
 
     Forward and backward pass run on a working copy in bfloat16; its gradients go to the master weights, which the
-    optimizer updates, and back (Micikevicius et al. 2018). On a CPU this is a third faster than autocast, which casts
-    every activation between the two. In single precision both are the same object.
+    optimizer updates, and back (Micikevicius et al. 2018). On a CPU this is faster than autocast (a tenth to a third,
+    bench/step.py), which casts every activation between the two. In single precision both are the same object.
 
     Attributes:
         master: the weights that are learnt and saved.
