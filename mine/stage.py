@@ -14,7 +14,7 @@ from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
 from secondstage.progress import bar
 from secondstage.run import Ranking, Run
-from secondstage.splits import answerable, choose_queries
+from secondstage.splits import choose_answerable
 
 from .candidates import label
 from .denoise import suspicious
@@ -42,7 +42,7 @@ def mine(
     Raises:
         UserError: no training query has a relevant document.
     """
-    train = _chosen(collection, "train", config.max_queries, seed)
+    train = choose_answerable(collection.qrels.get("train", {}), config.max_queries, seed)
     if not train:
         raise UserError(
             f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
@@ -51,7 +51,7 @@ def mine(
     counts: Counter[str] = Counter()
     rankings = _search(first_stage, collection, train, config.depth, "mine")
     write_lists(folder / "train.arrow", _lists(rankings, train, config, seed, counts))
-    dev = _chosen(collection, "dev", config.dev_queries, seed)
+    dev = choose_answerable(collection.qrels.get("dev", {}), config.dev_queries, seed)
     Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
     if not counts["lists"]:
         raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
@@ -76,11 +76,6 @@ def make_list(
     counts["lists_short_of_negatives"] += 0 < len(chosen) < config.negatives
     counts["lists_without_negatives"] += not chosen
     return TrainingList(query_id, (*positives, *chosen))
-
-
-def _chosen(collection: Collection, split: str, count: int | None, seed: int) -> Qrels:
-    qrels = answerable(collection.qrels.get(split, {}))
-    return {query_id: qrels[query_id] for query_id in choose_queries(qrels, count, seed)}
 
 
 def _lists(

@@ -13,7 +13,7 @@ from secondstage.firststage import search_run
 from secondstage.measures import Values, evaluate, mean
 from secondstage.run import Run
 from secondstage.significance import compare
-from secondstage.splits import answerable, choose_queries
+from secondstage.splits import choose_answerable
 
 from .pipeline import Pipeline
 
@@ -48,8 +48,7 @@ def evaluate_bundle(
 def _evaluate_split(
     collection: Collection, pipeline: Pipeline, config: EvaluateConfig, split: str, seed: int, folder: Path
 ) -> dict[str, Any]:
-    relevant = answerable(collection.split(split))
-    qrels = {query_id: relevant[query_id] for query_id in choose_queries(relevant, config.max_queries, seed)}
+    qrels = choose_answerable(collection.split(split), config.max_queries, seed)
     if not qrels:
         raise UserError(f"split {split!r} of collection {collection.name!r} has no query with a relevant document")
     queries = {query_id: collection.queries[query_id] for query_id in qrels}

@@ -50,6 +50,12 @@ def choose_queries(query_ids: Iterable[str], count: int | None, seed: int) -> li
     return [query_id for query_id in query_ids if query_id in chosen]
 
 
+def choose_answerable(qrels: Qrels, count: int | None, seed: int) -> Qrels:
+    """The judgements of up to `count` queries that have a relevant document; none means all."""
+    relevant = answerable(qrels)
+    return {query_id: relevant[query_id] for query_id in choose_queries(relevant, count, seed)}
+
+
 def group_queries(qrels: Qrels) -> list[list[str]]:
     """Group query ids that share a relevant document, directly or through others; ids and groups are sorted."""
     parent = {query_id: query_id for query_id in qrels}
