@@ -1,0 +1,124 @@
+"""Scores kept in a file, so that no pair is paid for twice.
+
+The file is a header and records of 20 bytes: a BLAKE2b digest of the pair's texts and the score in single precision.
+Records are only ever appended; a kill while writing tears the last one at most, which is then passed over and cut off.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .errors import UserError
+from .progress import bar
+from .run import Scores
+from .scoring import Scorer, as_scores, pair_digest
+
+# Where a run keeps such files, below its output: they belong to no stage and outlive them all.
+SCORES = "scores"
+# Magic and version.
+HEADER = b"secondstage scores 1\n"
+RECORD = struct.Struct("<16sf")
+# Pairs that are scored before they are written: what a kill loses at most.
+CHUNK = 4096
+
+Known = dict[bytes, float]
+"""Scores by the digest of their pair."""
+
+
+class CachedScorer:
+    """A scorer that looks every pair up in a file and has only the missing ones scored, each distinct pair once.
+
+    A file belongs to one scorer, for nothing in it names the model, and to one writer at a time: the caller sees to
+    both. It is read at the first call of `score`. Scores that are not finite are handed on, but not stored.
+
+    Attributes:
+        scorer: the one that scores what is missing.
+        path: the file; it need not exist.
+        chunk: pairs that are scored, then written, at a time.
+    """
+
+    def __init__(self, scorer: Scorer, path: Path, *, chunk: int = CHUNK) -> None:
+        self.scorer = scorer
+        self.path = path
+        self.chunk = chunk
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        """Score (query text, document text) pairs.
+
+        Args:
+            pairs: `[n]` pairs.
+            label: shows a progress bar of the missing pairs under this name.
+
+        Returns:
+            `[n]` scores, in the order of the pairs.
+
+        Raises:
+            UserError: the file is no score cache.
+        """
+        digests = [pair_digest(*pair) for pair in pairs]
+        missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
+        unstored = self._score_missing(missing, label) if missing else {}
+        return np.array([unstored[d] if d in unstored else self._known[d] for d in digests], np.float32)
+
+    @cached_property
+    def _known(self) -> Known:
+        return read_scores(self.path)
+
+    def _score_missing(self, missing: Mapping[bytes, tuple[str, str]], label: str | None) -> Known:
+        """Score and store; returns what cannot be stored."""
+        digests, unstored = list(missing), Known()
+        shown = bar(total=len(digests), label=label, unit="pair") if label else nullcontext()
+        with appending(self.path) as file, shown as progress:
+            for start in range(0, len(digests), self.chunk):
+                part = digests[start : start + self.chunk]
+                scores = as_scores(self.scorer.score([missing[digest] for digest in part]), len(part))
+                found = dict(zip(part, scores.tolist(), strict=True))
+                finite = {digest: score for digest, score in found.items() if np.isfinite(score)}
+                file.write(b"".join(RECORD.pack(*record) for record in finite.items()))
+                file.flush()
+                self._known.update(finite)
+                unstored.update((digest, score) for digest, score in found.items() if digest not in finite)
+                if progress is not None:
+                    progress.update(len(part))
+        return unstored
+
+
+def read_scores(path: Path) -> Known:
+    """Every whole record of a score cache; none if there is no file.
+
+    Raises:
+        UserError: it is no score cache, or one of another version.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    # A header that is cut short is that of a file whose writer was killed at once.
+    if content[: len(HEADER)] != HEADER[: len(content)]:
+        raise UserError(
+            f"{path} is no score cache of this version of secondstage: if nothing else needs it, delete it, "
+            "and the scores are computed again"
+        )
+    body = memoryview(content)[len(HEADER) :]
+    return dict(RECORD.iter_unpack(body[: len(body) - len(body) % RECORD.size]))
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """Open a score cache at its end, after what was torn is cut off; makes the file, and its folder, if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        torn = max(0, file.tell() - len(HEADER)) % RECORD.size
+        if file.tell() < len(HEADER):
+            file.truncate(0)
+            file.write(HEADER)
+        elif torn:
+            file.truncate(file.tell() - torn)
+        yield file

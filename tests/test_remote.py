@@ -1,0 +1,359 @@
+"""The remote scorer against a server on the loopback interface that speaks Cohere's shape, well or badly."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondstage.errors import UserError
+from secondstage.remote import LONGEST_PAUSE, RemoteReranker, grouped, pause, relevance_scores, way_out
+from secondstage.scorecache import CachedScorer
+from secondstage.scoring import Random
+
+KEY = "sk-3cret/Key+0123456789="
+PAIRS = [(f"query {i % 5}", f"document {i}") for i in range(47)]
+Answer = tuple[int, bytes, dict[str, str]]
+Misbehave = Callable[["Api", dict[str, Any]], "Answer | None"]
+
+
+class Api(ThreadingHTTPServer):
+    """Scores as `Random(1)` does, best first, unless `misbehave` has another answer to a request."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.misbehave: Misbehave = lambda api, body: None
+        self.seen: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.under_way = self.most_under_way = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v2/rerank"
+
+    def answer(self, body: dict[str, Any]) -> Answer:
+        scores = Random(1).score([(body["query"], document) for document in body["documents"]])
+        results = [{"index": i, "relevance_score": float(scores[i])} for i in np.argsort(-scores).tolist()]
+        return 200, json.dumps({"id": "x", "results": results[: body["top_n"]]}).encode(), {}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        api = cast(Api, self.server)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with api.lock:
+            api.seen.append({"path": self.path, **body})
+            api.keys.add(self.headers["Authorization"])
+            api.under_way += 1
+            api.most_under_way = max(api.most_under_way, api.under_way)
+        try:
+            status, content, headers = api.misbehave(api, body) or api.answer(body)
+        finally:
+            with api.lock:
+                api.under_way -= 1
+        try:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+        except ConnectionError:  # the client did not wait
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with Api() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def remote(api: Api, **settings: Any) -> RemoteReranker:
+    return RemoteReranker(api.url, "rerank-x", KEY, backoff=0.001, **settings)
+
+
+def first(times: int, answer: Answer) -> Misbehave:
+    """Gives `answer` to the first so many requests."""
+    return lambda api, body: answer if len(api.seen) <= times else None
+
+
+def failure(scorer: RemoteReranker, pairs: Sequence[tuple[str, str]] = PAIRS[:1]) -> str:
+    with pytest.raises(UserError) as caught:
+        scorer.score(pairs)
+    return str(caught.value)
+
+
+def test_scores_come_back_in_the_order_of_the_pairs(api: Api) -> None:
+    scorer = remote(api, documents_per_request=3)
+    scores = scorer.score(PAIRS)
+    assert scores.dtype == np.float32
+    assert scores.tolist() == Random(1).score(PAIRS).tolist()
+    # Queries 0 and 1 have ten documents, the others nine.
+    assert Counter(len(body["documents"]) for body in api.seen) == {3: 15, 1: 2}
+    assert Counter(body["query"] for body in api.seen) == {f"query {i}": 3 + (i < 2) for i in range(5)}
+    assert {(body["path"], body["model"]) for body in api.seen} == {("/v2/rerank", "rerank-x")}
+    assert all(body["top_n"] == len(body["documents"]) for body in api.seen)
+    assert api.keys == {f"Bearer {KEY}"}
+    assert (scorer.requests, scorer.retries, scorer.documents) == (17, 0, 47)
+    assert 0 < scorer.seconds < 60
+
+
+def test_without_a_model_or_a_key_neither_is_sent(api: Api) -> None:
+    RemoteReranker(api.url).score(PAIRS[:1])
+    assert api.keys == {None}
+    assert api.seen[0].keys() == {"path", "query", "documents", "top_n"}
+
+
+def test_no_pairs_are_no_requests(api: Api) -> None:
+    assert remote(api).score([]).shape == (0,)
+    assert api.seen == []
+
+
+def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: Api) -> None:
+    full = threading.Barrier(3)
+
+    def together(server: Api, body: dict[str, Any]) -> None:
+        full.wait(timeout=10)
+
+    api.misbehave = together
+    remote(api, documents_per_request=1, concurrency=3).score(PAIRS[:12])
+    assert api.most_under_way == 3
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+def test_a_busy_server_is_asked_again(status: int, api: Api) -> None:
+    api.misbehave = first(3, (status, b"busy", {"Retry-After": "0"}))
+    scorer = remote(api, documents_per_request=5)
+    assert scorer.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
+    assert (scorer.requests, scorer.retries, scorer.documents) == (13, 3, 47)
+
+
+def test_a_server_that_never_recovers_is_given_up(api: Api) -> None:
+    api.misbehave = first(99, (500, b"out of memory", {}))
+    scorer = remote(api, retries=2)
+    message = failure(scorer)
+    assert message.startswith(f"{api.url}: status 500, 'out of memory', in 3 attempts; check that the server runs")
+    assert (scorer.requests, scorer.retries, scorer.documents) == (3, 2, 0)
+
+
+def test_the_first_failure_ends_the_waiting_of_other_requests(api: Api) -> None:
+    def one_bad_others_busy(server: Api, body: dict[str, Any]) -> Answer:
+        return (429, b"", {"Retry-After": "30"}) if body["query"] != "query 3" else (400, b"no", {})
+
+    api.misbehave = one_bad_others_busy
+    started = time.monotonic()
+    assert "status 400" in failure(remote(api, concurrency=5), PAIRS)
+    assert time.monotonic() - started < 10
+
+
+def test_a_slow_answer_is_asked_for_again(api: Api) -> None:
+    again = threading.Event()
+
+    def no_answer_before_the_second_request(server: Api, body: dict[str, Any]) -> None:
+        if len(server.seen) > 1:
+            again.set()
+        assert again.wait(timeout=10)
+
+    api.misbehave = no_answer_before_the_second_request
+    scorer = remote(api, timeout=0.05, retries=9)
+    assert scorer.score(PAIRS[:1]).tolist() == Random(1).score(PAIRS[:1]).tolist()
+    assert scorer.retries >= 1
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        # Bound, but not listened to.
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/rerank"
+        message = failure(RemoteReranker(url, retries=1, backoff=0.001))
+    assert message.startswith(f"{url}: ")
+    assert "in 2 attempts; check that the server runs" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (301, "check the URL"),
+        (400, "the name of the model"),
+        (401, "read from RERANK_KEY"),
+        (403, "read from RERANK_KEY"),
+        (404, "check the URL"),
+        (413, "lower documents_per_request"),
+    ],
+)
+def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: Api) -> None:
+    api.misbehave = first(99, (status, b"because " + b"x" * 500, {}))
+    message = failure(remote(api, api_key_env="RERANK_KEY"))
+    assert message.startswith(f"{api.url}: status {status}, 'because {'x' * 192}'; ")
+    assert hint in message
+    assert len(api.seen) == 1
+
+
+def test_a_key_that_the_server_repeats_is_not_shown(api: Api) -> None:
+    # Cut after 200 characters, half of the key would be left: it is taken out before.
+    api.misbehave = first(99, (401, b"x" * 190 + KEY.encode(), {}))
+    message = failure(remote(api))
+    assert not any(KEY[i : i + 6] in message for i in range(len(KEY) - 5))
+
+
+def results(*found: tuple[Any, Any]) -> bytes:
+    return json.dumps({"results": [{"index": index, "relevance_score": score} for index, score in found]}).encode()
+
+
+FAULTY = {
+    "<html>": (b"<html>", "not JSON"),
+    "not UTF-8": (b'{"results": "\xff"}', "not JSON"),
+    "too deep": (b"[" * 100_000, "not JSON"),
+    "a list": (b"[]", "no list of objects under 'results'"),
+    "no results": (b'{"data": []}', "no list of objects under 'results'"),
+    "bare scores": (b'{"results": [0.5, 0.4]}', "no list of objects under 'results'"),
+    "one missing": (results((1, 0.5)), "1 of 2 documents have no result, document 0 first"),
+    "all missing": (results(), "2 of 2 documents have no result, document 0 first"),
+    "twice": (results((1, 0.5), (1, 0.5)), "document 1 has two results"),
+    "too large": (results((0, 0.5), (2, 0.5)), "index 2, but 2 documents were sent"),
+    "negative": (results((0, 0.5), (-1, 0.5)), "index -1, but 2"),
+    "not whole": (results((0.0, 0.5), (1, 0.5)), "index 0.0, but 2"),
+    "a boolean": (results((False, 0.5), (1, 0.5)), "index False, but 2"),
+    "no index": (b'{"results": [{"relevance_score": 1}]}', "index None, but 2"),
+    "NaN": (results((0, 0.5), (1, float("nan"))), "relevance_score of document 1 is no finite number: nan"),
+    "infinity": (results((0, 0.5), (1, float("inf"))), "relevance_score of document 1 is no finite number: inf"),
+    "double": (results((0, 1e300), (1, 0.5)), "relevance_score of document 0 is no finite number: 1e+300"),
+    "huge": (results((0, 10**400), (1, 0.5)), "relevance_score of document 0 is no finite number: 1000"),
+    "a string": (results((0, "0.5"), (1, 0.5)), "relevance_score of document 0 is no finite number: '0.5'"),
+    "true": (results((0, True), (1, 0.5)), "relevance_score of document 0 is no finite number: True"),
+    "null": (results((0, None), (1, 0.5)), "relevance_score of document 0 is no finite number: None"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: Api) -> None:
+    content, fault = FAULTY[name]
+    api.misbehave = first(99, (200, content, {}))
+    message = failure(remote(api), [("q", "one"), ("q", "two")])
+    assert message.startswith(f"{api.url}: ")
+    assert fault in message
+    assert "Cohere" in message
+    assert len(message) < 400
+    assert len(api.seen) == 1
+
+
+@given(st.permutations(range(6)), st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6))
+def test_results_may_come_in_any_order(order: list[int], scores: list[float]) -> None:
+    assert relevance_scores(results(*((i, scores[i]) for i in order)), 6) == scores[:6]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.just(""))), st.integers(1, 4))
+def test_groups_hold_every_pair_once_with_those_of_its_query(pairs: list[tuple[str, str]], size: int) -> None:
+    groups = list(grouped(pairs, size))
+    assert sorted(i for _, places in groups for i in places) == list(range(len(pairs)))
+    assert all(pairs[i][0] == query for query, places in groups for i in places)
+    assert all(1 <= len(places) <= size for _, places in groups)
+    full = Counter(query for query, _ in pairs)
+    assert Counter(query for query, _ in groups) == {query: -(-count // size) for query, count in full.items()}
+
+
+def test_pauses_double_and_jitter_takes_off_up_to_half() -> None:
+    assert [pause(n, "", base=0.5, jitter=0.0) for n in range(1, 6)] == [0.5, 1, 2, 4, 8]
+    assert [pause(n, "", base=0.5, jitter=0.5) for n in range(1, 6)] == [0.375, 0.75, 1.5, 3, 6]
+    assert pause(5000, "", base=1.0, jitter=0.0) == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("7", 7), ("7.5", 7.5), ("1", 2), ("0", 2), ("99999", 60), ("9" * 999, 60), ("-5", 2), ("nan", 2), ("soon", 2)],
+)
+def test_a_server_may_ask_for_a_longer_pause_but_not_for_one_too_long(asked: str, expected: float) -> None:
+    assert pause(2, asked, base=1.0, jitter=0.0) == expected
+
+
+def test_a_server_may_name_the_time_to_come_back() -> None:
+    assert pause(1, formatdate(time.time() + 30, usegmt=True), base=1.0, jitter=0.0) == pytest.approx(30, abs=2)
+    assert pause(1, formatdate(time.time() - 30, usegmt=True), base=1.0, jitter=0.0) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8080/rerank", "ftp://host/rerank", "https://", "https://user:secret@host/rerank",
+     "https://secret@host/rerank", "https://host:port/rerank", "https://host/re rank"],
+)  # fmt: skip
+def test_what_is_no_address_or_holds_a_key_is_refused_unseen(url: str) -> None:
+    with pytest.raises(UserError, match="has an address such as") as caught:
+        RemoteReranker(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.cohere.com/v2/rerank", "http://[::1]:80/r", "http://host", "https://host:8443/a@b?version=2"]
+)
+def test_addresses_are_taken_as_they_are(url: str) -> None:
+    assert RemoteReranker(url).url == url
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
+    with pytest.raises(UserError, match="API key for http://host/rerank") as caught:
+        RemoteReranker("http://host/rerank", api_key=key)
+    assert key not in str(caught.value)
+
+
+def test_the_key_is_read_from_the_variable_named(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_KEY", f"{KEY}\n")
+    RemoteReranker.from_settings(api.url, "m", "RERANK_KEY", timeout=5.0).score(PAIRS[:1])
+    assert api.keys == {f"Bearer {KEY}"}
+    RemoteReranker.from_settings(api.url).score(PAIRS[:1])
+    assert api.keys == {f"Bearer {KEY}", None}
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_variable_that_is_named_must_be_set(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RERANK_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("RERANK_KEY", value)
+    with pytest.raises(UserError, match="environment variable RERANK_KEY is not set"):
+        RemoteReranker.from_settings("http://host/rerank", "m", "RERANK_KEY")
+
+
+def test_a_key_given_for_the_name_of_its_variable_is_not_shown() -> None:
+    with pytest.raises(UserError, match="variable that api_key_env names is not set") as caught:
+        RemoteReranker.from_settings("http://host/rerank", "m", KEY)
+    assert KEY not in str(caught.value)
+
+
+def test_a_refused_key_without_a_variable_is_told_how_to_give_one() -> None:
+    assert "api_key_env can name" in way_out(401)
+
+
+def test_cached_remote_scores_are_paid_for_once(api: Api, tmp_path: Path) -> None:
+    for _ in range(2):
+        scorer = remote(api)
+        assert CachedScorer(scorer, tmp_path / "scores").score(PAIRS * 2).tolist() == (
+            Random(1).score(PAIRS * 2).tolist()
+        )
+    assert sum(len(body["documents"]) for body in api.seen) == len(PAIRS)
