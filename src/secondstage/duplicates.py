@@ -1,0 +1,153 @@
+"""Near-duplicate texts: all pairs whose character n-grams overlap enough, found exactly and within bounded memory."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+SHINGLE = 4
+# Candidate pairs, and the n-grams of those that are verified, are held in blocks of at most so many numbers.
+BLOCK = 1 << 20
+# More than the rounding error of threshold x size: a bound must never come out too strict.
+SLACK = 1e-9
+
+
+class Duplicate(NamedTuple):
+    """A text on the left and the most similar one on the right, by index."""
+
+    left: int
+    right: int
+    similarity: float
+
+
+class _Characters(dict[int, int]):
+    """For `str.translate`: letters, their marks (vowel signs, say) and digits stay, all else is a space."""
+
+    def __missing__(self, code: int) -> int:
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else ord(" ")
+        return self[code]
+
+
+_CHARACTERS = _Characters()
+
+
+def normalise(text: str) -> str:
+    """The words of a text, without case: NFKC, casefold, runs of anything but letters and digits to one space."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.translate(_CHARACTERS).split())
+
+
+def shingles(text: str) -> set[str]:
+    """The character 4-grams of a normalised text; a shorter text is its only one."""
+    return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+
+
+def near_duplicates(left: Sequence[str], right: Sequence[str], threshold: float = 0.8) -> list[Duplicate]:
+    """The most similar text on the right of each text on the left that has one.
+
+    Similarity is the Jaccard coefficient of the sets of character 4-grams of the normalised texts (Broder 1997), a text
+    of fewer than 4 characters being compared whole. Texts that are the same once normalised have similarity 1. A claim
+    and its negation, or one with another number, often pass as well: both are made from one text.
+
+    The search is exact. Two sets as similar as the threshold t share one of the n - ceil(t n) + 1 rarest n-grams of
+    each, n being the size of the set (the prefix filter of Chaudhuri, Ganti and Kaushik 2006), and the smaller has at
+    least t times the size of the larger. Only pairs that pass both are compared.
+
+    Args:
+        left: `[n]` texts.
+        right: `[m]` texts.
+        threshold: the least similarity, in (0, 1].
+
+    Returns:
+        At most one duplicate for each text on the left, in that order; of equally similar ones the lowest index.
+
+    Raises:
+        ValueError: the threshold is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"the threshold of near-duplicates is a share above 0 and up to 1, not {threshold}")
+    if not left or not right:
+        return []
+    # Each text is compared once, however often it is there: else a question asked a thousand times costs a million.
+    texts, sources = [normalise(text) for text in left], _first(map(normalise, right))
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    best = _best(list(rows), list(sources), threshold)
+    first = list(sources.values())
+    found = [(i, best[rows[text]]) for i, text in enumerate(texts) if rows[text] in best]
+    return [Duplicate(i, first[column], similarity) for i, (column, similarity) in found]
+
+
+def _first(texts: Iterable[str]) -> dict[str, int]:
+    """Where each text is for the first time."""
+    found: dict[str, int] = {}
+    for i, text in enumerate(texts):
+        found.setdefault(text, i)
+    return found
+
+
+def _best(left: list[str], right: list[str], threshold: float) -> dict[int, tuple[int, float]]:
+    """The index and similarity of the most similar text on the right, by the index of that on the left."""
+    matrix = _shingle_matrix([*left, *right])
+    sizes: Integers = np.diff(matrix.indptr).astype(np.int64)
+    prefixes = _prefixes(matrix, sizes, threshold)
+    best: dict[int, tuple[int, float]] = {}
+    for rows, columns in _candidates(prefixes[: len(left)], prefixes[len(left) :]):
+        sides = sizes[rows], sizes[len(left) + columns]
+        alike = np.minimum(*sides) >= threshold * np.maximum(*sides) - SLACK
+        rows, columns, sums = rows[alike], columns[alike], (sides[0] + sides[1])[alike]
+        overlaps = _overlaps(matrix, rows, len(left) + columns, int(sizes.max()))
+        similarity = overlaps / (sums - overlaps)
+        order = np.lexsort((columns, -similarity, rows))
+        chosen = order[np.unique(rows[order], return_index=True)[1]]
+        chosen = chosen[similarity[chosen] >= threshold]
+        pairs = zip(columns[chosen].tolist(), similarity[chosen].tolist(), strict=True)
+        best.update(zip(rows[chosen].tolist(), pairs, strict=True))
+    return best
+
+
+def _shingle_matrix(texts: list[str]) -> Any:
+    """Which text holds which n-gram: a sparse `[texts, n-grams]` of ones, those of a row from rare to frequent."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    vectorizer: Any = CountVectorizer
+    matrix = vectorizer(analyzer=shingles, dtype=np.int32).fit_transform(texts)
+    frequencies = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    ranks = np.empty(len(frequencies), dtype=matrix.indices.dtype)
+    ranks[np.argsort(frequencies, kind="stable")] = np.arange(len(frequencies))
+    matrix.indices = ranks[matrix.indices]
+    matrix.has_sorted_indices = False
+    matrix.sort_indices()
+    return matrix
+
+
+def _prefixes(matrix: Any, sizes: Integers, threshold: float) -> Any:
+    """The rarest n-grams of each text: as many as are sure to hold one of any text that is similar enough."""
+    from scipy.sparse import csr_matrix
+
+    lengths = sizes - np.ceil(threshold * sizes - SLACK).astype(np.int64) + 1
+    positions = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], sizes)
+    kept = positions < np.repeat(lengths, sizes)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return csr_matrix((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
+
+
+def _candidates(left: Any, right: Any) -> Iterator[tuple[Integers, Integers]]:
+    """The pairs that share an n-gram of their prefixes, as rows on either side; a left row's are in one block."""
+    across = right.T.tocsr()
+    height = max(1, BLOCK // right.shape[0])
+    for start in range(0, left.shape[0], height):
+        rows, columns = (left[start : start + height] @ across).nonzero()
+        yield rows.astype(np.int64) + start, columns.astype(np.int64)
+
+
+def _overlaps(matrix: Any, rows: Integers, others: Integers, longest: int) -> Integers:
+    """How many n-grams each pair of rows shares."""
+    size = max(1, BLOCK // longest)
+    starts = range(0, len(rows), size)
+    blocks = [matrix[rows[i : i + size]].multiply(matrix[others[i : i + size]]).sum(axis=1) for i in starts]
+    return np.concatenate([np.empty(0, dtype=np.int64), *(np.asarray(block).ravel() for block in blocks)])
