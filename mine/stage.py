@@ -24,7 +24,14 @@ QUERIES_PER_BATCH = 512
 
 
 def mine(
-    collection: Collection, first_stage: FirstStage, config: MineConfig, *, seed: int, dev_depth: int, folder: Path
+    collection: Collection,
+    first_stage: FirstStage,
+    config: MineConfig,
+    *,
+    seed: int,
+    dev_depth: int,
+    folder: Path,
+    dev_only: bool = False,
 ) -> dict[str, Any]:
     """Write `train.arrow` (training lists) and `dev.trec` (the dev queries' candidates) into `folder`.
 
@@ -35,6 +42,7 @@ def mine(
         seed: of every choice.
         dev_depth: candidates per dev query.
         folder: existing and empty.
+        dev_only: make no training lists: nothing will be trained.
 
     Returns:
         Counts, for the manifest: what was kept, what was dropped and by which rule.
@@ -43,7 +51,9 @@ def mine(
         UserError: no training query has a relevant document.
     """
     train = choose_answerable(collection.qrels.get("train", {}), config.max_queries, seed)
-    if not train:
+    if dev_only:
+        train = {}
+    elif not train:
         raise UserError(
             f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
             "split in the qrels"
@@ -53,7 +63,7 @@ def mine(
     write_lists(folder / "train.arrow", _lists(rankings, train, config, seed, counts))
     dev = choose_answerable(collection.qrels.get("dev", {}), config.dev_queries, seed)
     Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
-    if not counts["lists"]:
+    if not counts["lists"] and not dev_only:
         raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
     return {"train_queries": len(train), "dev_queries": len(dev), **dict(sorted(counts.items()))}
 

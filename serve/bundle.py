@@ -1,4 +1,4 @@
-"""The bundle: everything a search needs in one folder, the fusion weight chosen on dev."""
+"""The bundle: everything a search needs in one folder; what can be chosen is chosen on dev."""
 
 from __future__ import annotations
 
@@ -8,41 +8,62 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from secondstage import firststage
 from secondstage.collection import Collection
 from secondstage.config import ServeConfig
-from secondstage.files import write_json
-from secondstage.progress import say
-from secondstage.reranker import Reranker
+from secondstage.files import read_json, write_json
+from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.run import read_trec
 
-from .fuse import MEASURE, choose_weight
+from .choices import Choices, choose_on_dev, depths_to_time, without_dev
+from .latency import time_searches
+from .pipeline import Pipeline
 
-# Where nothing can be measured, both stages count the same.
-WEIGHT_WITHOUT_DEV = 0.5
+# Dev queries that are timed, where a latency budget decides on the depth.
+TIMED = 20
 
 
 def make_bundle(
-    collection: Collection, first_stage: Path, mined: Path, trained: Path, config: ServeConfig, folder: Path
+    collection: Collection,
+    first_stage: Path,
+    mined: Path,
+    trained: Path,
+    config: ServeConfig,
+    folder: Path,
+    *,
+    seed: int,
+    scores: Path,
 ) -> dict[str, Any]:
-    """Copy index, documents and reranker into `folder`, and choose the fusion weight.
+    """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
 
     Args:
         collection: whose documents are searched.
         first_stage: its folder.
         mined: the folder with the dev lists, `dev.trec`.
         trained: the folder with the reranker.
-        config: depth and weight.
+        config: what is fixed.
         folder: existing and empty.
+        seed: of the folds of the calibration.
+        scores: the folder where the reranker's scores are kept, so that none is computed twice.
 
     Returns:
-        For the manifest: the weight, and the dev values behind it.
+        For the manifest: what was chosen, and the dev values behind it.
     """
     shutil.copytree(first_stage, folder / "first_stage", ignore=shutil.ignore_patterns("manifest.json"))
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    fusion = _fusion(collection, mined, folder, config)
-    write_json(folder / "pipeline.json", {"weight": fusion["weight"], "serve": config.model_dump(mode="json")})
-    return {"fusion": fusion, "documents": len(collection.documents), "versions": versions()}
+    choices = _choose(collection, mined, folder, config, seed, scores)
+    contract = folder / "reranker" / CONTRACT
+    if choices.calibration:
+        write_json(contract, read_json(contract) | {"calibration": choices.calibration.to_json()})
+    settings = {
+        "depth": choices.depth,
+        "weight": choices.weight,
+        "answerability": choices.answerability.to_json() if choices.answerability else None,
+        "serve": config.model_dump(mode="json"),
+    }
+    write_json(folder / "pipeline.json", settings)
+    return {"choices": choices.details, "documents": len(collection.documents), "versions": versions()}
 
 
 def versions() -> dict[str, str]:
@@ -51,30 +72,18 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def _fusion(collection: Collection, mined: Path, folder: Path, config: ServeConfig) -> dict[str, Any]:
-    if config.weight is not None:
-        return {"weight": config.weight, "chosen_on": "the configuration"}
-    first = read_trec(mined / "dev.trec").top(config.depth)
+def _choose(collection: Collection, mined: Path, folder: Path, config: ServeConfig, seed: int, scores: Path) -> Choices:
+    first = read_trec(mined / "dev.trec").top(config.deepest)
     if not len(first):
-        return {"weight": WEIGHT_WITHOUT_DEV, "chosen_on": "nothing: there is no dev split"}
+        return without_dev(config)
     reranker = Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
-    qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
-    reranked = reranker.rerank(first, collection.queries, collection.documents, label="fusion on dev")
-    choice = choose_weight(first, reranked, qrels)
-    say(
-        f"  fusion weight {choice.weight:.2f}: dev {MEASURE} {choice.value:.4f} "
-        f"(first stage {choice.curve[0.0]:.4f}, reranked {choice.curve[1.0]:.4f}, {len(first)} queries)"
+    pipeline = Pipeline(
+        firststage.load(folder / "first_stage"), reranker, collection.documents, depth=config.deepest, weight=1.0
     )
-    if choice.gain <= choice.error:
-        say(
-            f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
-            "the pipeline keeps the first stage's order (serve.weight sets another)"
-        )
-    return {
-        "weight": choice.weight,
-        "chosen_on": "dev",
-        "queries": len(first),
-        "gain": choice.gain,
-        "standard_error": choice.error,
-        "curve": {f"{weight:.2f}": value for weight, value in choice.curve.items()},
-    }
+    pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
+    queries = {query_id: collection.queries[query_id] for query_id in first}
+    reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
+    timed = depths_to_time(config)
+    timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
+    qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
+    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed)

@@ -1,7 +1,8 @@
-"""Fusion of the two stages: a weighted sum of their scores, the weight chosen on dev."""
+"""Fusion of the two stages: a weighted sum of their scores over the head of each list, the weight chosen on dev."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from secondstage.collection import Qrels
 from secondstage.measures import evaluate, mean
-from secondstage.run import Run
+from secondstage.run import Ranking, Run
 
 MEASURE = "nDCG@10"
 WEIGHTS = tuple(i / 20 for i in range(21))
@@ -33,23 +34,38 @@ class Choice(NamedTuple):
     curve: dict[float, float]
 
 
-def fuse(first: Run, reranked: Run, weight: float) -> Run:
-    """Order each list by `weight` × the reranker's score + (1 − `weight`) × the first stage's.
+def fuse(first: Run, reranked: Run, weight: float, depth: int | None = None, name: str = "pipeline") -> Run:
+    """Order the head of each list by `weight` × the reranker's score + (1 − `weight`) × the first stage's.
 
-    Both are standardised over the list, as neither has a scale of its own. Ties keep the first stage's order, so that
+    Both are standardised over the head, as neither has a scale of its own. Ties keep the first stage's order, so that
     a weight of 0, or a reranker that gives every document the same score, is exactly the first stage.
 
     Args:
         first: the first stage's lists.
-        reranked: the same candidates, in the reranker's order.
+        reranked: the same candidates, or more, in the reranker's order.
         weight: from 0 to 1.
+        depth: how long the head is; what lies below keeps its order after it. None means the whole list.
+        name: of the run.
     """
+
+    def fused(query_id: str, head: Ranking) -> npt.NDArray[np.float64]:
+        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores, strict=True))
+        second = standardise(np.array([by_id[doc_id] for doc_id in head.doc_ids]))
+        return weight * second + (1 - weight) * standardise(head.scores)
+
+    return reordered(first, fused, depth, name)
+
+
+def reordered(
+    first: Run, score: Callable[[str, Ranking], npt.NDArray[np.float64]], depth: int | None, name: str
+) -> Run:
+    """Order the first `depth` documents of each list by `score(query_id, head)`; the others follow as they were."""
     scores: list[npt.NDArray[np.float64]] = []
     for query_id, ranking in first.items():
-        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores, strict=True))
-        second = standardise(np.array([by_id[doc_id] for doc_id in ranking.doc_ids]))
-        scores.append(weight * second + (1 - weight) * standardise(ranking.scores))
-    return first.rescored("pipeline", np.concatenate(scores) if scores else [])
+        head = score(query_id, ranking.cut(depth))
+        below = np.arange(1, len(ranking.doc_ids) - len(head) + 1, dtype=np.float64)
+        scores += [head, (head.min() if len(head) else 0.0) - below]
+    return first.rescored(name, np.concatenate(scores) if scores else [])
 
 
 def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -64,13 +80,13 @@ def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return scaled
 
 
-def choose_weight(first: Run, reranked: Run, qrels: Qrels) -> Choice:
+def choose_weight(first: Run, reranked: Run, qrels: Qrels, depth: int | None = None) -> Choice:
     """The weight with the best mean nDCG@10, its neighbours counting half: a peak that stands alone is chance.
 
     Of equal ones, the one nearest to the middle of the range. If the gain over the first stage is not larger than its
     standard error, dev does not show that the reranker helps, and the weight is 0: the pipeline is the first stage.
     """
-    by_query = {weight: evaluate(fuse(first, reranked, weight), qrels, [MEASURE])[MEASURE] for weight in WEIGHTS}
+    by_query = {weight: evaluate(fuse(first, reranked, weight, depth), qrels, [MEASURE])[MEASURE] for weight in WEIGHTS}
     curve = {weight: mean(values) for weight, values in by_query.items()}
     padded = np.pad(np.array(list(curve.values())), 1, mode="edge")
     smooth = np.round((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 9)

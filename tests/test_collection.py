@@ -72,7 +72,7 @@ def beir_folder(folder: Path, compress: bool = False) -> Path:
     records = [{"_id": doc_id, "title": title, "text": text} for doc_id, title, text in DOCUMENTS]
     lines = {
         "corpus.jsonl": [json.dumps(record) for record in records],
-        "queries.jsonl": [json.dumps({"_id": query_id, "text": text}) for query_id, text in QUERIES],
+        "queries.jsonl": [json.dumps({"_id": query_id, "text": text}) for query_id, text, _ in QUERIES],
         **{f"qrels/{split}.tsv": ["\t".join(map(str, qrel)) for qrel in qrels] for split, qrels in QRELS.items()},
     }
     (folder / "qrels").mkdir(parents=True)
@@ -99,6 +99,40 @@ def test_what_was_written_is_loaded(tmp_path: Path) -> None:
     assert manifest["splits"] == {"train": {"queries": 1, "judgements": 2}, "test": {"queries": 1, "judgements": 1}}
     assert manifest["fingerprint"] == "abc"
     assert manifest["notes"] == ["a note of the source"]
+
+
+def test_synthetic_queries_are_marked(tmp_path: Path) -> None:
+    queries = [Query("q1", "first?", synthetic=True), Query("q2", "second?")]
+    collection = stored(tmp_path / "c", Fake(queries=queries))
+    assert collection.synthetic == {"q1"}
+    assert collection.queries == {"q1": "first?", "q2": "second?"}
+    assert stored(tmp_path / "none", Fake()).synthetic == frozenset()
+    assert stored(tmp_path / "empty", Fake(queries=[], qrels={})).synthetic == frozenset()
+
+
+def test_a_collection_from_before_there_were_marks_still_opens(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "c", Fake(queries=[QUERIES[0]._replace(synthetic=True), QUERIES[1]])).folder
+    path = folder / "queries.arrow"
+    with pa.OSFile(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all().select(["query_id", "text"])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    collection = Collection.load(folder)
+    assert collection.queries == {"q1": "first?", "q2": "second?"}
+    assert collection.synthetic == frozenset()
+
+
+def test_a_mark_in_a_beir_folder_is_stored_and_is_part_of_what_the_collection_is(tmp_path: Path) -> None:
+    source = beir_folder(tmp_path / "tiny")
+    before = Collection.read(source, tmp_path / "stored").manifest["fingerprint"]
+    lines = [
+        json.dumps({"_id": query_id, "text": text, "metadata": {"synthetic": query_id == "q2"}})
+        for query_id, text, _ in QUERIES
+    ]
+    (source / "queries.jsonl").write_text("\n".join(lines))
+    collection = Collection.read(source, tmp_path / "stored")
+    assert collection.synthetic == {"q2"}
+    assert collection.manifest["fingerprint"] != before
 
 
 def test_documents_are_found_by_id_in_any_order(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_least_that_a_run_needs() -> None:
         ("mine.max_queries", "0"),
         ("train.minutes", "0"),
         ("train.minutes", ".nan"),
-        ("train.steps", "0"),
+        ("train.steps", "-1"),
         ("train.steps", "1.5"),
         ("train.epochs", "-1"),
         ("train.max_length", "15"),
@@ -82,11 +82,25 @@ def test_the_least_that_a_run_needs() -> None:
         ("train.precision", "fp16"),
         ("train.tracker", "mlflow"),
         ("serve.depth", "0"),
+        ("serve.max_depth", "0"),
         ("serve.weight", "-0.1"),
+        ("serve.latency_ms", "0"),
+        ("serve.fallback", "maybe"),
         ("evaluate.confidence", "0.5"),
         ("evaluate.confidence", "1"),
         ("evaluate.resamples", "99"),
         ("evaluate.extra_splits", "human"),
+        ("evaluate.replicates", "runs/seed2/bundle"),
+        ("evaluate.baseline_queries", "0"),
+        ("evaluate.depth_queries", "0"),
+        ("evaluate.latency_queries", "0"),
+        ("evaluate.rerankers", "teacher"),
+        ("evaluate.exports.onnx", "3"),
+        ("evaluate.slices", "[hard]"),
+        ("evaluate.remote", "http://127.0.0.1"),
+        ("evaluate.gate.leaks", "none"),
+        ("evaluate.gate.export_loss", "-0.1"),
+        ("evaluate.gate", "strict"),
         ("first_stage", "[bm25]"),
         ("train", "4"),
     ],
@@ -107,12 +121,16 @@ def test_an_impossible_value_is_named_with_its_key(key: str, value: str) -> None
         ("first_stage.weight", "1"),
         ("first_stage.dense.max_length", "8"),
         ("mine.max_share", "1.5"),
-        ("train.steps", "1"),
+        ("train.steps", "0"),
         ("train.epochs", "0.5"),
         ("train.max_length", "16"),
         ("train.batch_tokens", "64"),
         ("train.warmup", "0"),
         ("serve.weight", "0"),
+        ("serve.max_depth", "1"),
+        ("evaluate.baseline_queries", "1"),
+        ("evaluate.gate.margin", "-1"),
+        ("evaluate.gate.export_loss", "0"),
         ("evaluate.confidence", "0.51"),
         ("evaluate.resamples", "100"),
     ],
@@ -125,7 +143,16 @@ def test_the_bounds_themselves_are_allowed(key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["train.minutes", "train.epochs", "train.learning_rate", "train.clip", "mine.max_share"]
+    "key",
+    [
+        "train.minutes",
+        "train.epochs",
+        "train.learning_rate",
+        "train.clip",
+        "mine.max_share",
+        "serve.latency_ms",
+        "evaluate.gate.margin",
+    ],
 )
 def test_infinity_is_no_value(key: str) -> None:
     for value in (".inf", ".nan"):
@@ -148,6 +175,7 @@ def test_each_budget_stands_alone(budget: str) -> None:
         ({}, "none"),
         ({"minutes": 1, "steps": 2}, "minutes and steps"),
         ({"steps": 1, "epochs": 2, "replay": "x"}, "steps and epochs and replay"),
+        ({"steps": 0, "minutes": 1}, "minutes and steps"),
     ],
 )
 def test_there_is_exactly_one_budget(budgets: dict[str, object], told: str) -> None:
@@ -186,7 +214,21 @@ def test_nothing_can_be_changed_after_the_check() -> None:
         for name in type(section).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(section, name, getattr(section, name))
-    assert len(sections(config)) == 8
+    assert len(sections(config)) == 9
+
+
+@pytest.mark.parametrize(
+    ("serve", "deepest"),
+    [([], 100), (["serve.depth=20"], 20), (["serve.max_depth=30"], 30), (["serve.depth=200"], 200)],
+)
+def test_dev_lists_reach_as_deep_as_the_pipeline_may(serve: list[str], deepest: int) -> None:
+    assert check(*serve).serve.deepest == deepest
+
+
+def test_a_remote_reranker_has_an_address() -> None:
+    assert check("evaluate.remote={url: 'http://127.0.0.1/rerank'}").evaluate.remote is not None
+    assert check().evaluate.remote is None
+    assert fault("evaluate.remote={model: m}") == "evaluate.remote.url: required"
 
 
 def test_the_defaults_of_two_configurations_are_not_shared() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from secondstage.config import Config
+from secondstage.config import CollectionConfig, Config, TrainConfig
 from secondstage.configfile import check_config, load_config, override
 from secondstage.errors import MAX_SHOWN, UserError
 
@@ -47,7 +49,7 @@ first_stage:
 mien: {}
 train:
   learning_rte: 0.1
-  steps: 0
+  steps: -1
 serve: [1]
 evaluate:
   extra_splits: [human, 3]
@@ -68,7 +70,7 @@ evaluate:
             "  first_stage.colour: unknown key; known are kind, bm25, dense, fusion, weight, depth",
             "  mien: unknown key, did you mean 'mine'?",
             "  train.learning_rte: unknown key, did you mean 'learning_rate'?",
-            "  train.steps: input should be greater than or equal to 1, not 0",
+            "  train.steps: input should be greater than or equal to 0, not -1",
             "  serve: input should be a valid dictionary or instance of ServeConfig, not (1,)",
             "  evaluate.extra_splits.1: input should be a valid string, not 3",
         ]
@@ -280,3 +282,74 @@ def test_shorthands_stand_for_the_first_key_of_their_section() -> None:
 def test_a_value_in_json_is_taken_literally(output: str) -> None:
     """So the demo hands its output folder on."""
     assert check_config(override(BASE, [f"output={json.dumps(output, ensure_ascii=False)}"])).output == output
+
+
+# --- further sections
+
+
+def test_keys_of_inner_sections_are_checked_alike(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    overrides = [
+        "evaluate.gate.margn=0.1",
+        "evaluate.remote={ulr: 'http://127.0.0.1'}",
+        "serve.max_dept=3",
+        "evaluate.gate.leaks=doc",
+    ]
+    assert sorted(refused(path, *overrides).splitlines()[1:]) == [
+        "  evaluate.gate.leaks: input should be 'documents', 'queries' or 'ignore', not 'doc'",
+        "  evaluate.gate.margn: unknown key, did you mean 'margin'?",
+        "  evaluate.remote.ulr: unknown key, did you mean 'url'?",
+        "  evaluate.remote.url: required",
+        "  serve.max_dept: unknown key, did you mean 'max_depth'?",
+    ]
+
+
+def test_names_and_lists_of_an_evaluation_are_read(tmp_path: Path) -> None:
+    config = load_config(
+        written(tmp_path),
+        [
+            "evaluate.rerankers.teacher=a/b",
+            "evaluate.rerankers.off-the-shelf=c/d",
+            "evaluate.replicates=[runs/2/bundle, runs/3/bundle]",
+            "evaluate.slices={hard: hard.txt}",
+            "evaluate.gate.margin=0.01",
+            "evaluate.remote={url: 'http://127.0.0.1:9/rerank', api_key_env: KEY}",
+        ],
+    ).evaluate
+    assert config.rerankers == {"teacher": "a/b", "off-the-shelf": "c/d"}
+    assert config.replicates == ("runs/2/bundle", "runs/3/bundle")
+    assert config.slices == {"hard": "hard.txt"}
+    assert (config.gate.margin, config.gate.leaks) == (0.01, "documents")
+    assert config.remote is not None
+    assert (config.remote.url, config.remote.model, config.remote.api_key_env) == (
+        "http://127.0.0.1:9/rerank",
+        "",
+        "KEY",
+    )
+
+
+def test_no_steps_are_a_budget_that_an_override_can_give(tmp_path: Path) -> None:
+    train = load_config(written(tmp_path), ["train.steps=0"]).train
+    assert (train.steps, train.minutes) == (0, None)
+
+
+def test_the_commented_config_names_every_key_and_shows_defaults_unless_it_says_otherwise() -> None:
+    (path,) = (path for path in CONFIGS if path.name == "domain.yaml")
+    text = path.read_text(encoding="utf-8")
+    shown = check_config(yaml.safe_load(text)).model_dump()
+    usual = Config(output="", collection=CollectionConfig(source="x"), train=TrainConfig(steps=1)).model_dump()
+
+    def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in section.items():
+            if isinstance(value, dict) and value:
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    defaults = dict(leaves(usual))
+    # These have no default: what is shown is an example.
+    examples = {"output", "collection.source", "train.minutes", "train.steps"}
+    for key in {key for key, value in leaves(shown) if value != defaults[key]} - examples:
+        assert re.search(rf"default[:)][^:]*\n +{key.rpartition('.')[2]}: ", text, re.IGNORECASE), key
+    for key in defaults:
+        assert re.search(rf"\b{key.rpartition('.')[2]}\b", text), key

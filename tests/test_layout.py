@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, resources
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import NamedTuple
@@ -100,7 +100,22 @@ def test_the_distribution_owns_one_name(wheel: list[str]) -> None:
 def test_the_map_lists_every_folder_and_the_wheel_holds_every_file(wheel: list[str]) -> None:
     held = {name for name in wheel if name.startswith("secondstage/")}
     assert held == set(shipped_files())
-    assert {"secondstage/py.typed", "secondstage/configs/demo.yaml", "secondstage/mine/__init__.py"} <= held
+    assert {
+        "secondstage/py.typed",
+        "secondstage/configs/demo.yaml",
+        "secondstage/mine/__init__.py",
+        "secondstage/serve/proof/report.html.j2",
+    } <= held
+
+
+def test_data_are_found_where_the_package_is_installed() -> None:
+    """What the code opens by the name of its package, not by a path in this tree."""
+    packages = {path.parent for name, path in shipped_files().items() if name.endswith((".j2", ".yaml", ".tsv"))}
+    assert len(packages) == 3
+    for name, path in shipped_files().items():
+        if path.parent in packages and path.suffix != ".py":
+            package = name.rpartition("/")[0].replace("/", ".")
+            assert (resources.files(package) / path.name).read_bytes() == path.read_bytes()
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.config import Bm25Config, MineConfig, TrainConfig
 from secondstage.errors import UserError
@@ -271,6 +272,32 @@ def test_max_length_ends_where_the_model_does(
     settings = config(tiny_model, steps=2, max_length=256)
     Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
     assert json.loads((tmp_path / "reranker" / "score.json").read_text())["max_length"] == 64
+
+
+def test_without_a_step_the_model_is_taken_as_it_is(collection: Collection, tiny_model: Path, tmp_path: Path) -> None:
+    """Neither lists nor dev are read: there is no mined folder."""
+    torch.manual_seed(5)
+    given = Reranker.load(tiny_model, max_length=32, precision="fp32")
+    given.calibration = Calibration("platt", 2.0, -1.0)
+    given.save(tmp_path / "given")
+    settings = config(tmp_path / "given", steps=0, precision="bf16")
+    assert tuned(collection, tmp_path / "nowhere", tmp_path / "out", settings) == {"steps": 0}
+    # The weights keep their precision, whatever training would compute in, and the calibration goes with them.
+    assert identical(weights(tmp_path / "out"), load_file(tmp_path / "given" / "model.safetensors"))
+    taken = Reranker.load(tmp_path / "out" / "reranker", precision="fp32")
+    assert (taken.max_length, taken.calibration) == (32, given.calibration)
+    pairs = [(query, document.content) for query in ("snow", "king") for document in list(collection.documents)[:9]]
+    assert taken.score(pairs) == pytest.approx(given.score(pairs), abs=1e-6)
+    assert not (tmp_path / "out" / "steps.jsonl").exists()
+
+
+def test_a_new_head_of_a_model_taken_as_it_is_follows_the_seed(
+    collection: Collection, tiny_model: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 13), ("b", 13), ("c", 14)):
+        tuned(collection, tmp_path, tmp_path / name, config(tiny_model, steps=0), seed)
+    assert identical(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not identical(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from secondstage.run import Run, rank, read_trec
 CRANFIELD = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 CUTOFFS = (1, 3, 10, 1000)
 read_others: Any = ir_measures.read_trec_run
-MEASURES = tuple(f"{name}@{cutoff}" for name in ("nDCG", "RR", "R") for cutoff in CUTOFFS)
+KNOWN = ("nDCG", "RR", "R", "AP", "Success", "Judged")
+MEASURES = tuple(f"{name}@{cutoff}" for name in KNOWN for cutoff in CUTOFFS)
 QUERY_IDS, DOC_IDS = [f"q{i}" for i in range(5)], [f"d{i}" for i in range(15)]
 
 lists = st.lists(
@@ -49,7 +50,10 @@ def in_order(doc_ids: Iterable[str]) -> Run:
 
 
 def as_others_see_it(run: Any, qrels: Qrels, measures: Iterable[str] = MEASURES) -> dict[str, Values]:
-    """What ir_measures says, for the queries that have a relevant document."""
+    """What ir_measures says, for the queries that have a relevant document.
+
+    Of an empty list it says no `Judged`, as that would be 0 of 0: here it is 0.
+    """
     positive = {query_id for query_id, judged in qrels.items() if any(r > 0 for r in judged.values())}
     values: dict[str, Values] = {name: {} for name in measures}
     for metric in ir_measures.iter_calc([ir_measures.parse_measure(name) for name in values], qrels, run):

@@ -220,6 +220,24 @@ def test_without_a_dev_split_its_file_is_empty(beir_folder: Path, bm25: Bm25, tm
     assert len(lists(tmp_path / "mined")) == 32
 
 
+@pytest.mark.parametrize("splits", [("train", "dev"), ("dev",), ("train",), ()])
+def test_where_nothing_is_trained_only_dev_is_searched(
+    beir_folder: Path, bm25: Bm25, tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    shutil.copytree(beir_folder, tmp_path / "beir")
+    for split in {"train", "dev"} - set(splits):
+        (tmp_path / "beir" / "qrels" / f"{split}.tsv").unlink()
+    part = Collection.read(tmp_path / "beir", tmp_path / "collection", dev_share=0.0)
+    (tmp_path / "mined").mkdir()
+    found = mine(part, bm25, MineConfig(), seed=13, dev_depth=DEV_DEPTH, folder=tmp_path / "mined", dev_only=True)
+    dev = 16 if "dev" in splits else 0
+    assert found == {"train_queries": 0, "dev_queries": dev}
+    assert lists(tmp_path / "mined") == {}
+    run = read_trec(tmp_path / "mined" / "dev.trec")
+    assert list(run) == (list(part.split("dev")) if dev else [])
+    assert {len(ranking.doc_ids) for ranking in run.values()} <= {DEV_DEPTH}
+
+
 def test_lists_without_negatives_are_counted_and_left_out(judged: Collection, tmp_path: Path) -> None:
     """BM25 finds the marked document first: at depth 1 there is nothing else, but where that document is judged."""
     bm25 = Bm25.build(Bm25Config(), judged.documents)

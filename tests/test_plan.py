@@ -1,20 +1,30 @@
-"""Stages: made once, made again when what they depend on changes, and never half."""
+"""Stages: made once, made again when what they depend on changes, and never half; and the stages of a real run."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from secondstage.collection import Collection
+from secondstage.commands import carry_out_up_to
+from secondstage.configfile import check_config, override
 from secondstage.errors import UserError
 from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_json
+from secondstage.lists import read_lists
 from secondstage.plan import Stage, carry_out, claimed, describe_os_error, done
+from secondstage.reranker import Reranker
+from secondstage.run import Scores
+from secondstage.serve import Pipeline
 
 
 class Maker:
@@ -278,3 +288,292 @@ def test_a_failed_write_is_told_in_words(error: OSError, start: str) -> None:
     told = describe_os_error(error)
     assert told.startswith(start)
     assert told.endswith("run the same command again to go on")
+
+
+# --- the stages of a real run
+
+STAGES = ("collection", "first_stage", "mine", "train", "bundle", "evaluation")
+DEPTH = 10
+
+
+class Project:
+    """A run of a few steps over BM25."""
+
+    def __init__(self, output: Path, beir: Path, model: Path) -> None:
+        self.output = output
+        self.config: dict[str, Any] = {
+            "output": str(output),
+            "collection": str(beir),
+            "first_stage": "bm25",
+            "train": {"model": str(model), "steps": 2, "max_length": 32, "batch_tokens": 512, "precision": "fp32"},
+            "serve": {"depth": DEPTH, "precision": "fp32"},
+            "evaluate": {"resamples": 100, "latency_queries": 2},
+        }
+
+    def run(self, *overrides: str, command: str = "evaluate") -> list[str]:
+        """Carry out a command; return the stages that were made, which are not those that were done before."""
+        before = {kind: self.made(kind) for kind in STAGES}
+        carry_out_up_to(command, check_config(override(self.config, overrides)))
+        return [kind for kind in STAGES if self.made(kind) != before[kind]]
+
+    def made(self, kind: str) -> int:
+        path = self.output / kind / MANIFEST
+        return path.stat().st_mtime_ns if path.is_file() else 0
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.output / "evaluation" / "metrics.json")
+        return found
+
+    @property
+    def verdict(self) -> Path:
+        return self.output / "bundle" / "verdict.json"
+
+    @property
+    def scores(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.output / "scores").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def finished(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a whole run."""
+    project = Project(tmp_path_factory.mktemp("finished") / "out", beir_folder, tiny_model)
+    assert project.run() == list(STAGES)
+    return project.output
+
+
+@pytest.fixture
+def project(finished: Path, beir_folder: Path, tiny_model: Path, tmp_path: Path) -> Project:
+    """A copy of the whole run, to go on with."""
+    shutil.copytree(finished, tmp_path / "out")
+    return Project(tmp_path / "out", beir_folder, tiny_model)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs each call of a model scores."""
+    calls: list[int] = []
+    score = Reranker.score
+
+    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        calls.append(len(pairs))
+        return score(self, pairs, label=label)
+
+    monkeypatch.setattr(Reranker, "score", counted)
+    return calls
+
+
+def test_a_copied_run_is_done_and_its_bundle_keeps_its_dates(project: Project) -> None:
+    """Where it lies is no part of what it is made from; a second run writes nothing."""
+    assert project.run() == []
+    files = [path for path in project.output.rglob("*") if path.is_file() and path.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert project.run() == []
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_the_verdict_is_in_the_bundle(project: Project) -> None:
+    said = project.metrics["verdict"]
+    bundle = read_manifest(project.output / "bundle", "bundle", verify=True)
+    assert read_json(project.verdict) == {
+        "bundle": bundle["fingerprint"],
+        "passed": said["passed"],
+        "sentence": said["sentence"],
+    }
+    assert Pipeline.load(project.output / "bundle").refused
+
+
+def test_a_bundle_that_is_made_anew_is_judged_anew(project: Project) -> None:
+    before = read_json(project.verdict)
+    shutil.rmtree(project.output / "bundle")
+    assert project.run(command="bundle") == ["bundle"]
+    assert Pipeline.load(project.output / "bundle").verdict is None  # of this one nobody said anything yet
+    # The same came out: the evaluation stands, and what it says is put where it belongs.
+    assert project.run() == []
+    assert read_json(project.verdict) == before
+    # Another one: it is evaluated.
+    assert project.run("serve.weight=0.5") == ["bundle", "evaluation"]
+    after = read_json(project.verdict)
+    assert after["bundle"] != before["bundle"]
+    assert after["sentence"] == project.metrics["verdict"]["sentence"] != before["sentence"]
+
+
+def test_a_verdict_that_was_lost_or_changed_is_put_right(project: Project) -> None:
+    before = read_json(project.verdict)
+    write_json(project.verdict, before | {"passed": True})
+    assert project.run() == []
+    assert read_json(project.verdict) == before
+    project.verdict.unlink()
+    assert project.run() == []
+    assert read_json(project.verdict) == before
+
+
+def test_another_margin_is_judged_without_scoring_anything_again(project: Project, scored: list[int]) -> None:
+    scores, before = project.scores, project.metrics
+    assert not before["verdict"]["passed"]
+    assert project.run("evaluate.gate.margin=-0.9") == ["evaluation"]
+    assert project.scores == scores
+    # What is timed is scored on purpose, one list at a time.
+    assert max(scored) <= DEPTH
+    after = project.metrics
+    assert after["verdict"]["passed"]
+    assert after["test_sets"]["test"]["systems"] == before["test_sets"]["test"]["systems"]
+    assert read_json(project.verdict)["passed"]
+    assert not Pipeline.load(project.output / "bundle").refused
+    assert project.run() == ["evaluation"]
+    assert not read_json(project.verdict)["passed"]
+
+
+def test_what_only_the_evaluation_reads_makes_only_that_again(project: Project) -> None:
+    for change in ("evaluate.resamples=101", "evaluate.gate.leaks=ignore", "evaluate.extra_splits=[dev]"):
+        assert project.run(change) == ["evaluation"]
+        assert project.run(change) == []
+
+
+@pytest.fixture
+def other_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A cross-encoder with a head that is always the same."""
+    import torch
+
+    torch.manual_seed(5)
+    Reranker.load(tiny_model, max_length=32, precision="fp32").save(tmp_path / "other")
+    return tmp_path / "other"
+
+
+def test_another_reranker_that_changed_is_evaluated_again(project: Project, other_model: Path) -> None:
+    settings = (f"evaluate.rerankers={{teacher: {other_model}}}", f"evaluate.exports={{teacher: {other_model}}}")
+    for number, setting in enumerate(settings, 1):
+        with_it = settings[:number]  # in the end, one name for two things
+        assert project.run(*with_it) == ["evaluation"]
+        assert project.run(*with_it) == []
+        assert ("teacher" in project.metrics["exports"]) == (number == 2), setting
+    own = project.metrics["test_sets"]["test"]["systems"]["teacher"]["measures"]
+    reranker = Reranker.load(other_model, precision="fp32")
+    reranker.model.classifier.weight.data.neg_()
+    reranker.save(other_model)
+    assert project.run(*settings) == ["evaluation"]
+    assert project.metrics["test_sets"]["test"]["systems"]["teacher"]["measures"] != own
+    # The same name in both sections: either may change.
+    shutil.copytree(other_model, other_model.with_name("export"))
+    both = (settings[0], f"evaluate.exports={{teacher: {other_model.with_name('export')}}}")
+    assert project.run(*both) == ["evaluation"]
+    for folder in (other_model, other_model.with_name("export")):
+        os.utime(folder / "model.safetensors", (1, 1))
+        assert project.run(*both) == ["evaluation"], folder
+        assert project.run(*both) == []
+
+
+def test_another_list_of_queries_is_evaluated_again(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "hard.txt").write_text("q-bread-3\n")
+    setting = f"evaluate.slices={{hard: {tmp_path / 'hard.txt'}}}"
+    for text, count in (("q-bread-3\n", 1), ("q-bread-3\nq-river-7\n", 2)):
+        (tmp_path / "hard.txt").write_text(text)
+        assert project.run(setting) == ["evaluation"]
+        assert project.run(setting) == []
+        slices = project.metrics["test_sets"]["test"]["slices"]
+        assert [row["queries"] for row in slices if row["slice"] == "hard"] == [count, 16 - count]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("evaluate.rerankers={teacher: ./nowhere}", "nowhere': no such folder"),
+        ("evaluate.exports={onnx: ./nowhere}", "nowhere': no such folder"),
+        ("evaluate.replicates=[./nowhere]", "nowhere': no such folder"),
+        ("evaluate.slices={hard: ./nowhere}", "evaluate.slices: hard: nowhere is not there"),
+        ("evaluate.remote={url: 'http://127.0.0.1:9', api_key_env: NO_SUCH_KEY}", "NO_SUCH_KEY"),
+    ],
+)
+def test_what_an_evaluation_would_miss_is_told_before_any_work(
+    beir_folder: Path, tiny_model: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    project = Project(tmp_path / "out", beir_folder, tiny_model)
+    with pytest.raises(UserError, match=message):
+        project.run(setting)
+    assert not project.output.exists()
+
+
+# --- a reranker that was trained elsewhere
+
+
+def part_of(beir: Path, folder: Path, *splits: str) -> Path:
+    """The collection with some of its splits only."""
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in splits)):
+        shutil.copy(beir / name, folder / name)
+    return folder
+
+
+def test_a_model_is_taken_as_it_is_with_nothing_but_a_test_split(
+    beir_folder: Path, other_model: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "out", part_of(beir_folder, tmp_path / "beir", "test"), other_model)
+    assert project.run("train.steps=0", "serve={precision: fp32}") == list(STAGES)
+    mined = project.output / "mine"
+    assert list(read_lists(mined / "train.arrow")) == []
+    assert (mined / "dev.trec").read_text() == ""
+    pairs = [("water of the river", "river water"), ("king", "snow")]
+    given, own = (
+        Reranker.load(folder, precision="fp32") for folder in (other_model, project.output / "bundle" / "reranker")
+    )
+    assert own.score(pairs) == pytest.approx(given.score(pairs), abs=1e-6)
+    assert np.ptp(own.score(pairs)) > 0
+    pipeline = Pipeline.load(project.output / "bundle")
+    assert (pipeline.depth, pipeline.weight, pipeline.answerability) == (50, 0.5, None)
+    tested = project.metrics["test_sets"]["test"]
+    assert tested["queries"] == 16
+    assert "untuned" not in tested["systems"]  # it is the reranker itself
+    assert tested["leakage"]["against"] == []
+    assert tested["leakage"]["counts"]["any"] == 0
+    assert tested["calibration"]["method"] == "cross-fitted"
+    assert tested["answerability"] is None
+    assert project.metrics["development"]["fusion"]["chosen_on"] == "nothing: there is no dev split"
+    assert (project.output / "evaluation" / "report.html").is_file()
+    assert project.run("train.steps=0", "serve={precision: fp32}") == []
+
+
+def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(project: Project, other_model: Path) -> None:
+    assert project.run("train.steps=0", f"train.model={other_model}") == ["mine", "train", "bundle", "evaluation"]
+    assert list(read_lists(project.output / "mine" / "train.arrow")) == []
+    assert read_manifest(project.output / "mine", "mine")["dev_queries"] == 16
+    assert read_manifest(project.output / "train", "train")["steps"] == 0
+    assert project.metrics["development"]["fusion"]["chosen_on"] == "dev"
+    tested = project.metrics["test_sets"]["test"]
+    assert tested["calibration"]["fitted_on"] == "dev"
+    assert tested["leakage"]["against"] == ["train", "dev"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "overrides", "command", "told", "untold"),
+    [
+        (["test"], [], "bundle", ["no train split", "train.steps=0 takes train.model"], ["without a proof"]),
+        (["train"], [], "evaluate", ["no 'test' split, which evaluate.split", "without a proof"], ["no train split"]),
+        (["dev"], ["train.steps=0"], "evaluate", ["no 'test' split", "without a proof"], ["no train split"]),
+        (
+            ["dev", "test"],
+            ["evaluate.extra_splits=[human]"],
+            "evaluate",
+            ["no train split", "no 'human' split, which evaluate.extra_splits", "there are dev, test"],
+            ["no 'test' split", "without a proof"],
+        ),
+    ],
+)
+def test_a_missing_split_is_told_before_the_work(
+    beir_folder: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    splits: list[str],
+    overrides: list[str],
+    command: str,
+    told: list[str],
+    untold: list[str],
+) -> None:
+    project = Project(tmp_path / "out", part_of(beir_folder, tmp_path / "beir", *splits), tiny_model)
+    with pytest.raises(UserError) as caught:
+        project.run(*overrides, command=command)
+    for words in told:
+        assert words in str(caught.value)
+    for words in untold:
+        assert words not in str(caught.value)
+    assert not (project.output / "first_stage").exists()
+    assert Collection.load(project.output / "collection").queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.compute import Precision
 from secondstage.errors import UserError
-from secondstage.reranker import CONTRACT, Reranker, load_cross_encoder, token_budget
+from secondstage.reranker import CONTRACT, Reranker, keep_scores, load_cross_encoder, token_budget
 from secondstage.run import Run, rank
 
 HALF_AND_SINGLE: tuple[Precision, ...] = ("bf16", "fp32")
@@ -112,6 +114,114 @@ def test_the_contract_is_saved_and_obeyed(model: Path, tmp_path: Path) -> None:
     }
     assert Reranker.load(tmp_path).max_length == 24
     assert Reranker.load(tmp_path, max_length=16).max_length == 16
+
+
+CALIBRATIONS = [
+    Calibration("temperature", 0.123456789),
+    Calibration("platt", 2.5, -1.25),
+    Calibration("isotonic", x=(-1.5, 0.1, 2.0), y=(0.05, 0.3, 0.9)),
+    Calibration("platt", 1.5, 0.75, basis="list"),
+]
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=lambda c: f"{c.method} of the {c.basis}")
+def test_a_calibration_survives_in_the_contract_and_is_the_same_function_in_any_precision(
+    model: Path, pairs: list[tuple[str, str]], tmp_path: Path, calibration: Calibration
+) -> None:
+    reranker = Reranker.load(model, precision="fp32")
+    assert reranker.calibration is None
+    reranker.calibration = calibration
+    reranker.save(tmp_path / "saved")
+    shutil.copytree(tmp_path / "saved", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "saved")
+    probes = np.linspace(-5, 5, 21, dtype=np.float32)
+    for precision in HALF_AND_SINGLE:
+        loaded = Reranker.load(tmp_path / "copy", precision=precision)
+        assert loaded.calibration == calibration
+        assert loaded.probabilities(probes) == calibration.of_list(probes).tolist()
+        # And the second time round.
+        loaded.save(tmp_path / precision)
+        assert Reranker.load(tmp_path / precision).calibration == calibration
+    # Probabilities are those of this very list of scores, which bf16 changes a little.
+    single = Reranker.load(tmp_path / "copy", precision="fp32")
+    assert single.probabilities(single.score(pairs)) == calibration.of_list(single.score(pairs)).tolist()
+
+
+def test_probabilities_do_not_decide_the_scores(model: Path, pairs: list[tuple[str, str]], tmp_path: Path) -> None:
+    """What is saved with a calibration scores as it did without: `CrossEncoder` and the scores that were kept agree."""
+    reranker = Reranker.load(model, precision="fp32")
+    scores = reranker.score(pairs)
+    reranker.calibration = CALIBRATIONS[1]
+    reranker.save(tmp_path)
+    assert Reranker.load(tmp_path, precision="fp32").score(pairs) == pytest.approx(scores, abs=1e-6)
+    assert cross_encoder(tmp_path, pairs) == pytest.approx(scores, abs=1e-5)
+
+
+def test_without_a_calibration_there_is_no_probability(model: Path) -> None:
+    reranker = Reranker.load(model)
+    assert reranker.probabilities(np.zeros(3, np.float32)) == [None] * 3
+    assert reranker.probabilities(np.zeros(0, np.float32)) == []
+    reranker.calibration = CALIBRATIONS[0]
+    assert reranker.probabilities(np.zeros(0, np.float32)) == []
+
+
+def test_a_broken_calibration_is_told(model: Path, tmp_path: Path) -> None:
+    Reranker.load(model).save(tmp_path)
+    contract = json.loads((tmp_path / CONTRACT).read_text())
+    (tmp_path / CONTRACT).write_text(json.dumps(contract | {"calibration": {"method": "magic"}}))
+    with pytest.raises(UserError, match=r"calibration: the method of .*'magic'.* is none of temperature"):
+        Reranker.load(tmp_path)
+
+
+# --- scores that are kept
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_kept_scores_are_those_of_the_model_and_computed_once(
+    model: Path, pairs: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = Reranker.load(model, precision="fp32")
+    scores = reranker.score(pairs)
+    assert keep_scores(reranker, tmp_path).score(pairs) == pytest.approx(scores, abs=1e-6)
+    before = kept(tmp_path)
+    monkeypatch.setattr(Reranker, "score", None)
+    again = keep_scores(Reranker.load(model, precision="fp32"), tmp_path).score(pairs)
+    assert again == pytest.approx(scores, abs=1e-6)
+    assert kept(tmp_path) == before
+
+
+def test_a_file_of_scores_belongs_to_all_that_decides_them(model: Path, tmp_path: Path) -> None:
+    """Weights, length, precision and what is named besides; not the place, and not the calibration."""
+    Reranker.load(model, max_length=32).save(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "same")
+    contract = tmp_path / "same" / CONTRACT
+    added = {"calibration": CALIBRATIONS[1].to_json()}
+    contract.write_text(json.dumps(json.loads(contract.read_text()) | added))
+    set_head(Reranker.load(tmp_path / "one", precision="fp32"), 0.5, 0.5).save(tmp_path / "other")
+
+    def name(folder: str, *parts: object, **settings: Any) -> str:
+        return keep_scores(Reranker.load(tmp_path / folder, **settings), tmp_path, *parts).path.name
+
+    usual = name("one", precision="fp32")
+    assert name("same", precision="fp32") == usual
+    others = [
+        name("other", precision="fp32"),
+        name("one", precision="bf16"),
+        name("one", precision="fp32", max_length=31),
+        name("one", 13, precision="fp32"),
+        name("one", 14, precision="fp32"),
+    ]
+    assert len({usual, *others}) == 6
+    assert name("one", precision="fp32", batch_tokens=64) == usual
+
+
+def test_scores_are_kept_of_loaded_models_only(model: Path, tmp_path: Path) -> None:
+    network, tokenizer = load_cross_encoder(str(model))
+    with pytest.raises(ValueError, match="that were loaded"):
+        keep_scores(Reranker(network, tokenizer, max_length=16), tmp_path)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 64), (32, 32), (4096, 64)])

@@ -115,6 +115,13 @@ def test_documents_and_scores_must_go_together() -> None:
             run.rescored("x", scores)
 
 
+@pytest.mark.parametrize("doc_ids", [["a", "b", "a"], ["b", "a", "a"], ["a", "a", "b", "b"]])
+def test_a_document_that_is_ranked_twice_is_refused(doc_ids: list[str]) -> None:
+    """A measure would count its relevance twice, and a fusion by id would lose one of its scores."""
+    with pytest.raises(ValueError, match=r"^document 'a' is there twice$"):
+        rank(doc_ids, [1.0] * len(doc_ids), ["r"] * len(doc_ids))
+
+
 def assert_equal(one: Run, other: Run) -> None:
     """The same queries, documents and scores, in the same order."""
     assert list(one) == list(other)
@@ -173,6 +180,33 @@ def test_the_top_is_the_beginning_of_every_list(depth: int, expected: str) -> No
     assert len(cut["q"].retrievers) == len(expected)
     assert list(cut) == ["q", "short"]
     assert run["q"].doc_ids == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(0, ""), (1, "c"), (2, "ca"), (3, "cab"), (4, "cab"), (None, "cab")])
+def test_a_cut_keeps_documents_scores_and_retrievers_together(depth: int | None, expected: str) -> None:
+    found = rank(["a", "b", "c"], [2.0, 1.0, 3.0], ["of a", "of b", "of c"]).cut(depth)
+    assert found.doc_ids == tuple(expected)
+    assert found.scores.tolist() == [{"a": 2.0, "b": 1.0, "c": 3.0}[doc_id] for doc_id in expected]
+    assert found.retrievers == tuple(f"of {doc_id}" for doc_id in expected)
+
+
+def test_a_part_of_a_run_has_the_queries_asked_for_in_their_order() -> None:
+    run = Run("r", {"q1": ranking("ab"), "q2": ranking("cd"), "empty": ranking("")})
+    part = run.only(iter(["q2", "unanswered", "empty"]))
+    assert part.name == "r"
+    assert list(part) == ["q2", "empty"]
+    assert part["q2"] is run["q2"]
+    assert list(run) == ["q1", "q2", "empty"]
+    assert list(run.only([])) == []
+
+
+def test_another_name_changes_the_name_alone() -> None:
+    run = Run("r", {"q1": ranking("ab"), "q2": ranking("")})
+    other = run.named("s")
+    assert (run.name, other.name) == ("r", "s")
+    assert_equal(other, run)
+    with pytest.raises(ValueError, match="white space"):
+        run.named("no name")
 
 
 def test_a_run_is_a_mapping_that_does_not_follow_the_one_it_was_made_from() -> None:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import random
-from itertools import product
-from math import sqrt
+from collections.abc import Callable, Iterator
+from itertools import combinations, product
+from math import ceil, inf, isnan, nan, sqrt
+from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from secondstage import significance
 from secondstage.measures import Values
-from secondstage.significance import Comparison, compare
+from secondstage.significance import (
+    Comparison,
+    compare,
+    compare_all,
+    compare_pairs,
+    detectable,
+    holm,
+    queries_needed,
+)
 
-SIMULATIONS = 300
+Floats = npt.NDArray[np.float64]
+SIMULATIONS = 2000
+# Simulations that share their resamples, which is what makes so many of them quick.
+TOGETHER = 50
 
 
 def values(numbers: object) -> Values:
@@ -65,29 +80,96 @@ def test_p_is_never_zero() -> None:
     assert against_zero([1.0] * 200, resamples=999).p == 1 / 1000
 
 
-def test_without_a_difference_one_test_in_twenty_is_significant() -> None:
+def normal(rng: np.random.Generator, n: int) -> tuple[Floats, Floats]:
+    """Two systems whose values go together, as those of real queries do; the difference is normal."""
+    easy = rng.normal(size=n)
+    return easy + 0.25 * rng.normal(size=n), easy + 0.25 * rng.normal(size=n)
+
+
+def ndcg_like(rng: np.random.Generator, n: int) -> tuple[Floats, Floats]:
+    """nDCG@10 of one relevant document a query: of seven queries, three keep its rank, others gain much or lose."""
+    before = rng.geometric(0.25, n)
+    moved = np.where(rng.random(n) < 0.7, np.maximum(1, before // 2), rng.geometric(0.15, n))
+    after = np.where(rng.random(n) < 0.3, before, moved)
+    better, worse = (np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0) for rank in (after, before))
+    return better, worse
+
+
+Draw = Callable[[np.random.Generator, int], tuple[Floats, Floats]]
+KINDS = pytest.mark.parametrize(("draw", "n"), list(product((normal, ndcg_like), (50, 100))))
+
+
+def simulated(draw: Callable[[], tuple[Floats, Floats]], confidence: float = 0.95) -> Iterator[Comparison]:
+    """Comparisons of fresh queries, again and again."""
+    for seed in range(SIMULATIONS // TOGETHER):
+        drawn = (draw() for _ in range(TOGETHER))
+        pairs = {i: (values(system), values(baseline)) for i, (system, baseline) in enumerate(drawn)}
+        yield from compare_pairs(pairs, resamples=999, seed=seed, confidence=confidence).values()
+
+
+def test_ndcg_like_values_are_bounded_skewed_and_often_equal() -> None:
+    better, worse = ndcg_like(np.random.default_rng(0), 100_000)
+    differences = better - worse
+    assert min(better.min(), worse.min()) == 0
+    assert max(better.max(), worse.max()) == 1
+    assert 0.4 < (differences == 0).mean() < 0.6
+    assert abs(((differences - differences.mean()) ** 3).mean()) > 0.5 * differences.std() ** 3
+
+
+@KINDS
+def test_without_a_difference_one_test_in_twenty_is_significant(draw: Draw, n: int) -> None:
     rng = np.random.default_rng(7)
-    significant = 0
-    for i in range(SIMULATIONS):
-        # Two systems of the same quality, whose values go together, as those of real queries do.
-        easy = rng.random(25)
-        one, other = (np.clip(easy + 0.3 * rng.standard_normal(25), 0, 1) for _ in range(2))
-        significant += compare(values(one), values(other), resamples=199, seed=i).p <= 0.05
-    # Binomial(300, 1/20): 15 are expected, standard deviation 3.8; beyond 5 … 28 lies a chance of 1 in 500.
-    assert 5 <= significant <= 28
+
+    def without_difference() -> tuple[Floats, Floats]:
+        # For each query a coin says which of the two systems is which.
+        one, other = draw(rng, n)
+        swapped = rng.random(n) < 0.5
+        return np.where(swapped, other, one), np.where(swapped, one, other)
+
+    significant = sum(found.p <= 0.05 for found in simulated(without_difference))
+    # Binomial(2000, 0.05) has a standard deviation of 0.5 %.
+    assert significant / SIMULATIONS == pytest.approx(0.05, abs=0.015)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+COVERED = [(*kind, 0.95, 0.015) for kind in product((normal, ndcg_like), (50, 100))] + [(normal, 50, 0.8, 0.025)]
+
+
+@pytest.mark.parametrize(("draw", "n", "confidence", "within"), COVERED)
+def test_the_interval_covers_the_truth_as_often_as_it_says(
+    draw: Draw, n: int, confidence: float, within: float
+) -> None:
     rng = np.random.default_rng(11)
-    covered = {0.95: 0, 0.8: 0}
-    for i in range(SIMULATIONS):
-        differences = 0.1 + 0.3 * rng.standard_normal(60)
-        for confidence in covered:
-            found = against_zero(differences, resamples=400, seed=i, confidence=confidence)
-            covered[confidence] += found.low <= 0.1 <= found.high
-    # Binomial(300, 0.95) has mean 285 and standard deviation 3.8; Binomial(300, 0.8) has 240 and 6.9.
-    assert 270 <= covered[0.95] <= 297
-    assert 216 <= covered[0.8] <= 262
+    # Queries are drawn from a population whose mean is known exactly.
+    system, baseline = draw(rng, 100_000)
+    truth = float((system - baseline).mean())
+
+    def queries() -> tuple[Floats, Floats]:
+        drawn = rng.integers(0, len(system), n)
+        return system[drawn], baseline[drawn]
+
+    covered = sum(found.low <= truth <= found.high for found in simulated(queries, confidence))
+    # Three standard deviations of Binomial(2000, confidence).
+    assert covered / SIMULATIONS == pytest.approx(confidence, abs=within)
+
+
+@KINDS
+def test_a_difference_that_is_just_detectable_is_found_four_times_in_five(draw: Draw, n: int) -> None:
+    rng = np.random.default_rng(5)
+    system, baseline = draw(rng, 100_000)
+    differences = system - baseline
+    shown: Floats = differences - differences.mean() + detectable(float(differences.std()), n)
+    found = simulated(lambda: (shown[rng.integers(0, len(shown), n)], np.zeros(n)))
+    assert sum(each.p <= 0.05 for each in found) / SIMULATIONS == pytest.approx(0.8, abs=0.05)
+
+
+def test_for_few_queries_the_interval_is_as_wide_as_students() -> None:
+    n = 12
+    differences = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
+    found = against_zero(differences, resamples=40_000)
+    half = float(student.ppf(0.975, n - 1)) * differences.std(ddof=1) / sqrt(n)
+    assert (found.low, found.high) == pytest.approx((-half, half), rel=0.05)
+    # Plain percentiles would be narrower by far more.
+    assert 1.96 * differences.std() / sqrt(n) < 0.86 * half
 
 
 def test_the_interval_is_as_wide_as_theory_says() -> None:
@@ -116,10 +198,11 @@ def test_swapping_the_systems_mirrors_everything(pairs: list[tuple[float, float]
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 5))
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(0, 5))
 def test_identical_systems_differ_in_nothing(numbers: list[float], seed: int) -> None:
     found = compare(values(numbers), values(numbers), resamples=100, seed=seed)
-    assert found == Comparison(delta=0.0, low=0.0, high=0.0, p=1.0, wins=0, ties=len(numbers), losses=0)
+    assert found == Comparison(0.0, 0.0, 0.0, p=1.0, wins=0, ties=len(numbers), losses=0, sd=0.0, p_holm=1.0)
+    assert found.detectable == 0.0
 
 
 def test_wins_ties_and_losses_are_counted_and_rounding_is_a_tie() -> None:
@@ -131,7 +214,20 @@ def test_wins_ties_and_losses_are_counted_and_rounding_is_a_tie() -> None:
 
 
 def test_one_query_proves_nothing() -> None:
-    assert against_zero([0.4]) == Comparison(0.4, 0.4, 0.4, p=1.0, wins=1, ties=0, losses=0)
+    for difference, counts in ((0.4, (1, 0, 0)), (-0.4, (0, 0, 1)), (0.0, (0, 1, 0))):
+        found = against_zero([difference])
+        assert (found.delta, found.low, found.high, found.p) == (difference, -inf, inf, 1.0)
+        assert (found.wins, found.ties, found.losses) == counts
+        assert isnan(found.sd)
+        assert (found.queries, found.detectable) == (1, inf)
+
+
+def test_the_standard_deviation_is_that_of_a_sample() -> None:
+    found = against_zero([0.1, 0.2, 0.3, 0.4, 0.0])
+    # Squared deviations from 0.2 sum to 0.1.
+    assert found.sd == pytest.approx(sqrt(0.1 / 4))
+    assert found.queries == 5
+    assert found.detectable == detectable(found.sd, 5)
 
 
 def test_the_result_depends_on_the_seed_and_on_nothing_else() -> None:
@@ -176,3 +272,122 @@ def test_many_queries_are_resampled_in_blocks_to_the_same_end(monkeypatch: pytes
 def test_different_queries_are_refused(system: Values, baseline: Values) -> None:
     with pytest.raises(ValueError, match="the same queries on both sides, and at least one"):
         compare(system, baseline)
+
+
+@pytest.mark.parametrize("wrong", [nan, inf, -inf])
+def test_values_that_are_not_finite_are_refused(wrong: float) -> None:
+    fine = {"a": 1.0, "b": 0.5, "c": 0.5}
+    for system, baseline in (({**fine, "b": wrong}, fine), (fine, {**fine, "b": wrong})):
+        with pytest.raises(ValueError, match="1 queries have a value that is not finite"):
+            compare(system, baseline)
+
+
+def several(seed: int = 9, n: int = 40) -> dict[str, Values]:
+    """From a system that is no better to one that clearly is."""
+    rng = np.random.default_rng(seed)
+    return {f"plus{i}": values(0.05 * i + 0.3 * rng.standard_normal(n)) for i in range(5)}
+
+
+def assert_alike(one: Comparison, other: Comparison) -> None:
+    """But for the adjusted p, and for what the order of a sum rounds."""
+    assert one._replace(p_holm=0.0) == pytest.approx(other._replace(p_holm=0.0), abs=1e-12)
+    assert one.p == other.p
+
+
+@pytest.mark.parametrize("seed", [13, 14])
+def test_comparisons_made_together_are_those_made_alone_but_for_the_adjusted_p(seed: int) -> None:
+    systems, baseline = several(), values(np.zeros(40))
+    pairs = {("one", "zero"): (systems["plus1"], baseline), ("four", "two"): (systems["plus4"], systems["plus2"])}
+    together = compare_pairs(pairs, resamples=500, seed=seed, confidence=0.9)
+    assert list(together) == list(pairs)
+    for name, pair in pairs.items():
+        alone = compare(*pair, resamples=500, seed=seed, confidence=0.9)
+        assert_alike(together[name], alone)
+        assert alone.p_holm == alone.p
+    adjusted = holm({name: found.p for name, found in together.items()})
+    assert {name: found.p_holm for name, found in together.items()} == adjusted
+    assert adjusted != {name: found.p for name, found in together.items()}
+
+
+def test_several_systems_share_a_baseline() -> None:
+    systems, baseline = several(), values(np.random.default_rng(4).random(40))
+    found = compare_all(systems, baseline, resamples=300)
+    assert found == compare_pairs({name: (system, baseline) for name, system in systems.items()}, resamples=300)
+    assert compare_all({}, baseline) == {}
+    assert compare_pairs({}) == {}
+
+
+def test_comparisons_made_together_need_the_same_queries() -> None:
+    one, other, more = values([1.0, 2.0]), {"q0": 1.0, "x": 2.0}, values([1.0, 2.0, 3.0])
+    for second in (other, more):
+        with pytest.raises(ValueError, match="comparisons that are made together need the same queries"):
+            compare_pairs({"a": (one, one), "b": (second, second)})
+    with pytest.raises(ValueError, match="the same queries on both sides"):
+        compare_all({"a": one, "b": one}, more)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # 3 × 0.01; 2 × 0.02; 1 × 0.03 falls below the one before it
+        ([0.01, 0.02, 0.03], [0.03, 0.04, 0.04]),
+        # the same in another order
+        ([0.03, 0.01, 0.02], [0.04, 0.03, 0.04]),
+        # 4 × 0.005; 3 × 0.01; 2 × 0.03; 1 × 0.04 falls below (Holm's own step-down, as in R's `p.adjust`)
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.01, 0.5, 0.01], [0.03, 0.5, 0.03]),
+        ([0.04, 1.0], [0.08, 1.0]),
+    ],
+)
+def test_adjusted_p_by_hand(p: list[float], adjusted: list[float]) -> None:
+    assert list(holm(dict(enumerate(p))).values()) == pytest.approx(adjusted, abs=1e-12)
+
+
+p_values = st.lists(st.one_of(st.floats(1e-4, 1), st.sampled_from([0.001, 0.01, 0.05, 1.0])), min_size=1, max_size=7)
+
+
+@given(p_values)
+def test_holm_is_bonferroni_in_every_set_of_comparisons_at_once(p: list[float]) -> None:
+    """The closed test (Marcus, Peritz and Gabriel 1976): a null hypothesis falls with every set that holds it."""
+    sets = [chosen for size in range(1, len(p) + 1) for chosen in combinations(range(len(p)), size)]
+    expected = {i: max(min(1.0, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(len(p))}
+    assert holm(dict(enumerate(p))) == pytest.approx(expected, abs=1e-12)
+
+
+@given(p_values, st.randoms())
+def test_adjusting_never_lowers_nor_reorders(p: list[float], order: random.Random) -> None:
+    named = dict(enumerate(p))
+    adjusted = holm(named)
+    assert list(adjusted) == list(named)
+    assert all(p[i] <= adjusted[i] <= 1 for i in named)
+    assert all(adjusted[i] <= adjusted[j] for i, j in product(named, named) if p[i] <= p[j])
+    least = min(named, key=lambda i: p[i])
+    assert adjusted[least] == min(1.0, len(p) * p[least])
+    assert holm(dict(order.sample(list(named.items()), len(named)))) == adjusted
+
+
+def test_what_so_many_queries_can_show() -> None:
+    # 1.95996 and 0.84162 standard errors: 5 % two-sided, and 80 % of the alternative.
+    errors = 1.959964 + 0.841621
+    assert detectable(0.25, 43) == pytest.approx(errors * 0.25 / sqrt(43), rel=1e-6)
+    assert detectable(0.25, 43) == pytest.approx(0.107, abs=0.0005)
+    assert detectable(0.25, 650) == pytest.approx(0.027, abs=0.0005)
+    assert queries_needed(0.25, 0.02) == ceil((errors * 0.25 / 0.02) ** 2) == 1227
+    assert queries_needed(0.25, -0.02) == 1227
+    # 2.8 standard errors, the rule of thumb, need 1,225.
+    assert pytest.approx(1225) == (2.8 * 0.25 / 0.02) ** 2
+    assert detectable(nan, 1) == inf
+    assert detectable(0.25, 43, alpha=0.01) > detectable(0.25, 43) > detectable(0.25, 43, power=0.5)
+    assert detectable(0.25, 43, power=0.5) == pytest.approx(1.959964 * 0.25 / sqrt(43), rel=1e-6)
+
+
+@given(st.floats(0.01, 1), st.floats(0.005, 0.5), st.floats(0.01, 0.2), st.floats(0.5, 0.95))
+def test_queries_needed_are_the_fewest_that_show_the_difference(
+    sd: float, difference: float, alpha: float, power: float
+) -> None:
+    needed = queries_needed(sd, difference, alpha=alpha, power=power)
+    assert detectable(sd, needed, alpha=alpha, power=power) <= difference * (1 + 1e-9)
+    assert needed == 1 or detectable(sd, needed - 1, alpha=alpha, power=power) > difference * (1 - 1e-9)

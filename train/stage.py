@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import set_seed
+
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.lists import read_lists
+from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 
 from .loop import Loop
@@ -27,7 +30,16 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
     Returns:
         For the manifest: steps, lists, tokens, padding, the best dev value.
     """
+    if config.steps == 0:
+        take_as_it_is(config, seed, folder)
+        return {"steps": 0}
     lists = list(read_lists(mined / "train.arrow"))
     run = read_trec(mined / "dev.trec")
     selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
     return Loop(collection, lists, selection, config, seed=seed, folder=folder).run()
+
+
+def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> None:
+    """Write the model untrained, as the reranker; its calibration, if it has one, goes with it."""
+    set_seed(seed)  # of a new head
+    Reranker.load(config.model, max_length=config.max_length, precision="fp32").save(folder / "reranker")

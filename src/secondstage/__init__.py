@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .measures import evaluate
     from .reranker import Reranker
     from .run import Ranking, Run
-    from .significance import compare
+    from .significance import compare, compare_all
 
 __all__ = [
     "Candidate",
@@ -39,6 +39,7 @@ __all__ = [
     "UserError",
     "__version__",
     "compare",
+    "compare_all",
     "evaluate",
     "load_config",
 ]
@@ -58,6 +59,7 @@ _MODULES = {
     "TrainingList": ".lists",
     "UserError": ".errors",
     "compare": ".significance",
+    "compare_all": ".significance",
     "evaluate": ".measures",
     "load_config": ".configfile",
 }

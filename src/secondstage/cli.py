@@ -15,14 +15,15 @@ from .plan import describe_os_error
 from .version import __version__
 
 USER_ERROR = 2
+REFUSED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for a user's mistake."""
+    """Run one command; returns the exit code: 0, 2 for a user's mistake, or 3 if the gate refused the pipeline."""
     parsed = _parser().parse_args(arguments)
     _quiet_libraries()
     try:
-        parsed.function(parsed)
+        return int(parsed.function(parsed) or 0)
     except UserError as error:
         print(f"secondstage: {error}", file=sys.stderr)
         return USER_ERROR
@@ -36,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("secondstage: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,23 +55,56 @@ def _parser() -> argparse.ArgumentParser:
         ("mine", "the stages up to the training lists"),
         ("train", "the stages up to the tuned reranker"),
         ("bundle", "the stages up to the pipeline, without a proof"),
-        ("evaluate", "the stages up to the proof"),
     ):
         command = commands.add_parser(name, help=description)
         command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/domain.yaml")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.minutes=4")
-        command.set_defaults(function=_run, command=name)
+        command.set_defaults(function=_run, command=name, gate=False)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="the stages up to the proof; or several bundles and TREC runs side by side",
+        description="With a CONFIG: the stages up to the proof. With bundles (folders) and TREC runs (files): lay them "
+        "side by side on one collection, and say which differences are real.",
+    )
+    evaluate.add_argument("what", nargs="+", metavar="CONFIG [key=value …] | BUNDLE | RUN", help="see above")
+    evaluate.add_argument("--gate", action="store_true", help="exit with 3 if the pipeline may not be shipped")
+    evaluate.add_argument("--collection", metavar="DIR", help="of a comparison; default: beside the first bundle")
+    evaluate.add_argument("--split", default="test", help="of a comparison; default: %(default)s")
+    evaluate.add_argument("--json", action="store_true", help="print a comparison as JSON")
+    evaluate.set_defaults(function=_evaluate, command="evaluate")
+
+    diagnose = commands.add_parser("diagnose", help="why queries fail: causes, texts, ranks and scores")
+    diagnose.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
+    diagnose.add_argument("--collection", metavar="DIR", help="default: beside the bundle")
+    diagnose.add_argument("--split", default="test", help="default: %(default)s")
+    diagnose.add_argument(
+        "--cutoff",
+        type=int,
+        default=10,
+        metavar="K",
+        help="fails: no relevant document in the top K; default: %(default)s",
+    )
+    diagnose.add_argument("--limit", type=int, default=5, metavar="N", help="shown per cause; default: %(default)s")
+    diagnose.add_argument("--json", action="store_true", help="print all of them as JSON lines")
+    diagnose.set_defaults(function=_diagnose)
 
     search = commands.add_parser("search", help="ask a bundle")
     search.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
     search.add_argument("query", metavar="QUERY")
     search.add_argument("--top-n", type=int, default=10, metavar="N", help="default: %(default)s")
     search.add_argument("--json", action="store_true", help="print the results as JSON")
+    search.add_argument(
+        "--fallback",
+        action="store_true",
+        default=None,
+        help="first-stage order if the gate refused the bundle",
+    )
     search.set_defaults(function=_search)
     return parser
 
 
-def _run(parsed: argparse.Namespace) -> None:
+def _run(parsed: argparse.Namespace) -> int:
     from .commands import carry_out_up_to
     from .configfile import load_config
 
@@ -79,10 +112,42 @@ def _run(parsed: argparse.Namespace) -> None:
     command = "evaluate" if parsed.command == "run" else parsed.command
     carry_out_up_to(command, config)
     output = Path(config.output).expanduser()
-    if command == "evaluate":
-        _print_proof(output)
-    else:
+    if command != "evaluate":
         print(output / command)
+        return 0
+    passed = _print_proof(output)
+    return REFUSED if parsed.gate and not passed else 0
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    first = Path(parsed.what[0]).expanduser()
+    if first.suffix in (".yaml", ".yml"):
+        parsed.config, parsed.overrides = parsed.what[0], parsed.what[1:]
+        return _run(parsed)
+    if parsed.gate:
+        raise UserError("--gate judges the run of a CONFIG: give a YAML file")
+    from secondstage.serve import compare_paths, render_comparison
+
+    paths = [Path(what).expanduser() for what in parsed.what]
+    found = compare_paths(paths, parsed.collection, parsed.split)
+    print(json.dumps(found, ensure_ascii=False, indent=2) if parsed.json else render_comparison(found))
+    return 0
+
+
+def _diagnose(parsed: argparse.Namespace) -> None:
+    from secondstage.serve import diagnose_bundle
+
+    found = diagnose_bundle(
+        Path(parsed.bundle).expanduser(),
+        parsed.collection,
+        parsed.split,
+        cutoff=parsed.cutoff,
+        limit=parsed.limit,
+        as_json=parsed.json,
+    )
+    # No failure is no line: an empty one would be no JSON.
+    if found:
+        print(found)
 
 
 def _demo(parsed: argparse.Namespace) -> None:
@@ -97,21 +162,30 @@ def _demo(parsed: argparse.Namespace) -> None:
     print(f'\nAsk it: secondstage search {output / "bundle"} "run a coroutine with a timeout"')
 
 
-def _print_proof(output: Path) -> None:
+def _print_proof(output: Path) -> bool:
+    """Print what was found; return whether the gate lets the pipeline through."""
     from .files import read_json
     from .table import render
 
-    print(render(read_json(output / "evaluation" / "metrics.json")))
-    print(f"\nPipeline: {output / 'bundle'}   figures and TREC runs: {output / 'evaluation'}")
+    metrics = read_json(output / "evaluation" / "metrics.json")
+    print(render(metrics))
+    print(f"\nPipeline: {output / 'bundle'}   report: {output / 'evaluation' / 'report.html'}")
+    return bool(metrics["verdict"]["passed"])
 
 
 def _search(parsed: argparse.Namespace) -> None:
     from secondstage.serve import Pipeline
 
-    results = Pipeline.load(parsed.bundle).search(parsed.query, parsed.top_n)
+    pipeline = Pipeline.load(parsed.bundle, fallback=parsed.fallback)
+    if pipeline.refused and pipeline.verdict:
+        order = "the first stage's order is given" if pipeline.fallback else "--fallback gives the first stage's order"
+        print(f"secondstage: the gate refused this bundle; {order}. {pipeline.verdict.sentence}", file=sys.stderr)
+    results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)
     if parsed.json:
         print(json.dumps([result._asdict() for result in results], ensure_ascii=False, indent=2))
         return
+    if not answerable:
+        print(f"probably no relevant document: confidence {confidence:.2f} is below the threshold chosen on dev")
     if not results:
         print("nothing found")
     for result in results:

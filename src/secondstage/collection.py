@@ -34,10 +34,11 @@ class Document(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One query."""
+    """One query; `synthetic` if no person typed it as a query."""
 
     query_id: str
     text: str
+    synthetic: bool = False
 
 
 class Qrel(NamedTuple):
@@ -124,6 +125,7 @@ class Collection:
         folder: where it lies.
         documents: the corpus, memory-mapped.
         queries: text by query id.
+        synthetic: the ids of the queries that no person typed.
         qrels: judgements by split: `qrels["test"][query_id][doc_id]` is a relevance.
         manifest: name, counts, notes and fingerprint.
     """
@@ -135,7 +137,10 @@ class Collection:
         self.manifest = read_manifest(folder, KIND)
         self.documents = Documents(folder / "documents.arrow")
         queries = pa.ipc.open_file(str(folder / "queries.arrow")).read_all()
-        self.queries: dict[str, str] = dict(zip(*(column.to_pylist() for column in queries.columns), strict=True))
+        ids = queries.column("query_id").to_pylist()
+        self.queries: dict[str, str] = dict(zip(ids, queries.column("text").to_pylist(), strict=True))
+        marks = queries.column("synthetic").to_pylist() if "synthetic" in queries.column_names else []
+        self.synthetic = frozenset(query_id for query_id, mark in zip(ids, marks, strict=False) if mark)
         self.qrels: dict[str, Qrels] = {}
         rows = pa.ipc.open_file(str(folder / "qrels.arrow")).read_all()
         for split, *qrel in zip(*(column.to_pylist() for column in rows.columns), strict=True):

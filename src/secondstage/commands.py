@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import firststage
 from .collection import Collection
-from .config import Config, Section
+from .config import Config, EvaluateConfig, Section
 from .errors import Faults, UserError
-from .files import file_digest, fingerprint, read_manifest, write_json
+from .files import file_digest, fingerprint, read_json, read_manifest
 from .firststage.bm25 import check_language
 from .intake import write_collection
 from .models import identity
 from .plan import Stage, carry_out, claimed, done
 from .progress import say
+from .scorecache import SCORES
 from .sources import open_source
 from .version import __version__
 
@@ -38,6 +38,8 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
             made = [manifest["files"] for manifest in manifests]
             stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, made))
             manifests.append(carry_out(stage, output))
+            if stage.kind == "evaluation":
+                keep_verdict(output, manifests[-2])
             if len(manifests) == 1:
                 for note in manifests[0]["notes"]:
                     say(f"  {note}")
@@ -48,8 +50,11 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
     """Raise `UserError` if a split is missing that a later stage would need: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
-    if "train" not in splits:
-        faults.add("no train split: give qrels/train.tsv; without labels nothing can be trained")
+    if "train" not in splits and config.train.steps != 0:
+        faults.add(
+            "no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
+            "train.model as it is)"
+        )
     if command == "evaluate":
         for key, split in (
             ("split", config.evaluate.split),
@@ -60,7 +65,36 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
                     f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
                     f"{', '.join(splits)}"
                 )
-    faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if "train" in splits else "")
+    makes_bundle = "train" in splits or config.train.steps == 0
+    faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
+
+
+def keep_verdict(output: Path, bundle: Mapping[str, Any]) -> None:
+    """Put what the gate said into the bundle, where whoever serves it will see it."""
+    from secondstage.serve import Verdict, write_verdict
+
+    verdict = read_json(output / "evaluation" / "metrics.json")["verdict"]
+    write_verdict(output / "bundle", bundle["fingerprint"], Verdict(verdict["passed"], verdict["sentence"]))
+
+
+def evaluated(config: EvaluateConfig) -> dict[str, str]:
+    """What decides whether the further models and files of an evaluation are still the same.
+
+    Raises:
+        UserError: one is not there, or the key of the API is not set: before the work, not after it.
+    """
+    if config.remote is not None:
+        from .remote import RemoteReranker
+
+        RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
+    models = [*config.rerankers.values(), *config.exports.values(), *config.replicates]
+    found = {model: identity(model) for model in models}
+    for name, file in config.slices.items():
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise UserError(f"evaluate.slices: {name}: {path} is not there; give a file of query ids")
+        found[f"slice {name}"] = file_digest(path)
+    return found
 
 
 def replayed_steps(replay: str) -> Path:
@@ -85,9 +119,10 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
     seed = config.seed
 
     dense = "" if config.first_stage.kind == "bm25" else identity(config.first_stage.dense.model)
-    # The dev lists reach as deep as the pipeline will.
-    dev_depth = max(config.serve.depth, config.train.dev_depth)
+    # The dev lists reach as deep as the pipeline may.
+    dev_depth = max(config.serve.deepest, config.train.dev_depth)
     replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
+    untrained = config.train.steps == 0
     # Where a collection lies does not matter, only what is in it.
     content = config.collection.model_copy(update={"source": None, "documents": None, "queries": None, "qrels": {}})
 
@@ -113,7 +148,9 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
 
         collection = Collection.load(folder["collection"])
         first_stage = firststage.load(folder["first_stage"])
-        return mine(collection, first_stage, config.mine, seed=seed, dev_depth=dev_depth, folder=target)
+        return mine(
+            collection, first_stage, config.mine, seed=seed, dev_depth=dev_depth, folder=target, dev_only=untrained
+        )
 
     def make_reranker(target: Path) -> dict[str, Any]:
         from secondstage.train import train
@@ -125,26 +162,33 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
         from secondstage.serve import make_bundle
 
         collection = Collection.load(folder["collection"])
-        return make_bundle(collection, folder["first_stage"], folder["mine"], folder["train"], config.serve, target)
+        stages = (folder["first_stage"], folder["mine"], folder["train"])
+        return make_bundle(collection, *stages, config.serve, target, seed=seed, scores=output / SCORES)
 
     def make_evaluation(target: Path) -> dict[str, Any]:
-        from secondstage.serve import Pipeline, evaluate_bundle
+        from secondstage.serve import Start, evaluate_bundle
 
-        start = time.monotonic()
-        collection = Collection.load(folder["collection"])
-        metrics = evaluate_bundle(
-            collection, Pipeline.load(folder["bundle"]), config.evaluate, seed=seed, folder=target
+        start = Start(config.train.model, config.train.max_length, seed) if not untrained else None
+        manifests = {kind: read_manifest(folder[kind], kind) for kind in ("first_stage", "mine", "train", "bundle")}
+        evaluate_bundle(
+            Collection.load(folder["collection"]),
+            folder["bundle"],
+            config.evaluate,
+            start=start,
+            seed=seed,
+            folder=target,
+            scores=output / SCORES,
+            choices=manifests["bundle"]["choices"],
+            serve=config.serve,
+            seconds={kind: manifest["seconds"] for kind, manifest in manifests.items()},
         )
-        seconds = {kind: read_manifest(folder[kind], kind)["seconds"] for kind in ("first_stage", "mine", "train")}
-        seconds["evaluate"] = round(time.monotonic() - start, 2)
-        write_json(target / "metrics.json", metrics | {"seconds": seconds})
         return {}
 
     return (
         stage("collection", make_collection, content, source.fingerprint(), seed),
         stage("first_stage", make_first_stage, config.first_stage, dense),
-        stage("mine", make_lists, config.mine, dev_depth, seed),
+        stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
-        stage("bundle", make_bundle, config.serve),
-        stage("evaluation", make_evaluation, config.evaluate, seed),
+        stage("bundle", make_bundle, config.serve, seed),
+        stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate), seed),
     )

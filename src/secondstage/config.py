@@ -11,6 +11,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 BUDGETS = ("minutes", "steps", "epochs", "replay")
+# The systems of every evaluation.
+SYSTEMS = (
+    "first_stage",
+    "bm25",
+    "dense",
+    "identity",
+    "random",
+    "untuned",
+    "remote",
+    "reranked",
+    "pipeline",
+    "oracle",
+)
 
 
 class Section(BaseModel):
@@ -116,7 +129,8 @@ class TrainConfig(Section):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """A hub id, a folder, or `package:<distribution>`: any model with a sequence-classification head."""
     minutes: Positive | None = None
-    steps: Count | None = None
+    steps: Annotated[int, Field(ge=0)] | None = None
+    """0 takes the model as it is, a reranker that was trained elsewhere: no train split is needed."""
     epochs: Positive | None = None
     replay: str | None = None
     """The `train` folder of an earlier run: its steps are repeated exactly, whatever its budget was."""
@@ -151,12 +165,43 @@ class TrainConfig(Section):
 class ServeConfig(Section):
     """The two-stage pipeline."""
 
-    depth: Count = 50
-    """Candidates that are reranked."""
+    depth: Count | None = None
+    """Candidates that are reranked; none means chosen on dev."""
+    max_depth: Count = 100
+    """The deepest that is tried on dev."""
     weight: Share | None = None
     """The reranker's share in the final score; none means chosen on dev."""
+    latency_ms: Positive | None = None
+    """What a search may take on this machine, at the 95th percentile: bounds the depth, and the gate checks it."""
+    fallback: bool = False
+    """Answer in the first stage's order if the gate refused the pipeline."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def deepest(self) -> int:
+        """Candidates that dev lists need."""
+        return self.depth or self.max_depth
+
+
+class RemoteConfig(Section):
+    """A rerank API in Cohere's shape."""
+
+    url: str
+    model: str = ""
+    api_key_env: str | None = None
+    """The environment variable that holds the key."""
+
+
+class GateConfig(Section):
+    """When a pipeline may be shipped."""
+
+    margin: float = 0.0
+    """The lower bound of the gain in nDCG@10 over the first stage must lie above this."""
+    leaks: Literal["documents", "queries", "ignore"] = "documents"
+    """Judged on the queries that share neither text nor relevant document with train or dev; no text; or all."""
+    export_loss: Annotated[float, Field(ge=0)] = 0.003
+    """What an export may lose in nDCG@10."""
 
 
 class EvaluateConfig(Section):
@@ -170,6 +215,32 @@ class EvaluateConfig(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Of the bootstrap interval and of the randomisation test."""
+    untuned: bool = True
+    """Also score with the model that training started from."""
+    rerankers: dict[str, str] = {}
+    """Further cross-encoders to compare with, by name, e.g. a teacher: hub ids or folders."""
+    remote: RemoteConfig | None = None
+    """A rerank API to compare with."""
+    baseline_queries: Count | None = 200
+    """The untuned model, further rerankers and the API score only so many queries; none means all."""
+    exports: dict[str, str] = {}
+    """Copies of the reranker in other forms, by name: folders. What they lose is what the gate checks."""
+    replicates: tuple[str, ...] = ()
+    """Bundles of the same training with other seeds: how much the result varies."""
+    depth_queries: Count = 100
+    """Queries of the curve over depths, where it goes deeper than the pipeline."""
+    latency_queries: Count = 30
+    """Queries that are timed, one by one."""
+    slices: dict[str, str] = {}
+    """Further parts of the test sets, by name: files with a query id at the start of every line."""
+    gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _free_names(self) -> EvaluateConfig:
+        for name in (*self.rerankers, *self.exports):
+            if name in SYSTEMS or name.split() != [name]:
+                raise ValueError(f"{name!r} cannot name a reranker: give one word that is none of {', '.join(SYSTEMS)}")
+        return self
 
 
 class Config(Section):

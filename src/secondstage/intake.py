@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def write_collection(
     """
     faults = Faults(f"collection {source.name!r}")
     doc_ids = _write_documents(source, folder / "documents.arrow", faults)
-    queries = dict(_valid_queries(source.queries(faults), faults))
+    queries = {query.query_id: query for query in _valid_queries(source.queries(faults), faults)}
     splits = _valid_qrels(source.qrels(faults), doc_ids, queries, faults)
     if not doc_ids:
         raise UserError("\n".join([f"collection {source.name!r} holds no valid document", *faults.messages]))
@@ -50,7 +50,8 @@ def write_collection(
         notes.append(f"left out as faulty: {faults.report()}")
     if "test" not in splits:
         notes.append("no test split: nothing can be evaluated on it")
-    _write_table(folder / "queries.arrow", {"query_id": list(queries), "text": list(queries.values())})
+    columns = zip(*queries.values(), strict=True) if queries else [()] * len(Query._fields)
+    _write_table(folder / "queries.arrow", dict(zip(Query._fields, map(list, columns), strict=True)))
     rows = [(split, *qrel) for split, qrels in splits.items() for qrel in _flatten(qrels)]
     names = ("split", *Qrel._fields)
     _write_table(folder / "qrels.arrow", {name: [row[i] for row in rows] for i, name in enumerate(names)})
@@ -135,7 +136,7 @@ def _is_valid_text(text: str, subject: str, lacking: str, faults: Faults) -> boo
 
 
 def _valid_qrels(
-    splits: Mapping[str, Iterable[Qrel]], doc_ids: set[str], queries: Mapping[str, str], faults: Faults
+    splits: Mapping[str, Iterable[Qrel]], doc_ids: set[str], queries: Container[str], faults: Faults
 ) -> dict[str, Qrels]:
     valid: dict[str, Qrels] = {}
     for split, qrels in splits.items():
@@ -155,7 +156,7 @@ def _valid_qrels(
 def _write_table(path: Path, columns: Mapping[str, list[Any]]) -> None:
     import pyarrow as pa
 
-    types = {"relevance": pa.int32()}
+    types = {"relevance": pa.int32(), "synthetic": pa.bool_()}
     table = pa.table({name: pa.array(column, types.get(name, pa.large_string())) for name, column in columns.items()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from .calibration import Calibration
 from .collection import Documents
 from .compute import Precision, device, resolve
 from .errors import UserError
-from .files import read_json, write_json, writing
-from .models import loading, quiet_transformers
+from .files import fingerprint, folder_digests, read_json, write_json, writing
+from .models import loading, locate, quiet_transformers
 from .progress import bar
 from .run import Run, Scores
+from .scorecache import CachedScorer
+from .scoring import rerank
 
 CONTRACT = "score.json"
 # Pairs that are tokenised and sorted by length at a time.
@@ -26,13 +29,26 @@ class Reranker:
 
     Attributes:
         max_length: tokens of a pair, special tokens included; the longer of query and document is cut first.
+        calibration: turns logits into probabilities; none until it was fitted, on dev.
+        origin: where it was loaded from, and in which precision it computes; none if it was not loaded.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, batch_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        batch_tokens: int = 8192,
+        calibration: Calibration | None = None,
+        origin: tuple[str, Precision] | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.batch_tokens = batch_tokens
+        self.calibration = calibration
+        self.origin = origin
 
     @classmethod
     def load(
@@ -55,14 +71,18 @@ class Reranker:
             UserError: the model cannot be found, or has not exactly one output.
         """
         network, tokenizer = load_cross_encoder(str(model))
-        contract_path = Path(model) / CONTRACT
-        if max_length is None and contract_path.is_file():
-            max_length = int(read_json(contract_path)["max_length"])
+        place = locate(str(model))
+        contract = read_json(Path(place) / CONTRACT) if (Path(place) / CONTRACT).is_file() else {}
+        if max_length is None and "max_length" in contract:
+            max_length = int(contract["max_length"])
+        calibration = contract.get("calibration")
         return cls(
             at_precision(network, precision).to(device()).eval(),
             tokenizer,
             max_length=longest(network, tokenizer, max_length),
             batch_tokens=batch_tokens,
+            calibration=None if calibration is None else Calibration.from_json(calibration),
+            origin=(place, resolve(precision)),
         )
 
     def save(self, folder: Path) -> None:
@@ -73,13 +93,15 @@ class Reranker:
         with writing(folder), quiet_transformers():
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-        contract = {
+        contract: dict[str, Any] = {
             "score": "logit",
             "higher_is_better": True,
             "max_length": self.max_length,
             "truncation": "longest_first",
             "document": "title and text, joined by a line break",
         }
+        if self.calibration:
+            contract["calibration"] = self.calibration.to_json()
         write_json(folder / CONTRACT, contract)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
@@ -130,12 +152,32 @@ class Reranker:
             documents: the corpus.
             label: shows a progress bar under this name.
         """
-        pairs = [
-            (queries[query_id], content)
-            for query_id, ranking in run.items()
-            for content in documents.contents(ranking.doc_ids)
-        ]
-        return run.rescored("reranked", self.score(pairs, label=label))
+        return rerank(self, run, queries, documents, label=label)
+
+    def probabilities(self, scores: Scores) -> list[float] | list[None]:
+        """The probability of each candidate of one query to be relevant; nones if the reranker was never calibrated.
+
+        Args:
+            scores: `[candidates]` logits, of all of them.
+        """
+        return self.calibration.of_list(scores).tolist() if self.calibration else [None] * len(scores)
+
+
+def keep_scores(reranker: Reranker, folder: Path, *parts: object) -> CachedScorer:
+    """Keep every score of a loaded reranker in a file below `folder`, so that none is computed twice.
+
+    The file is named after all that decides a score: weights, tokenizer, length and precision, and `parts` besides,
+    such as the seed of a head that was drawn.
+    """
+    if reranker.origin is None:
+        raise ValueError("scores are kept of rerankers that were loaded: nothing else tells them apart")
+    place, precision = reranker.origin
+    digests: object = place
+    if Path(place).is_dir():
+        # The contract may gain a calibration, which changes no logit.
+        digests = {name: digest for name, digest in folder_digests(Path(place)).items() if name != CONTRACT}
+    name = fingerprint(digests, precision, reranker.max_length, parts)[:16]
+    return CachedScorer(reranker, folder / f"{name}.scores")
 
 
 def longest(network: Any, tokenizer: Any, wanted: int | None) -> int:

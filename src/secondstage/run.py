@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Ranking(NamedTuple):
     doc_ids: tuple[str, ...]
     scores: Scores
     retrievers: tuple[str, ...]
+
+    def cut(self, depth: int | None) -> Ranking:
+        """The first `depth` documents; none means all."""
+        return Ranking(self.doc_ids[:depth], self.scores[:depth], self.retrievers[:depth])
 
 
 def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
@@ -56,10 +60,17 @@ def single_precision(scores: npt.ArrayLike) -> Scores:
 
 
 def rank(doc_ids: Sequence[str], scores: npt.ArrayLike, retrievers: Sequence[str]) -> Ranking:
-    """Order documents by score, best first; ties keep the order given (that of the stage before)."""
+    """Order documents by score, best first; ties keep the order given (that of the stage before).
+
+    Raises:
+        ValueError: lengths differ, a document is there twice, or a score is not finite in single precision.
+    """
     values = single_precision(scores)
     if len(values) != len(doc_ids):
         raise ValueError(f"{len(doc_ids)} documents, but {len(values)} scores")
+    if len(set(doc_ids)) < len(doc_ids):
+        twice = next(doc_id for i, doc_id in enumerate(doc_ids) if doc_id in doc_ids[:i])
+        raise ValueError(f"document {twice!r} is there twice")
     order: list[int] = np.argsort(-values, kind="stable").tolist()
     return Ranking(
         tuple(doc_ids[i] for i in order), strictly_decreasing(values[order]), tuple(retrievers[i] for i in order)
@@ -86,11 +97,15 @@ class Run(Mapping[str, Ranking]):
 
     def top(self, depth: int) -> Run:
         """The same run, cut to its first `depth` documents."""
-        cut = {
-            query_id: Ranking(doc_ids[:depth], scores[:depth], retrievers[:depth])
-            for query_id, (doc_ids, scores, retrievers) in self._rankings.items()
-        }
-        return Run(self.name, cut)
+        return Run(self.name, {query_id: ranking.cut(depth) for query_id, ranking in self._rankings.items()})
+
+    def only(self, query_ids: Iterable[str]) -> Run:
+        """The same run for these queries alone, in their order; those that it does not answer stay unanswered."""
+        return Run(self.name, {query_id: self._rankings[query_id] for query_id in query_ids if query_id in self})
+
+    def named(self, name: str) -> Run:
+        """The same rankings under another name."""
+        return Run(name, self._rankings)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Every (query id, document id), query by query, best first."""

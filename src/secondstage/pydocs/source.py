@@ -69,7 +69,7 @@ class PydocsSource:
         """The summary lines, then the human questions."""
         for split in self._made.splits.values():
             for query in split:
-                yield Query(query.query_id, query.text)
+                yield Query(query.query_id, query.text, synthetic=True)
         for question in read_questions(self._questions, Faults(self.name)):
             yield Query(question.query_id, question.text)
 

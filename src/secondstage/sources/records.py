@@ -58,9 +58,14 @@ def to_document(record: Mapping[str, Any], where: str, faults: Faults) -> Docume
 
 
 def to_query(record: Mapping[str, Any], where: str, faults: Faults) -> Query | None:
-    """A query of `_id` and `text`; none, and a fault that says `where`, if it is no such."""
+    """A query of `_id` and `text`; none, and a fault that says `where`, if it is no such.
+
+    BEIR's `metadata` may say that it is `synthetic`.
+    """
     query_id, text = _id(record, where, faults), _string(record, "text", where, faults)
-    return None if query_id is None or text is None else Query(query_id, text)
+    metadata = record.get("metadata")
+    synthetic = isinstance(metadata, Mapping) and metadata.get("synthetic") is True
+    return None if query_id is None or text is None else Query(query_id, text, synthetic)
 
 
 def id_text(value: object) -> str | None:

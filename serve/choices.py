@@ -1,0 +1,158 @@
+"""What is chosen on dev: depth, fusion weight, calibration, and the threshold for "no relevant document"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from secondstage.answerability import Answerability, without_relevant
+from secondstage.answerability import fit as fit_answerability
+from secondstage.calibrate import choose
+from secondstage.calibration import Calibration
+from secondstage.collection import Qrels
+from secondstage.config import ServeConfig
+from secondstage.progress import say
+from secondstage.run import Run
+
+from .depth import Timing, depths_up_to, describe, recommend, sweep
+from .fuse import MEASURE, choose_weight
+
+# Where nothing can be measured, both stages count the same, over as many candidates as is usual.
+WEIGHT_WITHOUT_DEV = 0.5
+DEPTH_WITHOUT_DEV = 50
+
+
+class Choices(NamedTuple):
+    """What the bundle will use.
+
+    Attributes:
+        depth: candidates that are reranked.
+        weight: the reranker's share.
+        calibration: of the reranker's logits; none without dev.
+        answerability: of whole lists; none without dev.
+        details: how they were chosen, for the manifest.
+    """
+
+    depth: int
+    weight: float
+    calibration: Calibration | None
+    answerability: Answerability | None
+    details: dict[str, Any]
+
+
+class Labelled(NamedTuple):
+    """The candidates of several queries in one row.
+
+    Attributes:
+        scores: `[n]` logits.
+        relevant: `[n]` whether the qrels call them relevant.
+        queries: `[n]` query ids.
+    """
+
+    scores: npt.NDArray[np.float64]
+    relevant: npt.NDArray[np.bool_]
+    queries: list[str]
+
+
+def without_dev(config: ServeConfig) -> Choices:
+    """What is used where there is no dev split."""
+    depth = config.depth or min(DEPTH_WITHOUT_DEV, config.max_depth)
+    weight = WEIGHT_WITHOUT_DEV if config.weight is None else config.weight
+    chosen_on = "nothing: there is no dev split" if config.weight is None else "the configuration"
+    return Choices(depth, weight, None, None, {"fusion": {"weight": weight, "chosen_on": chosen_on}, "depth": None})
+
+
+def choose_on_dev(
+    first: Run, reranked: Run, qrels: Qrels, config: ServeConfig, timings: Mapping[int, Timing], *, seed: int
+) -> Choices:
+    """Choose everything from the dev lists.
+
+    Args:
+        first: the first stage's lists, `config.deepest` long.
+        reranked: the same candidates in the reranker's order.
+        qrels: of the same queries.
+        config: what is fixed, and the latency budget.
+        timings: of a search at each depth, needed where there is a latency budget.
+        seed: of the folds of the calibration.
+    """
+    depths = depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
+    curve = sweep(first, reranked, qrels, depths, config.weight)
+    p95 = [timings[depth].p95 for depth in depths] if config.latency_ms else None
+    depth = recommend(curve, p95, config.latency_ms)
+    fusion = _fusion(first, reranked, qrels, depth, config)
+    labelled = label(reranked_head(first, reranked, depth), qrels)
+    both = labelled.relevant.any() and not labelled.relevant.all()
+    return Choices(
+        depth,
+        fusion["weight"],
+        choose(labelled.scores, labelled.relevant, labelled.queries, seed=seed) if both else None,
+        fit_answerability(*split_answerable(labelled)) if both else None,
+        {"fusion": fusion, "depth": describe(curve, timings, depth)},
+    )
+
+
+def depths_to_time(config: ServeConfig) -> tuple[int, ...]:
+    """The depths whose time decides; none without a latency budget."""
+    if config.latency_ms is None:
+        return ()
+    return depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
+
+
+def reranked_head(first: Run, reranked: Run, depth: int) -> Run:
+    """The reranker's scores of the first stage's first `depth` documents."""
+    scores: list[float] = []
+    for query_id, ranking in first.top(depth).items():
+        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores.tolist(), strict=True))
+        scores += [by_id[doc_id] for doc_id in ranking.doc_ids]
+    return first.top(depth).rescored("reranked", scores)
+
+
+def label(run: Run, qrels: Qrels) -> Labelled:
+    """Say of every candidate of a run whether it is relevant; what nobody judged is not."""
+    pairs = list(run.pairs())
+    scores = [ranking.scores for ranking in run.values()]
+    return Labelled(
+        np.concatenate(scores).astype(np.float64) if scores else np.zeros(0),
+        np.array([qrels.get(query_id, {}).get(doc_id, 0) > 0 for query_id, doc_id in pairs], dtype=bool),
+        [query_id for query_id, _ in pairs],
+    )
+
+
+def split_answerable(
+    labelled: Labelled,
+) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]:
+    """Scores of lists with a relevant document, and of every list with its relevant documents taken out."""
+    starts = [i for i, query_id in enumerate(labelled.queries) if i == 0 or query_id != labelled.queries[i - 1]]
+    answerable, unanswerable = [], []
+    for start, end in zip(starts, [*starts[1:], len(labelled.queries)], strict=True):
+        scores, relevant = labelled.scores[start:end], labelled.relevant[start:end]
+        if relevant.any():
+            answerable.append(scores)
+        unanswerable.append(without_relevant(scores, relevant))
+    return answerable, unanswerable
+
+
+def _fusion(first: Run, reranked: Run, qrels: Qrels, depth: int, config: ServeConfig) -> dict[str, Any]:
+    if config.weight is not None:
+        return {"weight": config.weight, "chosen_on": "the configuration"}
+    choice = choose_weight(first, reranked, qrels, depth)
+    say(
+        f"  depth {depth}, fusion weight {choice.weight:.2f}: dev {MEASURE} {choice.value:.4f} "
+        f"(first stage {choice.curve[0.0]:.4f}, reranked {choice.curve[1.0]:.4f}, {len(qrels)} queries)"
+    )
+    if choice.weight == 0:
+        say(
+            f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
+            "the pipeline keeps the first stage's order (serve.weight sets another)"
+        )
+    return {
+        "weight": choice.weight,
+        "chosen_on": "dev",
+        "queries": len(qrels),
+        "gain": choice.gain,
+        "standard_error": choice.error,
+        "curve": {f"{weight:.2f}": value for weight, value in choice.curve.items()},
+    }

@@ -1,0 +1,42 @@
+"""How long one search takes, on this machine, one query at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .depth import Timing
+from .pipeline import Pipeline
+
+
+def time_searches(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[int]) -> Mapping[int, Timing]:
+    """Search each query at each depth: retrieval, reranking and fusion.
+
+    The depths take turns, so that all meet the same load.
+
+    Args:
+        pipeline: its reranker computes every score; nothing is looked up.
+        queries: texts.
+        depths: how many candidates are reranked.
+    """
+    seconds: dict[int, list[float]] = {depth: [] for depth in depths}
+    uncached = pipeline.with_scorer(pipeline.reranker)
+    uncached.rank({"query": queries[0]}, depth=depths[0])  # the first call sets up memory and threads
+    for query in queries:
+        for depth in depths:
+            start = time.perf_counter()
+            uncached.rank({"query": query}, depth=depth)
+            seconds[depth].append(time.perf_counter() - start)
+    return {depth: Timing(*(1000 * np.quantile(taken, (0.5, 0.95))).tolist()) for depth, taken in seconds.items()}
+
+
+def time_first_stage(pipeline: Pipeline, queries: Sequence[str]) -> Timing:
+    """Retrieve each query's candidates, without reranking them."""
+    taken = []
+    for query in queries:
+        start = time.perf_counter()
+        pipeline.first_stage.search([query], pipeline.depth)
+        taken.append(time.perf_counter() - start)
+    return Timing(*(1000 * np.quantile(taken, (0.5, 0.95))).tolist())

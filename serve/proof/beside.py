@@ -1,0 +1,46 @@
+"""What a run leaves beside a bundle: its collection, and the scores of its reranker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from secondstage.collection import Collection
+from secondstage.errors import UserError
+from secondstage.files import MANIFEST
+from secondstage.plan import claimed
+from secondstage.reranker import keep_scores
+from secondstage.scorecache import SCORES
+
+from ..pipeline import Pipeline
+
+
+def collection_beside(paths: Sequence[Path], given: str | None) -> Collection:
+    """The stored collection in the folder `given`, or else the one that lies beside the first bundle that has one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if given is not None:
+        return Collection.load(Path(given).expanduser())
+    for path in map(Path.absolute, paths):
+        if (path.parent / "collection" / MANIFEST).is_file():
+            return Collection.load(path.parent / "collection")
+    raise UserError(f"no collection lies beside {paths[0]}: name its folder with --collection")
+
+
+@contextmanager
+def opened(bundle: Path) -> Iterator[Pipeline]:
+    """The pipeline of a bundle, with the scores that a run left beside it; they are locked meanwhile.
+
+    Raises:
+        UserError: it is no bundle, or a run is writing these scores.
+    """
+    bundle = bundle.absolute()  # the parent of "." is itself
+    pipeline, scores = Pipeline.load(bundle), bundle.parent / SCORES
+    if not scores.is_dir():
+        yield pipeline
+        return
+    with claimed(bundle.parent, ()):
+        yield pipeline.with_scorer(keep_scores(pipeline.reranker, scores))

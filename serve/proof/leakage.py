@@ -1,0 +1,108 @@
+"""Leakage: test queries that a system has met in training, by their text or by their relevant documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from secondstage.collection import Qrels
+from secondstage.duplicates import near_duplicates, normalise
+
+Kind = Literal["same_text", "near_duplicate", "document"]
+
+
+class Leak(NamedTuple):
+    """One test query that another split gives away.
+
+    Attributes:
+        query_id: the test query.
+        kind: "same_text", "near_duplicate", or "document" if the two share a relevant document.
+        split: where the other is, e.g. "train".
+        other_id: the other query, or the shared document.
+        similarity: of the two texts; 1 for "same_text" and "document".
+    """
+
+    query_id: str
+    kind: Kind
+    split: str
+    other_id: str
+    similarity: float
+
+
+def find_leaks(
+    queries: Mapping[str, str], test: Qrels, others: Mapping[str, Qrels], threshold: float = 0.8
+) -> list[Leak]:
+    """What the other splits give away of the test queries.
+
+    The text of a query leaks if it equals, once normalised, that of a query in another split, which may be the very
+    same query; else if the two are near-duplicates (`near_duplicates`), so that a query has a leak of one of these two
+    kinds at most. A document leaks if it is relevant to a test query and to one of another split.
+
+    Args:
+        queries: text by query id, of all splits.
+        test: the judgements of the test queries.
+        others: the judgements of the other splits by name.
+        threshold: the least similarity of near-duplicates.
+
+    Returns:
+        For each query and kind the leak to the first split that has one, and there to the most similar query, then to
+        the lowest id; in the order of `test`, of a query the text first.
+    """
+    texts = {query_id: queries[query_id] for query_id in test}
+    by_text = _same_text(texts, queries, others)
+    new = {query_id: text for query_id, text in texts.items() if query_id not in by_text}
+    found = (by_text, _near_duplicate(new, queries, others, threshold), _document(test, others))
+    return [leaks[query_id] for query_id in test for leaks in found if query_id in leaks]
+
+
+def leaking(leaks: Iterable[Leak], level: Literal["queries", "documents"]) -> set[str]:
+    """The ids of the test queries that leak: by their text for "queries", by text or document for "documents"."""
+    return {leak.query_id for leak in leaks if level == "documents" or leak.kind != "document"}
+
+
+def count(leaks: Iterable[Leak]) -> dict[str, int]:
+    """The number of test queries by kind, those of the same text not counted as near-duplicates, and of "any" kind."""
+    ids: dict[str, set[str]] = {"same_text": set(), "near_duplicate": set(), "document": set()}
+    for leak in leaks:
+        ids[leak.kind].add(leak.query_id)
+    ids["near_duplicate"] -= ids["same_text"]
+    return {**{kind: len(members) for kind, members in ids.items()}, "any": len(set().union(*ids.values()))}
+
+
+def _same_text(texts: Mapping[str, str], queries: Mapping[str, str], others: Mapping[str, Qrels]) -> dict[str, Leak]:
+    found: dict[str, Leak] = {}
+    normalised = {query_id: normalise(text) for query_id, text in texts.items()}
+    for split, qrels in others.items():
+        lowest: dict[str, str] = {}
+        for other_id in sorted(qrels):
+            lowest.setdefault(normalise(queries[other_id]), other_id)
+        for query_id, text in normalised.items():
+            if text in lowest:
+                found.setdefault(query_id, Leak(query_id, "same_text", split, lowest[text], 1.0))
+    return found
+
+
+def _near_duplicate(
+    texts: Mapping[str, str], queries: Mapping[str, str], others: Mapping[str, Qrels], threshold: float
+) -> dict[str, Leak]:
+    found: dict[str, Leak] = {}
+    for split, qrels in others.items():
+        ids, other_ids = [query_id for query_id in texts if query_id not in found], sorted(qrels)
+        other_texts = [queries[other_id] for other_id in other_ids]
+        for i, other, similarity in near_duplicates([texts[query_id] for query_id in ids], other_texts, threshold):
+            found[ids[i]] = Leak(ids[i], "near_duplicate", split, other_ids[other], similarity)
+    return found
+
+
+def _document(test: Qrels, others: Mapping[str, Qrels]) -> dict[str, Leak]:
+    found: dict[str, Leak] = {}
+    for split, qrels in others.items():
+        relevant = {doc_id for judged in qrels.values() for doc_id in _relevant(judged)}
+        for query_id, judged in test.items():
+            if shared := relevant & _relevant(judged):
+                found.setdefault(query_id, Leak(query_id, "document", split, min(shared), 1.0))
+    return found
+
+
+def _relevant(judged: Mapping[str, int]) -> set[str]:
+    return {doc_id for doc_id, relevance in judged.items() if relevance > 0}

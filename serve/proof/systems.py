@@ -1,0 +1,100 @@
+"""The systems that are compared, all on exactly the same candidate lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from secondstage.compute import Precision
+from secondstage.config import EvaluateConfig
+from secondstage.files import fingerprint
+from secondstage.firststage import search_run
+from secondstage.remote import RemoteReranker
+from secondstage.reranker import Reranker, keep_scores
+from secondstage.run import Run
+from secondstage.scorecache import CachedScorer
+from secondstage.scoring import Constant, Random, Scorer, rerank
+from secondstage.splits import choose_queries
+
+from ..depth import ideal_order
+from ..pipeline import Pipeline
+from .queries import QuerySet
+
+BASELINE = "first_stage"
+
+
+class Start(NamedTuple):
+    """The model that training started from, as it was before: the baseline that tuning must beat.
+
+    Attributes:
+        model: its name.
+        max_length: tokens of a pair.
+        seed: of the head, where it got a new one.
+    """
+
+    model: str
+    max_length: int
+    seed: int
+
+
+def run_systems(
+    pipeline: Pipeline, tested: QuerySet, config: EvaluateConfig, start: Start | None, *, seed: int, scores: Path
+) -> dict[str, Run]:
+    """Rank the queries of a test set by every system.
+
+    The untuned model, further rerankers and the API cost as much as the pipeline itself, or money: they see only
+    `baseline_queries` of the queries.
+
+    Args:
+        pipeline: first stage, reranker and fusion.
+        tested: the queries.
+        config: which systems.
+        start: the untuned model; none leaves it out.
+        seed: of the random reranker and of the choice of queries.
+        scores: the folder where scores are kept.
+
+    Returns:
+        Runs by the system's name, the first stage's first.
+    """
+    label = tested.split
+    ranked = pipeline.rank(tested.queries, label=f"rerank {label}")
+    first = ranked.first_stage
+    runs = {BASELINE: first, "reranked": ranked.reranked, "pipeline": ranked.pipeline}
+
+    def reranked(name: str, scorer: Scorer, run: Run = first) -> None:
+        runs[name] = rerank(scorer, run, tested.queries, pipeline.documents, name=name, label=f"{name} {label}")
+
+    reranked("identity", Constant())
+    reranked("random", Random(seed))
+    runs["oracle"] = ideal_order(first, tested.qrels)
+    for name, part in pipeline.first_stage.parts().items():
+        if len(pipeline.first_stage.parts()) > 1:
+            runs[name] = search_run(part, pipeline.documents.ids, tested.queries, pipeline.depth, name)
+    sample = first.only(choose_queries(tested.queries, config.baseline_queries, seed))
+    for name, scorer in _further(pipeline, config, start, scores):
+        reranked(name, scorer, sample)
+    return runs
+
+
+def open_reranker(pipeline: Pipeline, model: str, max_length: int | None = None) -> Reranker:
+    """Load another cross-encoder, computing as the pipeline's own does."""
+    own = pipeline.reranker
+    precision: Precision = own.origin[1] if own.origin else "auto"
+    return Reranker.load(model, max_length=max_length, batch_tokens=own.batch_tokens, precision=precision)
+
+
+def _further(
+    pipeline: Pipeline, config: EvaluateConfig, start: Start | None, scores: Path
+) -> Iterator[tuple[str, Scorer]]:
+    if start is not None and config.untuned:
+        import torch
+
+        torch.manual_seed(start.seed)  # a new head is drawn as training drew it
+        yield "untuned", keep_scores(open_reranker(pipeline, start.model, start.max_length), scores, start.seed)
+    for name, model in config.rerankers.items():
+        yield name, keep_scores(open_reranker(pipeline, model), scores)
+    if config.remote is not None:
+        remote = RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
+        name = fingerprint("remote", config.remote.url, config.remote.model)[:16]
+        yield "remote", CachedScorer(remote, scores / f"{name}.scores")

@@ -1,0 +1,205 @@
+"""The same pipeline in other forms: what copies of its reranker lose, and how trainings with other seeds vary."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from secondstage.collection import Collection, Documents
+from secondstage.config import Bm25Config
+from secondstage.errors import UserError
+from secondstage.firststage.bm25 import Bm25
+from secondstage.measures import Values, evaluate, mean
+from secondstage.reranker import Reranker
+from secondstage.run import Run, Scores
+from secondstage.serve import Pipeline
+from secondstage.serve.fuse import fuse
+from secondstage.serve.pipeline import Runs
+from secondstage.serve.proof import variants
+from secondstage.serve.proof.queries import QuerySet, query_set
+from secondstage.serve.proof.variants import exports, replicates
+from secondstage.significance import compare
+
+MEASURE = "nDCG@10"
+STATISTICS: dict[str, Any] = {"resamples": 200, "seed": 13}
+
+
+class Known(Reranker):
+    """Scores a document by how many of the query's words it begins with, times `sign`: relevant ones begin with one."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__(None, None, max_length=64, origin=(f"known {sign}", "fp32"))
+        self.sign = sign
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        firsts = [document.partition("\n")[2].split()[0] for _, document in pairs]
+        hits = [first in query.split() for first, (query, _) in zip(firsts, pairs, strict=True)]
+        return np.array([self.sign * hit for hit in hits], np.float32)
+
+
+@pytest.fixture(scope="module")
+def tested(collection: Collection) -> QuerySet:
+    return query_set(collection, "test", None, 13)
+
+
+@pytest.fixture(scope="module")
+def pipeline(run_folder: Path) -> Pipeline:
+    """The trained reranker alone decides, so that no export is hidden by a weight of 0."""
+    loaded = Pipeline.load(run_folder / "bundle")
+    return Pipeline(loaded.first_stage, loaded.reranker, loaded.documents, depth=20, weight=1.0)
+
+
+@pytest.fixture(scope="module")
+def runs(pipeline: Pipeline, tested: QuerySet) -> Runs:
+    return pipeline.rank(tested.queries)
+
+
+@pytest.fixture(scope="module")
+def known(collection: Collection) -> Pipeline:
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    return Pipeline(bm25, Known(1.0), collection.documents, depth=20, weight=1.0)
+
+
+def values(run: Run, tested: QuerySet) -> Values:
+    return evaluate(run, tested.qrels, [MEASURE])[MEASURE]
+
+
+# --- exports
+
+
+def test_without_exports_nothing_is_found(pipeline: Pipeline, tested: QuerySet, runs: Runs, tmp_path: Path) -> None:
+    assert exports(pipeline, tested, runs, {}, tmp_path, **STATISTICS) == {}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_an_identical_copy_loses_exactly_nothing(
+    pipeline: Pipeline, tested: QuerySet, run_folder: Path, tmp_path: Path, weight: float
+) -> None:
+    fused = Pipeline(pipeline.first_stage, pipeline.reranker, pipeline.documents, depth=20, weight=weight)
+    shutil.copytree(run_folder / "bundle" / "reranker", tmp_path / "copy")
+    folders = {"copy": str(tmp_path / "copy")}
+    found = exports(fused, tested, fused.rank(tested.queries), folders, tmp_path / "scores", **STATISTICS)
+    assert found == {"copy": {"queries": 16, "delta": 0, "low": 0, "high": 0}}
+    assert len(list((tmp_path / "scores").iterdir())) == 1
+
+
+def test_a_broken_copy_is_compared_query_by_query(
+    pipeline: Pipeline, tested: QuerySet, runs: Runs, run_folder: Path, tmp_path: Path
+) -> None:
+    """A copy whose head was lost has another one, drawn at random."""
+    broken = Reranker.load(run_folder / "bundle" / "reranker", precision="fp32")
+    torch.manual_seed(4)
+    torch.nn.init.normal_(broken.model.classifier.weight)
+    broken.save(tmp_path / "broken")
+    found = exports(pipeline, tested, runs, {"broken": str(tmp_path / "broken")}, tmp_path, **STATISTICS)["broken"]
+    reranked = broken.rerank(runs.first_stage, tested.queries, pipeline.documents)
+    expected = compare(values(reranked, tested), values(runs.pipeline, tested), **STATISTICS)
+    assert found["queries"] == 16
+    assert found["delta"] == pytest.approx(expected.delta) != 0
+    assert (found["low"], found["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_what_a_broken_copy_loses(
+    known: Pipeline, tested: QuerySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a reranker that is right, one that gives it the other sign, and one that gives no score at all."""
+    signs = {"same": 2.0, "constant": 0.0, "reversed": -1.0}
+    monkeypatch.setattr(variants, "open_reranker", lambda pipeline, folder: Known(signs[folder]))
+    found = exports(known, tested, known.rank(tested.queries), {name: name for name in signs}, tmp_path, **STATISTICS)
+    assert list(found) == list(signs)
+    assert found["same"]["delta"] == 0
+    assert found["reversed"]["delta"] < found["constant"]["delta"] <= 0
+    assert found["reversed"]["high"] < 0
+
+
+def test_an_export_of_one_query_has_no_interval(
+    pipeline: Pipeline, collection: Collection, run_folder: Path, tmp_path: Path
+) -> None:
+    tested = query_set(collection, "test", 1, 13)
+    folders = {"copy": str(run_folder / "bundle" / "reranker")}
+    found = exports(pipeline, tested, pipeline.rank(tested.queries), folders, tmp_path, **STATISTICS)
+    assert found == {"copy": {"queries": 1, "delta": 0, "low": None, "high": None}}
+
+
+def test_an_export_that_is_not_there_is_refused(
+    pipeline: Pipeline, tested: QuerySet, runs: Runs, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        exports(pipeline, tested, runs, {"int8": str(tmp_path / "nowhere")}, tmp_path, **STATISTICS)
+
+
+# --- replicates
+
+
+def test_without_replicates_nothing_is_told(pipeline: Pipeline, tested: QuerySet, runs: Runs, tmp_path: Path) -> None:
+    assert replicates(pipeline, tested, runs, (), tmp_path) is None
+
+
+def test_mean_and_deviation_by_arithmetic(
+    known: Pipeline, tested: QuerySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each training has its own reranker, weight and depth; all order the lists of this pipeline."""
+    others = {
+        name: Pipeline(known.first_stage, Known(sign), known.documents, depth=depth, weight=weight)
+        for name, sign, weight, depth in (("a", -1.0, 1.0, 20), ("b", 1.0, 0.3, 20), ("c", -1.0, 1.0, 2))
+    }
+    monkeypatch.setattr(Pipeline, "load", lambda bundle: others[bundle])
+    runs = known.rank(tested.queries)
+    found = replicates(known, tested, runs, ("a", "b", "c"), tmp_path)
+    assert found is not None
+    first = mean(values(runs.first_stage, tested))
+    means = [mean(values(runs.pipeline, tested))]
+    for other in others.values():
+        reranked = other.reranker.rerank(runs.first_stage, tested.queries, known.documents)
+        means.append(mean(values(fuse(runs.first_stage, reranked, other.weight, other.depth), tested)))
+    assert len({round(value, 6) for value in (means[0], means[1], means[3])}) == 3
+    assert found == {
+        "count": 4,
+        "mean": pytest.approx(fmean(means)),
+        "sd": pytest.approx(stdev(means)),
+        "min": pytest.approx(min(means)),
+        "max": pytest.approx(max(means)),
+        "gains": [pytest.approx(value - first, abs=1e-12) for value in means],
+    }
+
+
+def test_the_same_bundle_again_varies_by_nothing(
+    tested: QuerySet, run_folder: Path, tmp_path: Path, collection: Collection
+) -> None:
+    pipeline = Pipeline.load(run_folder / "bundle")
+    runs = pipeline.rank(tested.queries)
+    found = replicates(pipeline, tested, runs, (str(run_folder / "bundle"),), tmp_path)
+    assert found is not None
+    own = mean(values(runs.pipeline, tested))
+    gain = own - mean(values(runs.first_stage, tested))
+    assert (found["count"], found["sd"], found["min"], found["max"]) == (2, 0, own, own)
+    assert found["gains"] == [gain, gain]
+
+
+def test_a_bundle_over_other_documents_is_refused(
+    known: Pipeline,
+    tested: QuerySet,
+    as_documents: Callable[[Sequence[str]], Documents],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stranger = Pipeline(known.first_stage, Known(1.0), as_documents(["other"]), depth=20, weight=1.0)
+    monkeypatch.setattr(Pipeline, "load", lambda bundle: stranger)
+    runs = known.rank(tested.queries)
+    missing = len({doc_id for _, doc_id in runs.first_stage.pairs()})
+    with pytest.raises(UserError, match=rf"^evaluate.replicates: other/bundle lacks {missing} of the documents"):
+        replicates(known, tested, runs, ("other/bundle",), tmp_path)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(
+    pipeline: Pipeline, tested: QuerySet, runs: Runs, run_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is not a bundle"):
+        replicates(pipeline, tested, runs, (str(run_folder / "train"),), tmp_path)
