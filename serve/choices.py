@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def split_answerable(
     """Scores of lists with a relevant document, and of every list with its relevant documents taken out."""
     starts = [i for i, query_id in enumerate(labelled.queries) if i == 0 or query_id != labelled.queries[i - 1]]
     answerable, unanswerable = [], []
-    for start, end in zip(starts, [*starts[1:], len(labelled.queries)], strict=True):
+    for start, end in pairwise([*starts, len(labelled.queries)]):
         scores, relevant = labelled.scores[start:end], labelled.relevant[start:end]
         if relevant.any():
             answerable.append(scores)

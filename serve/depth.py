@@ -113,7 +113,8 @@ def knee(depths: Sequence[int], values: Sequence[float]) -> int:
     if best == 0:
         return depths[0]
     x, y = x[: best + 1], y[: best + 1]
-    above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
+    # Rounded, so that a straight line is nowhere above itself.
+    above = np.round((y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0]), 9)
     return depths[int(np.argmax(above)) if above.max() > 0 else best]
 
 

@@ -52,7 +52,7 @@ def test_logits_that_are_true_to_their_word_have_little_error() -> None:
     assert found is not None
     assert found["ece"] == found["ece_raw"] < 0.01
     assert found["ece_top"] < 0.03
-    assert (found["method"], found["fitted_on"]) == ("temperature of the score", "dev")
+    assert (found["method"], found["basis"], found["fitted_on"]) == ("temperature", "score", "dev")
     assert found["pairs"] == sum(row["count"] for row in found["bins"]) == 1500 * 12
     assert all(abs(row["probability"] - row["relevant"]) < 0.06 for row in found["bins"])
 
@@ -64,7 +64,7 @@ def test_the_rerankers_own_calibration_is_used(own: Calibration) -> None:
     other = calibration(run, qrels, calibrated(Calibration("platt", 2.0, 1.0)), seed=13)
     assert found is not None
     assert other is not None
-    assert found["method"] == f"{own.method} of the score"
+    assert (found["method"], found["basis"]) == (own.method, "score")
     assert found["ece"] < 0.02
     assert min(found["ece_raw"], other["ece"]) > 0.05
     assert found["ece_raw"] == other["ece_raw"]
@@ -82,9 +82,19 @@ def test_a_calibration_of_shares_in_the_list_sees_no_shift() -> None:
     own = Calibration("isotonic", x=tuple(grid.tolist()), y=tuple(np.exp(grid).tolist()), basis="list")
     found = calibration(run, qrels, calibrated(own), seed=13)
     assert found is not None
-    assert found["method"] == "isotonic of the list"
+    assert (found["method"], found["basis"]) == ("isotonic", "list")
     assert found["ece"] < 0.02
     assert found["ece_raw"] > 0.2
+
+
+def test_a_calibration_from_elsewhere_is_told_apart() -> None:
+    """Without dev, the reranker's own calibration is that of another collection: here it is far off, and said to be."""
+    run, qrels = drawn(sigmoid, 300)
+    found = calibration(run, qrels, calibrated(Calibration("platt", 1.0, -4.0)), seed=13, on_dev=False)
+    assert found is not None
+    assert found["method"] == "cross-fitted"
+    assert found["ece"] < 0.03
+    assert found["ece_inherited"] > 0.2
 
 
 def test_without_a_calibration_the_others_queries_make_one() -> None:

@@ -271,6 +271,9 @@ def test_a_cutoff_of_0_is_refused(finder: Finder, documents: Documents) -> None:
 
 @pytest.fixture(scope="module")
 def reranker(tiny_model: Path) -> Reranker:
+    import torch
+
+    torch.manual_seed(1)  # the model has no head of its own
     return Reranker.load(tiny_model, max_length=24, precision="fp32")
 
 

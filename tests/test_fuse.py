@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import log2
+from random import Random
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secondstage.collection import Qrels
 from secondstage.measures import evaluate, mean
-from secondstage.run import Run, rank
-from secondstage.serve.fuse import MEASURE, WEIGHTS, choose_weight, fuse, standardise
+from secondstage.run import Ranking, Run, rank
+from secondstage.serve.fuse import MEASURE, WEIGHTS, choose_weight, fuse, reordered, standardise
 
 Lists = Mapping[str, Mapping[str, float]]
 
@@ -122,6 +124,75 @@ def test_empty_runs_and_empty_lists_stay_empty() -> None:
     assert orders(fuse(first, reranked, 0.5)) == {"a": (), "b": ("d",)}
 
 
+@pytest.mark.parametrize("weight", [0.3, 1.0])
+@pytest.mark.parametrize("depth", [1, 4, 9, 10])
+def test_below_the_depth_the_first_stage_s_order_follows(weight: float, depth: int) -> None:
+    first, reranked = random_runs()
+    fused = fuse(first, reranked, weight, depth, "head")
+    heads = first.top(depth)
+    alone = fuse(heads, heads.rescored("reranked", [score_in(reranked, *pair) for pair in heads.pairs()]), weight)
+    assert fused.name == "head"
+    for query_id, ranking in fused.items():
+        assert ranking.doc_ids == alone[query_id].doc_ids + first[query_id].doc_ids[depth:]
+        assert ranking.scores[:depth].tolist() == alone[query_id].scores.tolist()
+        assert (np.diff(ranking.scores) < 0).all()
+
+
+def score_in(found: Run, query_id: str, doc_id: str) -> float:
+    return float(found[query_id].scores[found[query_id].doc_ids.index(doc_id)])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_a_depth_of_the_whole_list_is_no_depth(weight: float) -> None:
+    first, reranked = random_runs()
+    longest = max(len(ranking.doc_ids) for ranking in first.values())
+    whole = fuse(first, reranked, weight)
+    for depth in (longest, longest + 1, 10_000):
+        deep = fuse(first, reranked, weight, depth)
+        assert orders(deep) == orders(whole)
+        assert all(deep[q].scores.tolist() == whole[q].scores.tolist() for q in whole)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 1 + 2**-23, 2.0, -3e38, 3e38]), min_size=1, max_size=12),
+    st.integers(1, 14),
+    st.randoms(),
+)
+def test_a_weight_of_0_is_the_first_stage_at_any_depth(scores: list[float], depth: int, random: Random) -> None:
+    found = {f"d{i}": score for i, score in enumerate(scores)}
+    first, reranked = two({"q": found}, {"q": {doc_id: random.random() for doc_id in found}})
+    assert orders(fuse(first, reranked, 0.0, depth)) == orders(first)
+    constant = first.rescored("reranked", [7.0] * len(found))
+    assert orders(fuse(first, constant, 0.7, depth)) == orders(first)
+
+
+def test_the_reranker_may_have_scored_more_than_the_lists_hold() -> None:
+    first, reranked = random_runs()
+    short = first.top(5)
+    same = short.rescored("reranked", [score_in(reranked, *pair) for pair in short.pairs()])
+    assert orders(fuse(short, reranked, 0.4)) == orders(fuse(short, same, 0.4))
+    one = fuse(short.only(["q1"]), reranked, 0.4, 3)
+    assert list(one) == ["q1"]
+    assert one["q1"].doc_ids == fuse(short, same, 0.4, 3)["q1"].doc_ids
+
+
+@pytest.mark.parametrize("low", [0.0, -1e30, 1e30])
+def test_any_scores_reorder_the_head_alone(low: float) -> None:
+    """Scores so large that those below do not differ in single precision keep their order all the same."""
+    first, _ = random_runs()
+    seen = []
+
+    def backwards(query_id: str, head: Ranking) -> npt.NDArray[np.float64]:
+        seen.append((query_id, head.doc_ids))
+        return low + abs(low) * np.arange(len(head.doc_ids), dtype=np.float64)
+
+    found = reordered(first, backwards, 3, "backwards")
+    assert seen == [(query_id, ranking.doc_ids[:3]) for query_id, ranking in first.items()]
+    for query_id, ranking in first.items():
+        head = ranking.doc_ids[:3][::-1] if low else ranking.doc_ids[:3]
+        assert found[query_id].doc_ids == head + ranking.doc_ids[3:]
+
+
 # Queries of three documents: p is relevant, n is not, and f is far below in both stages.
 QRELS: Qrels = {f"q{i}": {"p": 1} for i in range(20)}
 
@@ -227,6 +298,16 @@ def test_a_gain_beyond_its_standard_error_counts(helped: int, left: int) -> None
     assert choice.error == pytest.approx(STEP * (share * (1 - share) / (count - 1)) ** 0.5)
     assert choice.weight > 0.5
     assert choice.value == pytest.approx(1 - (1 - share) * STEP)
+
+
+def test_the_weight_of_a_head_is_that_of_lists_cut_there() -> None:
+    first, reranked = random_runs(seed=3, queries=6, size=30)
+    qrels: Qrels = {query_id: {ranking.doc_ids[0]: 1, "d7": 2} for query_id, ranking in reranked.items()}
+    short = first.top(10)
+    same = short.rescored("reranked", [score_in(reranked, *pair) for pair in short.pairs()])
+    # nDCG@10 sees no more than ten, so what follows the head does not matter.
+    assert choose_weight(first, reranked, qrels, 10) == choose_weight(short, same, qrels)
+    assert choose_weight(first, reranked, qrels, 10).curve != choose_weight(first, reranked, qrels).curve
 
 
 def test_one_query_shows_nothing() -> None:

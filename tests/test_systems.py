@@ -73,7 +73,9 @@ def run_all(
 @pytest.mark.parametrize("name", [*SYSTEMS, "", "two words", " teacher", "a\tb"])
 @pytest.mark.parametrize("key", ["rerankers", "exports"])
 def test_names_that_cannot_be_are_refused(key: str, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{re.escape(repr(name))} cannot name a reranker: give one word that is none"):
+    with pytest.raises(
+        ValueError, match=f"{re.escape(repr(name))} cannot name a reranker: give one word without a slash"
+    ):
         EvaluateConfig.model_validate({key: {"teacher": "a", name: "b"}})
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from secondstage.answerability import Answerability, auroc, risk_coverage
 from secondstage.calibrate import crossfitted
-from secondstage.calibration import sigmoid
+from secondstage.calibration import Calibration, sigmoid
 from secondstage.collection import Qrels
 from secondstage.reliability import expected_calibration_error, reliability
 from secondstage.run import Run
@@ -20,10 +20,13 @@ from ..pipeline import Pipeline
 HISTOGRAM_BINS = 30
 
 
-def calibration(reranked: Run, qrels: Qrels, pipeline: Pipeline, *, seed: int) -> dict[str, Any] | None:
+def calibration(
+    reranked: Run, qrels: Qrels, pipeline: Pipeline, *, seed: int, on_dev: bool = True
+) -> dict[str, Any] | None:
     """How far the probabilities hold on a test set.
 
-    A reranker that was never calibrated (no dev split) is calibrated here, each query by the others.
+    A reranker that was never calibrated, or on another collection than this (`on_dev` is false: there is no dev split),
+    is calibrated here, each query by the others; `ece_inherited` is what its own calibration gives.
 
     Returns:
         ECE of calibrated probabilities, of the plain sigmoid, and of the documents ranked first; the reliability bins
@@ -33,11 +36,11 @@ def calibration(reranked: Run, qrels: Qrels, pipeline: Pipeline, *, seed: int) -
     if not labelled.relevant.any() or labelled.relevant.all():
         return None
     own = pipeline.reranker.calibration
-    if own is not None:
-        method, fitted_on = f"{own.method} of the {own.basis}", "dev"
+    if own is not None and on_dev:
+        method, basis, fitted_on = str(own.method), str(own.basis), "dev"
         probabilities = own.of_lists(labelled.scores, labelled.queries)
     else:
-        method, fitted_on = "cross-fitted", "this test set, each query by the others"
+        method, basis, fitted_on = "cross-fitted", "", "this test set, each query by the others"
         try:
             probabilities = crossfitted(labelled.scores, labelled.relevant, labelled.queries, seed=seed)
         except ValueError:  # so few queries that none can be left out
@@ -45,9 +48,11 @@ def calibration(reranked: Run, qrels: Qrels, pipeline: Pipeline, *, seed: int) -
     top = np.array([i == 0 or labelled.queries[i] != labelled.queries[i - 1] for i in range(len(labelled.queries))])
     return {
         "method": method,
+        "basis": basis,
         "fitted_on": fitted_on,
         "pairs": len(labelled.queries),
         "ece": expected_calibration_error(probabilities, labelled.relevant),
+        "ece_inherited": None if own is None or on_dev else _own_error(own, labelled),
         "ece_raw": expected_calibration_error(sigmoid(labelled.scores), labelled.relevant),
         "ece_top": expected_calibration_error(probabilities[top], labelled.relevant[top]),
         "bins": [
@@ -56,6 +61,10 @@ def calibration(reranked: Run, qrels: Qrels, pipeline: Pipeline, *, seed: int) -
         ],
         "histogram": histogram(labelled),
     }
+
+
+def _own_error(own: Calibration, labelled: Labelled) -> float:
+    return expected_calibration_error(own.of_lists(labelled.scores, labelled.queries), labelled.relevant)
 
 
 def histogram(labelled: Labelled) -> dict[str, Any]:

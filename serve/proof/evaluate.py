@@ -177,7 +177,9 @@ def _test(
         "leakage": _leakage(bench, tested, values),
         "differences": quantiles(list(differences(values).values())),
         "depth": _depth(bench, tested, runs, timings, deep=deep),
-        "calibration": calibration(runs.reranked, tested.qrels, pipeline, seed=bench.seed),
+        "calibration": calibration(
+            runs.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
+        ),
         "answerability": answerability(runs.reranked, tested.qrels, pipeline.answerability),
         "diagnosis": summarise(failures, len(tested.queries), CUTOFF),
         "worst": worst(tested, runs, values, causes, pipeline.documents),

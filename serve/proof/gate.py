@@ -119,4 +119,6 @@ def _sentence(metrics: Mapping[str, Any], checks: list[Check]) -> str:
         return f"Do not ship: {'; '.join(refused)}. On {name}, {MEASURE} goes {figures}."
     worse = [other for other in sets if (gain_of(sets[other])["high"] or 0) < 0]
     but = f" But it is worse than the first stage on {', '.join(worse)}." if worse else ""
-    return f"Ship: on {name} the pipeline beats the first stage, {MEASURE} {figures}.{but}"
+    # A negative margin lets a pipeline through that is not proven better.
+    verb = "beats" if (found["low"] or 0) > 0 else "keeps its margin to"
+    return f"Ship: on {name} the pipeline {verb} the first stage, {MEASURE} {figures}.{but}"

@@ -58,7 +58,7 @@ def query_set(collection: Collection, split: str, max_queries: int | None, seed:
             f"({len(judged)} queries are judged): nothing can be measured on it"
         )
     qrels = choose_answerable(judged, max_queries, seed)
-    others = {name: collection.qrels[name] for name in SEEN if name in collection.qrels and name != split}
+    others = {name: collection.qrels[name] for name in SEEN if name in collection.qrels}
     unknown = {d for j in qrels.values() for d, r in j.items() if r > 0 and d not in collection.documents}
     notes = []
     if left := len(judged) - len(relevant):
@@ -89,7 +89,7 @@ def given_slices(files: Mapping[str, str], queries: Mapping[str, str]) -> dict[s
     parts = {}
     for name, file in files.items():
         try:
-            lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+            lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"evaluate.slices: {name}: {file} cannot be read: {error}") from None
         ids = {line.split()[0] for line in lines if line.split()}

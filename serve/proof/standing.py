@@ -55,7 +55,7 @@ def comparisons(found: Standing, config: EvaluateConfig, *, seed: int) -> list[d
 
     Each is paired over the queries that both have. P values are adjusted over the systems (Holm).
     """
-    pairs = {}
+    pairs: dict[tuple[str, str, str], tuple[Values, Values]] = {}
     for measure in COMPARED:
         values = {name: by_measure[measure] for name, by_measure in found.items()}
         for system, baseline in _asked(found):

@@ -238,8 +238,11 @@ class EvaluateConfig(Section):
     @model_validator(mode="after")
     def _free_names(self) -> EvaluateConfig:
         for name in (*self.rerankers, *self.exports):
-            if name in SYSTEMS or name.split() != [name]:
-                raise ValueError(f"{name!r} cannot name a reranker: give one word that is none of {', '.join(SYSTEMS)}")
+            if name in SYSTEMS or name.split() != [name] or "/" in name:
+                raise ValueError(
+                    f"{name!r} cannot name a reranker: give one word without a slash that is none of "
+                    f"{', '.join(SYSTEMS)}"
+                )
         return self
 
 
