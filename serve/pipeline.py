@@ -82,7 +82,7 @@ class Pipeline:
         weight: the reranker's share in the final score.
         answerability: tells whether a list holds a relevant document at all; none where it was never fitted.
         verdict: what the gate said of the bundle; none where it was never evaluated.
-        fallback: whether a refused pipeline answers in the first stage's order.
+        fallback: whether to answer in the first stage's order unless the gate let the pipeline through.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class Pipeline:
 
         Args:
             folder: the bundle.
-            fallback: answer in the first stage's order if the gate refused the bundle; by default as `serve.fallback`
-                said when it was made.
+            fallback: answer in the first stage's order unless the gate let the bundle through; by default as
+                `serve.fallback` said when it was made.
 
         Raises:
             UserError: the folder is no bundle, is incomplete, was changed, or has another format.
@@ -142,6 +142,11 @@ class Pipeline:
         return other
 
     @property
+    def falls_back(self) -> bool:
+        """Whether answers are in the first stage's order: it was told so, and the gate did not let it through."""
+        return self.fallback and (self.verdict is None or not self.verdict.passed)
+
+    @property
     def refused(self) -> bool:
         """Whether the gate said no."""
         return self.verdict is not None and not self.verdict.passed
@@ -161,7 +166,7 @@ class Pipeline:
         if top_n < 1:
             raise UserError(f"top_n is {top_n}, must be at least 1")
         first, reranked, fused = (run["query"] for run in self.rank({"query": query}))
-        if self.refused and self.fallback:
+        if self.falls_back:
             fused = first
         first_ranks = {doc_id: i for i, doc_id in enumerate(first.doc_ids)}
         second_scores = dict(zip(reranked.doc_ids, reranked.scores.tolist(), strict=True))

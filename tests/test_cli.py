@@ -465,15 +465,23 @@ def test_a_refused_bundle_warns_and_can_fall_back(
     assert orders["--fallback",] == list(range(1, 11)) != orders[()]
 
 
-@pytest.mark.parametrize("passed", [True, None])
-def test_a_bundle_that_passed_or_was_never_judged_says_nothing(
-    judged: Callable[..., str], capsys: pytest.CaptureFixture[str], passed: bool | None
-) -> None:
-    bundle = judged(passed=passed)
-    assert main(["search", bundle, "water of the river", "--json", "--fallback"]) == 0
+def test_a_bundle_that_passed_says_nothing(judged: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", judged(passed=True), "water of the river", "--json", "--fallback"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert [result["first_stage_rank"] for result in json.loads(said.out)] != list(range(1, 11))
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_bundle_that_was_never_judged_falls_back_if_told_to(
+    judged: Callable[..., str], capsys: pytest.CaptureFixture[str], fallback: bool
+) -> None:
+    bundle = judged(passed=None)
+    assert main(["search", bundle, "water of the river", "--json", *(["--fallback"] if fallback else [])]) == 0
+    said = capsys.readouterr()
+    assert ("was never evaluated" in said.err) == fallback
+    in_order = [result["first_stage_rank"] for result in json.loads(said.out)] == list(range(1, 11))
+    assert in_order == fallback
 
 
 def test_a_query_that_is_probably_not_answered_is_told_so(
@@ -522,3 +530,11 @@ def test_a_missing_split_is_said_before_the_work(
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
         (untrained / name).write_bytes((beir_folder / name).read_bytes())
     assert "no train split" in fails(capsys, "run", config, f"collection={untrained}")
+
+
+@pytest.mark.parametrize("flag", [("--split", "human"), ("--collection", "x"), ("--json",)])
+def test_what_belongs_to_a_comparison_is_not_ignored_with_a_config(
+    capsys: pytest.CaptureFixture[str], flag: tuple[str, ...]
+) -> None:
+    assert main(["evaluate", "some.yaml", *flag]) == 2
+    assert "belong to a comparison: a CONFIG says evaluate.split=" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from secondstage.collection import Qrels
 from secondstage.run import Run, rank
 from secondstage.serve import Pipeline
 from secondstage.serve.choices import label
+from secondstage.serve.pipeline import Runs
 from secondstage.serve.proof.confidence import HISTOGRAM_BINS, answerability, calibration, histogram
 
 Floats = npt.NDArray[np.float64]
@@ -172,6 +173,12 @@ def test_one_score_only_has_a_histogram() -> None:
 
 # --- answerability
 
+
+def told(run: Run, qrels: Qrels, found: Answerability | None) -> Any:
+    """Of a pipeline that ranks as its reranker does."""
+    return answerability(Runs(run, run, run), qrels, found)
+
+
 # The confidence is the sigmoid of the top score: at least one half from a score of 0 on.
 TOP = Answerability((1.0, 0.0, 0.0), 0.0, 0.5)
 
@@ -180,7 +187,7 @@ def test_answerability_by_arithmetic() -> None:
     """Answerable lists lead with 4, 3, -1; without their relevant documents all lists lead with 1, -2, -3 and 2."""
     run = as_run({"a": [4, 1], "b": [3, -2], "c": [-1, -3], "d": [2, 0], "empty": []})
     qrels: Qrels = {"a": {"d0": 1}, "b": {"d0": 1, "d1": 0}, "c": {"d0": 2}, "d": {"d5": 1}, "empty": {"d0": 1}}
-    found = answerability(run, qrels, TOP)
+    found = told(run, qrels, TOP)
     assert found is not None
     assert (found["answerable"], found["unanswerable"], found["threshold"]) == (3, 4, 0.5)
     assert found["kept_answerable"] == pytest.approx(2 / 3)
@@ -197,7 +204,7 @@ def test_answerability_by_arithmetic() -> None:
 
 
 def test_a_relevant_document_that_is_not_first_answers_wrongly() -> None:
-    found = answerability(as_run({"a": [4, 1], "b": [3, 2]}), {"a": {"d1": 1}, "b": {"d0": 1}}, TOP)
+    found = told(as_run({"a": [4, 1], "b": [3, 2]}), {"a": {"d1": 1}, "b": {"d0": 1}}, TOP)
     assert found is not None
     assert found["risk_coverage"] == [[0.5, 1], [1, 0.5]]
     # Of the four pairs 4 wins against 2 and 3 does, 4 ties with a's own first document, and 3 loses to it.
@@ -210,7 +217,7 @@ def test_a_relevant_document_that_is_not_first_answers_wrongly() -> None:
 )
 def test_the_threshold_is_the_one_that_dev_chose(threshold: float, kept: float, refused: float) -> None:
     run = as_run({"a": [4, 1], "b": [3, -2]})
-    found = answerability(run, {"a": {"d0": 1}, "b": {"d0": 1}}, TOP._replace(threshold=threshold))
+    found = told(run, {"a": {"d0": 1}, "b": {"d0": 1}}, TOP._replace(threshold=threshold))
     assert found is not None
     assert (found["kept_answerable"], found["refused_unanswerable"]) == (kept, refused)
     assert found["auroc"] == 1
@@ -218,14 +225,22 @@ def test_the_threshold_is_the_one_that_dev_chose(threshold: float, kept: float, 
 
 def test_a_list_of_relevant_documents_alone_leaves_none() -> None:
     """Without them it is empty, which has no confidence."""
-    found = answerability(as_run({"a": [-9]}), {"a": {"d0": 1}}, TOP)
+    found = told(as_run({"a": [-9]}), {"a": {"d0": 1}}, TOP)
     assert found is not None
     assert (found["auroc"], found["kept_answerable"], found["refused_unanswerable"]) == (1, 0, 1)
 
 
 def test_without_a_fit_or_a_relevant_candidate_nothing_is_told() -> None:
     run = as_run({"a": [4, 1], "b": [3, -2]})
-    assert answerability(run, {"a": {"d0": 1}}, None) is None
-    assert answerability(run, {"a": {"d0": 0}, "b": {"elsewhere": 1}}, TOP) is None
-    assert answerability(as_run({"a": []}), {"a": {"d0": 1}}, TOP) is None
-    assert answerability(as_run({}), {}, TOP) is None
+    assert told(run, {"a": {"d0": 1}}, None) is None
+    assert told(run, {"a": {"d0": 0}, "b": {"elsewhere": 1}}, TOP) is None
+    assert told(as_run({"a": []}), {"a": {"d0": 1}}, TOP) is None
+    assert told(as_run({}), {}, TOP) is None
+
+
+def test_the_first_document_is_the_pipelines() -> None:
+    """The reranker's confidence, of the order that users see."""
+    reranked, pipeline = as_run({"a": [4, 1], "b": [3, 2]}), as_run({"a": [1, 4], "b": [3, 2]})
+    found = answerability(Runs(reranked, reranked, pipeline), {"a": {"d1": 1}, "b": {"d0": 1}}, TOP)
+    assert found is not None
+    assert found["risk_coverage"] == [[0.5, 0], [1, 0]]

@@ -248,3 +248,13 @@ def test_a_dump_names_every_key_that_may_be_given() -> None:
     """The fingerprint of a stage covers its section: a key that the dump left out could change unnoticed."""
     for section in [check(), *sections(check())]:
         assert section.model_dump(mode="json").keys() == type(section).model_fields.keys()
+
+
+@pytest.mark.parametrize("serve", [{"depth": 201}, {"max_depth": 201}])
+def test_a_hybrid_is_not_searched_deeper_than_it_fuses(serve: dict[str, int]) -> None:
+    """Its scores depend on how much it fuses: deeper lists would not be those that are deployed."""
+    config: dict[str, Any] = {"output": "x", "collection": "x", "train": {"steps": 1}, "serve": serve}
+    with pytest.raises(UserError, match=r"looks 201 documents deep, but the hybrid fuses only first_stage.depth=200"):
+        check_config(config)
+    assert check_config(config | {"first_stage": {"depth": 201}}).first_stage.depth == 201
+    assert check_config(config | {"first_stage": "bm25"}).first_stage.kind == "bm25"

@@ -119,7 +119,7 @@ def test_one_query_shows_nothing() -> None:
     passed, sentence, _ = judged(results(one))
     assert not passed
     assert sentence == (
-        "Do not ship: the only query is too few: nothing can be shown. On test, nDCG@10 goes 0.400 → 0.900, +0.500."
+        "Do not ship: the only query: fewer than 10 show nothing. On test, nDCG@10 goes 0.400 → 0.900, +0.500."
     )
     assert not gain_check(results(one), margin=-1).passed
 
@@ -136,8 +136,22 @@ def test_only_queries_that_nothing_gave_away_are_judged() -> None:
     assert HINT in check.text
 
 
-def test_a_gain_on_the_rest_alone_passes() -> None:
-    assert gain_check(results(UNSURE, free={**BETTER, "queries": 60})).passed
+def test_a_gain_on_the_rest_alone_is_not_enough() -> None:
+    check = gain_check(results(UNSURE, free={**BETTER, "queries": 60}))
+    assert not check.passed
+    assert check.text.endswith("; on all 100 queries the lower bound -0.0100 is not above it")
+
+
+@pytest.mark.parametrize(("queries", "passed"), [(9, False), (10, True)])
+def test_a_handful_of_queries_shows_nothing(queries: int, passed: bool) -> None:
+    assert gain_check(results({**BETTER, "queries": queries})).passed is passed
+    assert gain_check(results(BETTER, free={**BETTER, "queries": queries})).passed is passed
+
+
+def test_the_gain_without_leaks_stands_in_the_sentence() -> None:
+    sentence = judged(results(BETTER, free={**BETTER, "queries": 60, "delta": 0.03}))[1]
+    assert sentence.startswith("Ship: ")
+    assert "; on the 60 queries without a leak +0.030" in sentence
 
 
 def test_without_a_gain_on_all_queries_the_leak_is_not_blamed() -> None:
@@ -180,7 +194,7 @@ def test_without_a_query_that_nothing_gave_away_nothing_is_shown(leaks: str) -> 
 def test_one_query_that_nothing_gave_away_shows_nothing() -> None:
     check = gain_check(results(BETTER, free={"queries": 1, "delta": 0.3, "low": None, "high": None}))
     assert not check.passed
-    assert check.text == f"the 1 of 100 queries {FREE_OF['documents']} is too few: nothing can be shown"
+    assert check.text == f"the 1 of 100 queries {FREE_OF['documents']}: fewer than 10 show nothing"
 
 
 # --- latency and exports

@@ -297,8 +297,9 @@ NO, YES = Verdict(False, "Do not ship."), Verdict(True, "Ship.")
         (NO, True, False, False),
         (YES, True, None, False),
         (YES, False, True, False),
-        (None, True, None, False),
-        (None, False, True, False),
+        (None, True, None, True),
+        (None, False, True, True),
+        (None, False, None, False),
     ],
 )
 def test_a_refused_bundle_answers_as_the_first_stage_if_told_to(
@@ -327,7 +328,10 @@ def test_a_verdict_on_another_bundle_is_not_believed(bundle: Path) -> None:
     write_verdict(bundle, fingerprint[::-1], NO)
     pipeline = Pipeline.load(bundle)
     assert (pipeline.verdict, pipeline.refused) == (None, False)
-    assert tuple(r.doc_id for r in pipeline.search("water", 20)) == pipeline.rank({"q": "water"}).pipeline["q"].doc_ids
+    # Never judged is not let through.
+    assert (
+        tuple(r.doc_id for r in pipeline.search("water", 20)) == pipeline.rank({"q": "water"}).first_stage["q"].doc_ids
+    )
 
 
 def test_the_verdict_of_a_run_is_in_its_bundle(loaded: Pipeline, run_folder: Path) -> None:

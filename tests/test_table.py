@@ -93,19 +93,17 @@ def test_what_a_run_found_is_rendered(run_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "p", "verdict"),
     [
-        (0.01, 0.03, "better than"),
-        (1e-9, 0.03, "better than"),
-        (0.0, 0.03, "not proven different from"),
-        (-0.01, 0.03, "not proven different from"),
-        (-0.03, 0.0, "not proven different from"),
-        (-0.03, -1e-9, "worse than"),
-        (-0.03, -0.01, "worse than"),
+        (0.01, 0.03, 0.04, "better than"),
+        (0.01, 0.03, 0.051, "not proven different from"),
+        (-0.01, 0.03, 0.9, "not proven different from"),
+        (-0.03, -0.01, 0.051, "not proven different from"),
+        (-0.03, -0.01, 0.049, "worse than"),
     ],
 )
-def test_the_verdict_follows_the_interval(low: float, high: float, verdict: str) -> None:
-    text = sentence(row(low, high), 0.95)
+def test_the_words_follow_the_adjusted_test(low: float, high: float, p: float, verdict: str) -> None:
+    text = sentence(row(low, high, p_holm=p), 0.95)
     assert text.startswith(f"pipeline is {verdict} first stage: nDCG@10 {(low + high) / 2:+.4f} (95 % interval ")
     # What so few queries could not have shown is told where nothing is shown.
     assert text.endswith("; 10 queries detect 0.0876") == (verdict == "not proven different from")
@@ -116,7 +114,9 @@ def test_equality_on_every_query_is_told_as_such() -> None:
         sentence(row(0.0, 0.0, wins=0, ties=10, losses=0), 0.95)
         == "pipeline is exactly as good as first stage on every query"
     )
-    assert "not proven different from" in sentence(row(-0.1, 0.1, wins=1, ties=8, losses=1, delta=0.0), 0.95)
+    assert "not proven different from" in sentence(
+        row(-0.1, 0.1, wins=1, ties=8, losses=1, delta=0.0, p_holm=1.0), 0.95
+    )
 
 
 def test_one_query_has_no_interval() -> None:
@@ -180,12 +180,16 @@ def test_notes_are_told() -> None:
 
 def test_leaks_are_counted_and_the_rest_is_judged_apart() -> None:
     counts = {"same_text": 1, "near_duplicate": 2, "document": 3, "any": 4}
-    free = {key: value for key, value in row(-0.01, 0.05, queries=6).items() if key not in ("system", "baseline")}
+    free = {
+        key: value
+        for key, value in row(-0.01, 0.05, queries=6, p_holm=0.3).items()
+        if key not in ("system", "baseline")
+    }
     leakage = {"against": ["train", "dev"], "counts": counts, "free": free | {"first_stage": 0.1, "pipeline": 0.2}}
     assert told(leakage=leakage)[1:] == [
         "leaks: of 10 queries, 1 have the text of a query in train or dev, 2 nearly so, 3 share a relevant document",
         "on the 6 without a leak: pipeline is not proven different from first stage: nDCG@10 +0.0200 "
-        "(95 % interval -0.0100 to +0.0500, p = 0.0123; 7 wins, 2 ties, 1 losses); 6 queries detect 0.0876",
+        "(95 % interval -0.0100 to +0.0500, p = 0.3000; 7 wins, 2 ties, 1 losses); 6 queries detect 0.0876",
     ]
     assert told(leakage=leakage | {"free": None})[2] == "no query is free of leaks"
 

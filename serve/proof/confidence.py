@@ -15,7 +15,7 @@ from secondstage.reliability import expected_calibration_error, reliability
 from secondstage.run import Run
 
 from ..choices import Labelled, label, split_answerable
-from ..pipeline import Pipeline
+from ..pipeline import Pipeline, Runs
 
 HISTOGRAM_BINS = 30
 
@@ -79,7 +79,7 @@ def histogram(labelled: Labelled) -> dict[str, Any]:
     }
 
 
-def answerability(reranked: Run, qrels: Qrels, found: Answerability | None) -> dict[str, Any] | None:
+def answerability(runs: Runs, qrels: Qrels, found: Answerability | None) -> dict[str, Any] | None:
     """How well lists with a relevant document are told from the same lists without any.
 
     Returns:
@@ -88,12 +88,12 @@ def answerability(reranked: Run, qrels: Qrels, found: Answerability | None) -> d
     """
     if found is None:
         return None
-    labelled = label(reranked, qrels)
+    labelled = label(runs.reranked, qrels)
     if not labelled.relevant.any():
         return None
     with_relevant, without = split_answerable(labelled)
     kept, refused = (np.array([found.confidence(scores) for scores in lists]) for lists in (with_relevant, without))
-    confidences, correct = _first_documents(reranked, qrels, found)
+    confidences, correct = _first_documents(runs, qrels, found)
     return {
         "auroc": auroc(kept, refused),
         "threshold": found.threshold,
@@ -106,9 +106,9 @@ def answerability(reranked: Run, qrels: Qrels, found: Answerability | None) -> d
 
 
 def _first_documents(
-    reranked: Run, qrels: Qrels, found: Answerability
+    runs: Runs, qrels: Qrels, found: Answerability
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    answered = {query_id: ranking for query_id, ranking in reranked.items() if ranking.doc_ids}
-    confidences = [found.confidence(ranking.scores) for ranking in answered.values()]
-    correct = [qrels[query_id].get(ranking.doc_ids[0], 0) > 0 for query_id, ranking in answered.items()]
+    answered = [query_id for query_id, ranking in runs.pipeline.items() if ranking.doc_ids]
+    confidences = [found.confidence(runs.reranked[query_id].scores) for query_id in answered]
+    correct = [qrels[query_id].get(runs.pipeline[query_id].doc_ids[0], 0) > 0 for query_id in answered]
     return np.array(confidences), np.array(correct, dtype=bool)

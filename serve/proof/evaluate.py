@@ -80,6 +80,7 @@ def evaluate_bundle(
     choices: Mapping[str, Any],
     serve: ServeConfig,
     seconds: Mapping[str, float],
+    trained: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a bundle on the configured splits; write metrics, report, a table of all queries, and the TREC runs.
 
@@ -95,6 +96,7 @@ def evaluate_bundle(
         choices: what was chosen on dev, for the report.
         serve: the pipeline's configuration.
         seconds: of the stages before.
+        trained: whether the train split was used: what it shares with a test set gives that away.
 
     Returns:
         What `metrics.json` holds.
@@ -103,7 +105,7 @@ def evaluate_bundle(
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
     bench = Bench(collection, pipeline, config, serve, start, seed, folder, scores)
     splits = dict.fromkeys((config.split, *config.extra_splits))
-    sets = [query_set(collection, split, config.max_queries, seed) for split in splits]
+    sets = [query_set(collection, split, config.max_queries, seed, trained=trained) for split in splits]
     timings, latency = _time(bench, sets[0])
     tested, rows = {}, []
     variants: dict[str, Any] = {}
@@ -157,7 +159,13 @@ def _test(
     parts = slices(tested.queries, runs.first_stage, pipeline.documents, tested.synthetic)
     parts |= given_slices(config.slices, tested.queries)
     failures = diagnose(
-        runs, tested.qrels, tested.queries, pipeline.documents, pipeline.reranker, weight=pipeline.weight
+        runs,
+        tested.qrels,
+        tested.queries,
+        pipeline.documents,
+        pipeline.reranker,
+        weight=pipeline.weight,
+        label="windows",
     )
     causes = {failure.query_id: failure.cause for failure in failures}
     found = {
@@ -180,7 +188,7 @@ def _test(
         "calibration": calibration(
             runs.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
         ),
-        "answerability": answerability(runs.reranked, tested.qrels, pipeline.answerability),
+        "answerability": answerability(runs, tested.qrels, pipeline.answerability),
         "diagnosis": summarise(failures, len(tested.queries), CUTOFF),
         "worst": worst(tested, runs, values, causes, pipeline.documents),
     }
@@ -223,7 +231,7 @@ def _leakage(bench: Bench, tested: QuerySet, values: Standing) -> dict[str, Any]
 def _depth(bench: Bench, tested: QuerySet, runs: Runs, timings: Mapping[int, Timing], *, deep: bool) -> dict[str, Any]:
     """Quality over the depths with the weight that dev chose; deeper than the pipeline on a sample of the queries."""
     pipeline = bench.pipeline
-    deepest = max(pipeline.depth, bench.serve.deepest) if deep else pipeline.depth
+    deepest = max(pipeline.depth, bench.serve.max_depth) if deep else pipeline.depth
     first, reranked = runs.first_stage, runs.reranked
     if deepest > pipeline.depth:
         chosen = choose_queries(tested.queries, bench.config.depth_queries, bench.seed)
@@ -239,7 +247,7 @@ def _time(bench: Bench, tested: QuerySet) -> tuple[Mapping[int, Timing], dict[st
     pipeline = bench.pipeline
     chosen = choose_queries(tested.queries, bench.config.latency_queries, bench.seed)
     texts = [tested.queries[query_id] for query_id in chosen]
-    depths = depths_up_to(max(pipeline.depth, bench.serve.deepest))
+    depths = depths_up_to(max(pipeline.depth, bench.serve.max_depth))
     timings = time_searches(pipeline, texts[:TIMED_PER_DEPTH], depths)
     own = time_searches(pipeline, texts, [pipeline.depth])[pipeline.depth]
     latency = {

@@ -16,6 +16,10 @@ FREE_OF = {
 }
 
 
+# Of fewer queries the luck of each decides, and the interval is too bold.
+FEWEST = 10
+
+
 class Check(NamedTuple):
     """One rule.
 
@@ -46,7 +50,7 @@ def judge(metrics: Mapping[str, Any], config: GateConfig, latency_ms: float | No
 
 
 def check_gain(tested: Mapping[str, Any], config: GateConfig) -> Check:
-    """The gain over the first stage must lie above the margin at the lower bound, on queries that nothing gave away."""
+    """The lower bound of the gain must lie above the margin, on all queries and on those that nothing gave away."""
     whole = gain_of(tested)
     judged, which = whole, "the only query" if whole["queries"] == 1 else f"the {whole['queries']} queries"
     if config.leaks != "ignore" and tested["leakage"]["free_of"][config.leaks] != whole["queries"]:
@@ -57,13 +61,15 @@ def check_gain(tested: Mapping[str, Any], config: GateConfig) -> Check:
             text = f"there are no queries {FREE_OF[config.leaks]}: nothing shows that the gain is not a leak"
             return Check("gain", False, text + _other_level(config))
         judged = free
-    if judged["low"] is None:  # one query has no interval
-        return Check("gain", False, f"{which} is too few: nothing can be shown")
-    passed = judged["low"] > config.margin
+    if judged["queries"] < FEWEST:
+        return Check("gain", False, f"{which}: fewer than {FEWEST} show nothing")
+    passed = min(judged["low"], whole["low"]) > config.margin
     text = (
         f"on {which}, {MEASURE} changes by {judged['delta']:+.4f}, and its lower bound {judged['low']:+.4f} is "
-        f"{'above' if passed else 'not above'} the margin {config.margin:g}"
+        f"{'above' if judged['low'] > config.margin else 'not above'} the margin {config.margin:g}"
     )
+    if judged is not whole and whole["low"] <= config.margin:
+        text += f"; on all {whole['queries']} queries the lower bound {whole['low']:+.4f} is not above it"
     if not passed and judged is not whole and whole["low"] > config.margin:
         text += f"; the gain of {whole['delta']:+.4f} on all queries may be the leak's" + _other_level(config)
     return Check("gain", passed, text)
@@ -118,6 +124,9 @@ def _sentence(metrics: Mapping[str, Any], checks: list[Check]) -> str:
     if refused:
         return f"Do not ship: {'; '.join(refused)}. On {name}, {MEASURE} goes {figures}."
     worse = [other for other in sets if (gain_of(sets[other])["high"] or 0) < 0]
+    free = tested["leakage"]["free"]
+    if free is not None and free["queries"] < found["queries"]:
+        figures += f"; on the {free['queries']} queries without a leak {free['delta']:+.3f}"
     but = f" But it is worse than the first stage on {', '.join(worse)}." if worse else ""
     # A negative margin lets a pipeline through that is not proven better.
     verb = "beats" if (found["low"] or 0) > 0 else "keeps its margin to"

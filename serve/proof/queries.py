@@ -44,8 +44,12 @@ class QuerySet(NamedTuple):
         return "human" if not self.synthetic else "synthetic" if len(self.synthetic) == len(self.queries) else "mixed"
 
 
-def query_set(collection: Collection, split: str, max_queries: int | None, seed: int) -> QuerySet:
+def query_set(
+    collection: Collection, split: str, max_queries: int | None, seed: int, *, trained: bool = True
+) -> QuerySet:
     """Choose the queries of a split, count what is left out, and look for leaks.
+
+    Without training (`trained` is false) the train split gave nothing away.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -58,7 +62,7 @@ def query_set(collection: Collection, split: str, max_queries: int | None, seed:
             f"({len(judged)} queries are judged): nothing can be measured on it"
         )
     qrels = choose_answerable(judged, max_queries, seed)
-    others = {name: collection.qrels[name] for name in SEEN if name in collection.qrels}
+    others = {name: collection.qrels[name] for name in (SEEN if trained else SEEN[1:]) if name in collection.qrels}
     unknown = {d for j in qrels.values() for d, r in j.items() if r > 0 and d not in collection.documents}
     notes = []
     if left := len(judged) - len(relevant):

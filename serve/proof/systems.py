@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from secondstage.compute import Precision
+from secondstage.compute import Precision, set_seed
 from secondstage.config import EvaluateConfig
 from secondstage.files import fingerprint
 from secondstage.firststage import search_run
@@ -65,14 +65,17 @@ def run_systems(
     def reranked(name: str, scorer: Scorer, run: Run = first) -> None:
         runs[name] = rerank(scorer, run, tested.queries, pipeline.documents, name=name, label=f"{name} {label}")
 
-    reranked("identity", Constant())
+    # Through the pipeline's own path, fusion included: it must come out as it went in.
+    runs["identity"] = pipeline.with_scorer(Constant()).rerank(first, tested.queries).pipeline.named("identity")
+    if any(runs["identity"][query_id].doc_ids != first[query_id].doc_ids for query_id in first):
+        raise RuntimeError("an identity reranker changed the first stage's order: no figure here can be trusted")
     reranked("random", Random(seed))
     runs["oracle"] = ideal_order(first, tested.qrels)
     for name, part in pipeline.first_stage.parts().items():
         if len(pipeline.first_stage.parts()) > 1:
             runs[name] = search_run(part, pipeline.documents.ids, tested.queries, pipeline.depth, name)
     sample = first.only(choose_queries(tested.queries, config.baseline_queries, seed))
-    for name, scorer in _further(pipeline, config, start, scores):
+    for name, scorer in _further(pipeline, config, start, scores, seed):
         reranked(name, scorer, sample)
     return runs
 
@@ -85,15 +88,14 @@ def open_reranker(pipeline: Pipeline, model: str, max_length: int | None = None)
 
 
 def _further(
-    pipeline: Pipeline, config: EvaluateConfig, start: Start | None, scores: Path
+    pipeline: Pipeline, config: EvaluateConfig, start: Start | None, scores: Path, seed: int
 ) -> Iterator[tuple[str, Scorer]]:
     if start is not None and config.untuned:
-        import torch
-
-        torch.manual_seed(start.seed)  # a new head is drawn as training drew it
+        set_seed(start.seed)  # a new head is drawn as training drew it
         yield "untuned", keep_scores(open_reranker(pipeline, start.model, start.max_length), scores, start.seed)
     for name, model in config.rerankers.items():
-        yield name, keep_scores(open_reranker(pipeline, model), scores)
+        set_seed(seed)  # of a head, should the model lack one
+        yield name, keep_scores(open_reranker(pipeline, model), scores, seed)
     if config.remote is not None:
         remote = RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
         name = fingerprint("remote", config.remote.url, config.remote.model)[:16]

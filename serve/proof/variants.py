@@ -64,7 +64,7 @@ def replicates(
 
 
 def _pipeline_of(bundle: str, pipeline: Pipeline, tested: QuerySet, first: Run, scores: Path) -> Run:
-    other = Pipeline.load(bundle)
+    other = Pipeline.load(Path(bundle).expanduser())
     if missing := sum(doc_id not in other.documents for doc_id in {doc_id for _, doc_id in first.pairs()}):
         raise UserError(
             f"evaluate.replicates: {bundle} lacks {missing} of the documents that this pipeline found: give bundles of "

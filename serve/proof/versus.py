@@ -18,6 +18,8 @@ from secondstage.table import columns, sentence
 from ..depth import finite
 from ..fuse import MEASURE
 from .beside import collection_beside, opened
+from .leakage import count
+from .queries import query_set
 
 MEASURES = (MEASURE, "RR@10", "R@10", "AP@100", "Success@1", "Judged@10")
 
@@ -144,6 +146,12 @@ def compare_paths(paths: Sequence[Path], collection: str | None, split: str, **s
         raise UserError(f"there is no {' and no '.join(missing)}: give a YAML file, or bundles and TREC runs")
     judged = collection_beside(paths, collection)
     runs, notes = read_systems(paths, judged, split)
+    tested = query_set(judged, split, None, 0)
+    if leaks := count(tested.leaks)["any"]:
+        notes.append(
+            f"{leaks} of {len(tested.queries)} queries share text or relevant documents with "
+            f"{' or '.join(tested.against)}: a system that was trained on these has seen them"
+        )
     found = lay_side_by_side(runs, judged.split(split), **statistics)
     return {"collection": judged.name, "split": split, "notes": notes, **found}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,7 +98,7 @@ def _temperature(values: Floats, labels: Mask) -> Calibration:
     # Scores that separate the two kinds would have T fall to 0: it stops where half of the logits are beyond 50.
     scale = max(float(np.median(np.abs(values))), 1e-3)
     bounds = (math.log(scale / 50), math.log(scale * 1e4))
-    found = minimize_scalar(lambda log_t: _cross_entropy(values * math.exp(-log_t), labels), bounds=bounds)
+    found: Any = minimize_scalar(lambda log_t: _cross_entropy(values * math.exp(-log_t), labels), bounds=bounds)
     return Calibration("temperature", slope=math.exp(-float(found.x)))
 
 

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("what", nargs="+", metavar="CONFIG [key=value …] | BUNDLE | RUN", help="see above")
     evaluate.add_argument("--gate", action="store_true", help="exit with 3 if the pipeline may not be shipped")
     evaluate.add_argument("--collection", metavar="DIR", help="of a comparison; default: beside the first bundle")
-    evaluate.add_argument("--split", default="test", help="of a comparison; default: %(default)s")
+    evaluate.add_argument("--split", help="of a comparison; default: test")
     evaluate.add_argument("--json", action="store_true", help="print a comparison as JSON")
     evaluate.set_defaults(function=_evaluate, command="evaluate")
 
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fallback",
         action="store_true",
         default=None,
-        help="first-stage order if the gate refused the bundle",
+        help="first-stage order unless the gate let the bundle through",
     )
     search.set_defaults(function=_search)
     return parser
@@ -122,6 +122,8 @@ def _run(parsed: argparse.Namespace) -> int:
 def _evaluate(parsed: argparse.Namespace) -> int:
     first = Path(parsed.what[0]).expanduser()
     if first.suffix in (".yaml", ".yml"):
+        if parsed.split or parsed.collection or parsed.json:
+            raise UserError("--split, --collection and --json belong to a comparison: a CONFIG says evaluate.split=…")
         parsed.config, parsed.overrides = parsed.what[0], parsed.what[1:]
         return _run(parsed)
     if parsed.gate:
@@ -129,7 +131,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from secondstage.serve import compare_paths, render_comparison
 
     paths = [Path(what).expanduser() for what in parsed.what]
-    found = compare_paths(paths, parsed.collection, parsed.split)
+    found = compare_paths(paths, parsed.collection, parsed.split or "test")
     print(json.dumps(found, ensure_ascii=False, indent=2) if parsed.json else render_comparison(found))
     return 0
 
@@ -178,8 +180,12 @@ def _search(parsed: argparse.Namespace) -> None:
 
     pipeline = Pipeline.load(parsed.bundle, fallback=parsed.fallback)
     if pipeline.refused and pipeline.verdict:
-        order = "the first stage's order is given" if pipeline.fallback else "--fallback gives the first stage's order"
+        order = (
+            "the first stage's order is given" if pipeline.falls_back else "--fallback gives the first stage's order"
+        )
         print(f"secondstage: the gate refused this bundle; {order}. {pipeline.verdict.sentence}", file=sys.stderr)
+    elif pipeline.falls_back:
+        print("secondstage: this bundle was never evaluated; the first stage's order is given", file=sys.stderr)
     results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)
     if parsed.json:
         print(json.dumps([result._asdict() for result in results], ensure_ascii=False, indent=2))

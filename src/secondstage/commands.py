@@ -27,7 +27,7 @@ UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     """Carry out every stage up to the command's own, skipping those that are done; return their manifests."""
     output = Path(config.output).expanduser()
-    stages = plan(config, output)[: UP_TO[command]]
+    stages = plan(config, output, evaluating=command == "evaluate")[: UP_TO[command]]
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]):
         for stage in stages:
@@ -87,6 +87,8 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
         from .remote import RemoteReranker
 
         RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
+    for bundle in config.replicates:
+        read_manifest(Path(bundle).expanduser(), "bundle")
     models = [*config.rerankers.values(), *config.exports.values(), *config.replicates]
     found = {model: identity(model) for model in models}
     for name, file in config.slices.items():
@@ -106,11 +108,11 @@ def replayed_steps(replay: str) -> Path:
     return path
 
 
-def plan(config: Config, output: Path) -> Sequence[Stage]:
+def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[Stage]:
     """The stages of a run, in order. Nothing is read yet but what the fingerprints need.
 
-    A stage's own fingerprint covers its settings and the version; what the stages before it made is added when its turn
-    comes.
+    What only an evaluation needs is looked for where there will be one. A stage's own fingerprint covers its settings
+    and the version; what the stages before it made is added when its turn comes.
     """
     if config.first_stage.kind != "dense":
         check_language(config.first_stage.bm25.language)
@@ -181,6 +183,7 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
             choices=manifests["bundle"]["choices"],
             serve=config.serve,
             seconds={kind: manifest["seconds"] for kind, manifest in manifests.items()},
+            trained=not untrained,
         )
         return {}
 
@@ -190,5 +193,5 @@ def plan(config: Config, output: Path) -> Sequence[Stage]:
         stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
         stage("bundle", make_bundle, config.serve, seed),
-        stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate), seed),
+        stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate) if evaluating else {}, seed),
     )

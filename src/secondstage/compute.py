@@ -55,3 +55,10 @@ def resolve(precision: Precision) -> Literal["fp32", "bf16"]:
     if precision != "auto":
         return precision
     return "bf16" if has_bf16() else "fp32"
+
+
+def set_seed(seed: int) -> None:
+    """Seed torch's global generator, from which new heads are drawn."""
+    import torch
+
+    torch.manual_seed(seed)

@@ -174,7 +174,7 @@ class ServeConfig(Section):
     latency_ms: Positive | None = None
     """What a search may take on this machine, at the 95th percentile: bounds the depth, and the gate checks it."""
     fallback: bool = False
-    """Answer in the first stage's order if the gate refused the pipeline."""
+    """Answer in the first stage's order unless the gate let the pipeline through."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -257,3 +257,14 @@ class Config(Section):
     train: TrainConfig
     serve: ServeConfig = ServeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> Config:
+        deepest = max(self.serve.depth or 0, self.serve.max_depth)
+        if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
+            # Its scores depend on how much it fuses: a deeper search would be another first stage.
+            raise ValueError(
+                f"serve looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
+                f"{self.first_stage.depth} of each retriever: raise this, or lower serve.depth and serve.max_depth"
+            )
+        return self

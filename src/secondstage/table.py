@@ -58,7 +58,8 @@ def sentence(found: Mapping[str, Any], confidence: float) -> str:
         return f"{system} is exactly as good as {baseline} on every query"
     if found["low"] is None:
         return f"{system} against {baseline}: {found['measure']} {found['delta']:+.4f} on one query: nothing is shown"
-    verdict = "better than" if found["low"] > 0 else "worse than" if found["high"] < 0 else "not proven different from"
+    shown = found["p_holm"] < 1 - confidence
+    verdict = ("better than" if found["delta"] > 0 else "worse than") if shown else "not proven different from"
     text = (
         f"{system} is {verdict} {baseline}: {found['measure']} {found['delta']:+.4f} "
         f"({100 * confidence:g} % interval {found['low']:+.4f} to {found['high']:+.4f}, p = {found['p_holm']:.4f}; "
