@@ -150,7 +150,7 @@ def test_mean_and_deviation_by_arithmetic(
         name: Pipeline(known.first_stage, Known(sign), known.documents, depth=depth, weight=weight)
         for name, sign, weight, depth in (("a", -1.0, 1.0, 20), ("b", 1.0, 0.3, 20), ("c", -1.0, 1.0, 2))
     }
-    monkeypatch.setattr(Pipeline, "load", lambda bundle: others[bundle])
+    monkeypatch.setattr(Pipeline, "load", lambda bundle: others[str(bundle)])
     runs = known.rank(tested.queries)
     found = replicates(known, tested, runs, ("a", "b", "c"), tmp_path)
     assert found is not None
