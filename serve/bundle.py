@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from secondstage import firststage
-from secondstage.collection import Collection
+from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import read_json, write_json
+from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.run import read_trec
 
 from .choices import Choices, choose_on_dev, depths_to_time, without_dev
 from .latency import time_searches
 from .pipeline import Pipeline
+from .proof.leakage import count, find_leaks
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
@@ -86,4 +88,16 @@ def _choose(collection: Collection, mined: Path, folder: Path, config: ServeConf
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
     qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
-    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
+    choices = choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
+    return choices._replace(details=choices.details | {"leakage": _leakage(collection, qrels)})
+
+
+def _leakage(collection: Collection, dev: Qrels) -> dict[str, Any]:
+    """What train gives away of the dev queries: choices made on these may trust the reranker too much."""
+    counts = count(find_leaks(collection.queries, dev, {"train": collection.qrels.get("train", {})}))
+    if counts["any"]:
+        say(
+            f"  of {len(dev)} dev queries {counts['same_text'] + counts['near_duplicate']} have nearly the text of a "
+            f"training query, {counts['document']} share a relevant document: dev may trust the reranker too much"
+        )
+    return {"against": ["train"], "queries": len(dev), "counts": counts}

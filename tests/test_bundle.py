@@ -270,3 +270,12 @@ def test_a_second_bundle_scores_nothing_again(
     assert one == two
     bundle(run_folder, tmp_path / "four", depth=25)
     assert sum(scored) == 16 * 25
+
+
+def test_what_train_gives_away_of_dev_is_counted(run_folder: Path, collection: Collection) -> None:
+    found = read_manifest(run_folder / "bundle", "bundle")["choices"]["leakage"]
+    assert (found["against"], found["queries"]) == (["train"], len(collection.qrels["dev"]))
+    train = {doc_id for judged in collection.qrels["train"].values() for doc_id in judged}
+    shared = sum(not train.isdisjoint(judged) for judged in collection.qrels["dev"].values())
+    assert found["counts"]["document"] == shared
+    assert found["counts"]["same_text"] == 0
