@@ -16,10 +16,10 @@ from secondstage.calibration import Calibration
 from secondstage.collection import Qrels
 from secondstage.config import ServeConfig
 from secondstage.progress import say
-from secondstage.run import Run
+from secondstage.run import Ranking, Run
 
 from .depth import Timing, depths_up_to, describe, recommend, sweep
-from .fuse import MEASURE, choose_weight
+from .fuse import MEASURE, choose_weight, reordered
 
 # Where nothing can be measured, both stages count the same, over as many candidates as is usual.
 WEIGHT_WITHOUT_DEV = 0.5
@@ -57,6 +57,11 @@ class Labelled(NamedTuple):
     relevant: npt.NDArray[np.bool_]
     queries: list[str]
 
+    @property
+    def starts(self) -> list[int]:
+        """Where the candidates of each query begin, the best first."""
+        return [i for i, query_id in enumerate(self.queries) if i == 0 or query_id != self.queries[i - 1]]
+
 
 def without_dev(config: ServeConfig) -> Choices:
     """What is used where there is no dev split."""
@@ -79,7 +84,7 @@ def choose_on_dev(
         timings: of a search at each depth, needed where there is a latency budget.
         seed: of the folds of the calibration.
     """
-    depths = depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
+    depths = depths_tried(config)
     curve = sweep(first, reranked, qrels, depths, config.weight)
     p95 = [timings[depth].p95 for depth in depths] if config.latency_ms else None
     depth = recommend(curve, p95, config.latency_ms)
@@ -95,20 +100,23 @@ def choose_on_dev(
     )
 
 
+def depths_tried(config: ServeConfig) -> tuple[int, ...]:
+    """The depths that are chosen from: the one that is fixed, or all up to the deepest."""
+    return depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
+
+
 def depths_to_time(config: ServeConfig) -> tuple[int, ...]:
     """The depths whose time decides; none without a latency budget."""
-    if config.latency_ms is None:
-        return ()
-    return depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
+    return () if config.latency_ms is None else depths_tried(config)
 
 
 def reranked_head(first: Run, reranked: Run, depth: int) -> Run:
     """The reranker's scores of the first stage's first `depth` documents."""
-    scores: list[float] = []
-    for query_id, ranking in first.top(depth).items():
-        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores.tolist(), strict=True))
-        scores += [by_id[doc_id] for doc_id in ranking.doc_ids]
-    return first.top(depth).rescored("reranked", scores)
+
+    def scores(query_id: str, head: Ranking) -> npt.NDArray[np.float64]:
+        return reranked[query_id].scores_of(head.doc_ids).astype(np.float64)
+
+    return reordered(first.top(depth), scores, None, "reranked")
 
 
 def label(run: Run, qrels: Qrels) -> Labelled:
@@ -126,9 +134,8 @@ def split_answerable(
     labelled: Labelled,
 ) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]:
     """Scores of lists with a relevant document, and of every list with its relevant documents taken out."""
-    starts = [i for i, query_id in enumerate(labelled.queries) if i == 0 or query_id != labelled.queries[i - 1]]
     answerable, unanswerable = [], []
-    for start, end in pairwise([*starts, len(labelled.queries)]):
+    for start, end in pairwise([*labelled.starts, len(labelled.queries)]):
         scores, relevant = labelled.scores[start:end], labelled.relevant[start:end]
         if relevant.any():
             answerable.append(scores)

@@ -55,10 +55,6 @@ class Curve(NamedTuple):
         """The pipeline's mean at each depth."""
         return tuple(mean(values) for values in self.pipeline)
 
-    def weight_at(self, depth: int) -> float:
-        """The reranker's share at one of the depths."""
-        return self.weights[self.depths.index(depth)]
-
 
 def depths_up_to(deepest: int) -> tuple[int, ...]:
     """The usual depths below `deepest`, and this one."""

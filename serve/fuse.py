@@ -49,8 +49,7 @@ def fuse(first: Run, reranked: Run, weight: float, depth: int | None = None, nam
     """
 
     def fused(query_id: str, head: Ranking) -> npt.NDArray[np.float64]:
-        by_id = dict(zip(reranked[query_id].doc_ids, reranked[query_id].scores, strict=True))
-        second = standardise(np.array([by_id[doc_id] for doc_id in head.doc_ids]))
+        second = standardise(reranked[query_id].scores_of(head.doc_ids))
         return weight * second + (1 - weight) * standardise(head.scores)
 
     return reordered(first, fused, depth, name)

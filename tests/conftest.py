@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from secondstage.collection import Collection, Documents
+    from secondstage.run import Scores
 
 # Models this small are computed by one thread: two would wait for each other, for seconds where the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -151,3 +155,30 @@ def run_folder(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.Tem
     }
     carry_out_up_to("evaluate", check_config(config))
     return output
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs each call of a model scores."""
+    from secondstage.reranker import Reranker
+
+    calls: list[int] = []
+    score = Reranker.score
+
+    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        calls.append(len(pairs))
+        return score(self, pairs, label=label)
+
+    monkeypatch.setattr(Reranker, "score", counted)
+    return calls
+
+
+@contextmanager
+def serving(server: BaseServer) -> Iterator[None]:
+    """Answers requests in a thread until the block ends."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

@@ -247,17 +247,7 @@ def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(run_fol
     assert (settings["answerability"], settings["weight"]) == (None, 0)
 
 
-def test_a_second_bundle_scores_nothing_again(
-    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scored: list[int] = []
-    score = Reranker.score
-
-    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
-        scored.append(len(pairs))
-        return score(self, pairs, label=label)
-
-    monkeypatch.setattr(Reranker, "score", counted)
+def test_a_second_bundle_scores_nothing_again(run_folder: Path, tmp_path: Path, scored: list[int]) -> None:
     bundle(run_folder, tmp_path / "one", max_depth=20)
     assert sum(scored) == 16 * 20
     (kept,) = (tmp_path / "scores").iterdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,10 @@ from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.files import read_json
 from secondstage.plan import claimed
-from secondstage.reranker import Reranker
-from secondstage.run import Run, Scores, read_trec
+from secondstage.run import Run, read_trec
 from secondstage.scorecache import CachedScorer
 from secondstage.serve import diagnose_bundle
 from secondstage.serve.proof.beside import collection_beside, opened
-
-
-@pytest.fixture
-def count_scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pairs each call of a model scored."""
-    calls: list[int] = []
-    score = Reranker.score
-
-    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
-        calls.append(len(pairs))
-        return score(self, pairs, label=label)
-
-    monkeypatch.setattr(Reranker, "score", counted)
-    return calls
 
 
 @pytest.fixture
@@ -111,11 +96,11 @@ def test_any_split_can_be_asked(own: Path) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_refused(
-    run_folder: Path, split: str, options: dict[str, Any], message: str, count_scored: list[int]
+    run_folder: Path, split: str, options: dict[str, Any], message: str, scored: list[int]
 ) -> None:
     with pytest.raises(UserError, match=message):
         diagnose_bundle(run_folder / "bundle", None, split, **options)
-    assert count_scored == []
+    assert scored == []
 
 
 def test_a_split_without_a_relevant_document_is_refused(run_folder: Path, beir_folder: Path, tmp_path: Path) -> None:
@@ -153,22 +138,22 @@ def test_a_wrong_path_is_told_before_what_lies_beside_it(tmp_path: Path, run_fol
 # --- what lies beside
 
 
-def test_kept_scores_are_used_and_completed(own: Path, count_scored: list[int]) -> None:
+def test_kept_scores_are_used_and_completed(own: Path, scored: list[int]) -> None:
     before = diagnose_bundle(own, None, "test", cutoff=1)
     # The split was evaluated: all that is scored is what the reranker did not see of the failed queries' documents.
-    assert sum(count_scored) == 0
+    assert sum(scored) == 0
     diagnose_bundle(own, None, "train")
-    assert sum(count_scored) == 32 * 20
+    assert sum(scored) == 32 * 20
     diagnose_bundle(own, None, "train")
-    assert sum(count_scored) == 32 * 20
+    assert sum(scored) == 32 * 20
     assert diagnose_bundle(own, None, "test", cutoff=1) == before
 
 
-def test_without_kept_scores_the_answer_is_the_same(own: Path, count_scored: list[int]) -> None:
+def test_without_kept_scores_the_answer_is_the_same(own: Path, scored: list[int]) -> None:
     kept = diagnose_bundle(own, None, "test", cutoff=1)
     shutil.rmtree(own.parent / "scores")
     computed = diagnose_bundle(own, None, "test", cutoff=1)
-    assert sum(count_scored) == 16 * 20
+    assert sum(scored) == 16 * 20
     assert computed == kept
     # Nothing is written where there was nothing: the folder may be someone else's.
     assert {path.name for path in own.parent.iterdir()} - {".lock"} == {"bundle", "collection"}

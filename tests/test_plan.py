@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_
 from secondstage.lists import read_lists
 from secondstage.plan import Stage, carry_out, claimed, describe_os_error, done
 from secondstage.reranker import Reranker
-from secondstage.run import Scores
 from secondstage.serve import Pipeline
 
 
@@ -347,20 +346,6 @@ def project(finished: Path, beir_folder: Path, tiny_model: Path, tmp_path: Path)
     """A copy of the whole run, to go on with."""
     shutil.copytree(finished, tmp_path / "out")
     return Project(tmp_path / "out", beir_folder, tiny_model)
-
-
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pairs each call of a model scores."""
-    calls: list[int] = []
-    score = Reranker.score
-
-    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
-        calls.append(len(pairs))
-        return score(self, pairs, label=label)
-
-    monkeypatch.setattr(Reranker, "score", counted)
-    return calls
 
 
 def test_a_copied_run_is_done_and_its_bundle_keeps_its_dates(project: Project) -> None:

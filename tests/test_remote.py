@@ -23,6 +23,8 @@ from secondstage.remote import LONGEST_PAUSE, RemoteReranker, grouped, pause, re
 from secondstage.scorecache import CachedScorer
 from secondstage.scoring import Random
 
+from .conftest import serving
+
 KEY = "sk-3cret/Key+0123456789="
 PAIRS = [(f"query {i % 5}", f"document {i}") for i in range(47)]
 Answer = tuple[int, bytes, dict[str, str]]
@@ -87,12 +89,9 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    with Api() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
-        thread.start()
+    server = Api()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def remote(api: Api, **settings: Any) -> RemoteReranker:

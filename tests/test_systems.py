@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,6 +25,8 @@ from secondstage.serve.proof.queries import QuerySet, query_set
 from secondstage.serve.proof.systems import open_reranker, run_systems
 from secondstage.splits import choose_queries
 from secondstage.train.model import start_model
+
+from .conftest import serving
 
 DEPTH = 20
 
@@ -251,12 +252,9 @@ class Handler(BaseHTTPRequestHandler):
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
-    with Api() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
-        thread.start()
+    server = Api()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_an_api_is_asked_once_about_the_sample(

@@ -45,7 +45,7 @@ def calibration(
             probabilities = crossfitted(labelled.scores, labelled.relevant, labelled.queries, seed=seed)
         except ValueError:  # so few queries that none can be left out
             return None
-    top = np.array([i == 0 or labelled.queries[i] != labelled.queries[i - 1] for i in range(len(labelled.queries))])
+    top = labelled.starts
     return {
         "method": method,
         "basis": basis,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from secondstage.collection import Collection
 from secondstage.config import EvaluateConfig, ServeConfig
 from secondstage.files import write_json
+from secondstage.measures import mean
 from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
@@ -25,7 +26,7 @@ from .confidence import answerability, calibration
 from .diagnosis import diagnose
 from .failures import summarise
 from .gate import judge
-from .leakage import count, leaking
+from .leakage import Level, count, leaking
 from .queries import QuerySet, given_slices, query_set
 from .report import render_report
 from .slices import Slices, slices
@@ -37,6 +38,7 @@ CUTOFF = 10
 # Queries of the first timing at every depth; at the pipeline's own depth there are more.
 TIMED_PER_DEPTH = 8
 EXAMPLES = 5
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Bench(NamedTuple):
@@ -196,15 +198,15 @@ def _test(
 
 
 def _ceiling(values: Standing, depth: int) -> dict[str, float]:
-    means = {name: row["measures"] for name, row in systems(values).items()}
-    return {"recall": means["first_stage"][f"R@{depth}"], "oracle": means["oracle"][MEASURE]}
+    return {"recall": mean(values["first_stage"][f"R@{depth}"]), "oracle": mean(values["oracle"][MEASURE])}
 
 
 def _leakage(bench: Bench, tested: QuerySet, values: Standing) -> dict[str, Any]:
     """What train and dev give away, and the figures on the rest, with and without shared documents."""
     free = {
-        level: [query_id for query_id in tested.queries if query_id not in leaking(tested.leaks, level)]
-        for level in ("queries", "documents")
+        level: [query_id for query_id in tested.queries if query_id not in given_away]
+        for level in LEVELS
+        for given_away in [leaking(tested.leaks, level)]
     }
     queries = bench.collection.queries
     return {

@@ -9,6 +9,7 @@ from secondstage.collection import Qrels
 from secondstage.duplicates import near_duplicates, normalise
 
 Kind = Literal["same_text", "near_duplicate", "document"]
+Level = Literal["queries", "documents"]
 
 
 class Leak(NamedTuple):
@@ -55,7 +56,7 @@ def find_leaks(
     return [leaks[query_id] for query_id in test for leaks in found if query_id in leaks]
 
 
-def leaking(leaks: Iterable[Leak], level: Literal["queries", "documents"]) -> set[str]:
+def leaking(leaks: Iterable[Leak], level: Level) -> set[str]:
     """The ids of the test queries that leak: by their text for "queries", by text or document for "documents"."""
     return {leak.query_id for leak in leaks if level == "documents" or leak.kind != "document"}
 

@@ -65,14 +65,17 @@ def comparisons(found: Standing, config: EvaluateConfig, *, seed: int) -> list[d
     for queries in {frozenset(system) for system, _ in pairs.values()}:
         together = {key: pair for key, pair in pairs.items() if pair[0].keys() == queries}
         results |= compare_pairs(together, confidence=config.confidence, resamples=config.resamples, seed=seed)
-    rows = []
+    adjusted: dict[tuple[str, str, str], float] = {}
     for measure in COMPARED:
-        adjusted = holm({key: result.p for key, result in results.items() if key[0] == measure})
-        for key, p in adjusted.items():
-            row = {"system": key[1], "baseline": key[2], "measure": measure} | _row(results[key]._replace(p_holm=p))
-            best = found["oracle"][MEASURE] if measure == MEASURE and "oracle" in found else {}
-            rows.append(row | {"gap_closed": gap_closed(*pairs[key], best)})
-    return sorted(rows, key=lambda row: list(pairs).index((row["measure"], row["system"], row["baseline"])))
+        adjusted |= holm({key: result.p for key, result in results.items() if key[0] == measure})
+    rows = []
+    for key, pair in pairs.items():
+        measure, system, baseline = key
+        best = found["oracle"][MEASURE] if measure == MEASURE and "oracle" in found else {}
+        row = {"system": system, "baseline": baseline, "measure": measure}
+        result = results[key]._replace(p_holm=adjusted[key])
+        rows.append(row | _row(result) | {"gap_closed": gap_closed(*pair, best)})
+    return rows
 
 
 def _asked(found: Standing) -> list[tuple[str, str]]:

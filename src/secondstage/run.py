@@ -32,6 +32,11 @@ class Ranking(NamedTuple):
         """The first `depth` documents; none means all."""
         return Ranking(self.doc_ids[:depth], self.scores[:depth], self.retrievers[:depth])
 
+    def scores_of(self, doc_ids: Sequence[str]) -> Scores:
+        """The score of each of these documents, all of which it ranks."""
+        by_id = dict(zip(self.doc_ids, self.scores, strict=True))
+        return np.array([by_id[doc_id] for doc_id in doc_ids], dtype=np.float32)
+
 
 def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
     """Lower each score that is not below the one before it to the next representable number.
