@@ -33,7 +33,7 @@ def mine(
     folder: Path,
     dev_only: bool = False,
 ) -> dict[str, Any]:
-    """Write `train.arrow` (training lists) and `dev.trec` (the dev queries' candidates) into `folder`.
+    """Write `train/` (training lists) and `dev.trec` (the dev queries' candidates) into `folder`.
 
     Args:
         collection: with a train split.
@@ -60,7 +60,7 @@ def mine(
         )
     counts: Counter[str] = Counter()
     rankings = _search(first_stage, collection, train, config.depth, "mine")
-    write_lists(folder / "train.arrow", _lists(rankings, train, config, seed, counts))
+    write_lists(folder / "train", _lists(rankings, train, config, seed, counts))
     dev = choose_answerable(collection.qrels.get("dev", {}), config.dev_queries, seed)
     Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
     if not counts["lists"] and not dev_only:

@@ -12,6 +12,7 @@ from secondstage import firststage
 from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import read_json, write_json
+from secondstage.leakage import count, find_leaks
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.run import read_trec
@@ -19,7 +20,6 @@ from secondstage.run import read_trec
 from .choices import Choices, choose_on_dev, depths_to_time, without_dev
 from .latency import time_searches
 from .pipeline import Pipeline
-from .proof.leakage import count, find_leaks
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20

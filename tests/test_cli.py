@@ -56,7 +56,7 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     config = str(write_config(tmp_path, beir_folder, tiny_model))
     assert main(["mine", config]) == 0
     out = tmp_path / "out"
-    assert (out / "mine" / "train.arrow").is_file()
+    assert (out / "mine" / "train").is_file()
     assert not (out / "train").exists()
     assert capsys.readouterr().out == f"{out / 'mine'}\n"
 
@@ -121,7 +121,12 @@ def test_two_runs_with_one_seed_give_the_same_lists_and_the_same_scores(
         environment = {**os.environ, "PYTHONHASHSEED": number}
         done = secondstage("run", config, f"output={tmp_path / number}", env=environment)
         assert done.returncode == 0, done.stderr
-    files = ["mine/train.arrow", "mine/dev.trec", "train/reranker/model.safetensors", "evaluation/runs/pipeline.trec"]
+    files = [
+        "mine/train/lists.json",
+        "mine/dev.trec",
+        "train/reranker/model.safetensors",
+        "evaluation/runs/pipeline.trec",
+    ]
     for name in files:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
     assert secondstage("mine", config, f"output={tmp_path / '3'}", "seed=14").returncode == 0
@@ -205,7 +210,7 @@ def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_fol
 
     config = str(write_config(tmp_path, beir_folder, tiny_model, first_stage="bm25"))
     assert secondstage("mine", config).returncode == 0
-    before = (tmp_path / "out" / "mine" / "train.arrow").read_bytes()
+    before = (tmp_path / "out" / "mine" / "train").read_bytes()
 
     def no_room() -> None:
         # A limit on the size of a file: the nearest thing to a full disk that needs no privilege.
@@ -218,7 +223,7 @@ def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_fol
         assert failed.returncode == 2, failed.stderr
         assert "Traceback" not in failed.stderr
         assert "run the same command again" in failed.stderr
-        assert (tmp_path / "out" / "mine" / "train.arrow").read_bytes() == before
+        assert (tmp_path / "out" / "mine" / "train").read_bytes() == before
         assert not list((tmp_path / "out").glob(".*.tmp-*"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from secondstage.collection import Qrels
 from secondstage.duplicates import near_duplicates
-from secondstage.serve.proof.leakage import Leak, count, find_leaks, leaking
+from secondstage.leakage import Leak, count, find_leaks, leaking
 
 QUERIES = {
     "t-same": "How long does dough rest?",

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondstage.errors import UserError
+from secondstage.files import read_json, write_json
 from secondstage.lists import (
-    COLUMNS,
-    LISTS_PER_BATCH,
     NEGATIVE,
     POSITIVE,
+    ROLES,
+    SCHEMA,
     Candidate,
     TrainingList,
+    read_index,
     read_lists,
     write_lists,
 )
@@ -35,20 +37,15 @@ def some_lists(count: int) -> Iterator[TrainingList]:
         yield TrainingList(f"q{i}", tuple(candidate(f"d{i}-{j}", rank=j) for j in range(1 + i % 3)))
 
 
-def batches(path: Path) -> int:
-    with pa.memory_map(str(path)) as source:
-        return int(pa.ipc.open_file(source).num_record_batches)
-
-
-@pytest.mark.parametrize(
-    "count",
-    [0, 1, LISTS_PER_BATCH - 1, LISTS_PER_BATCH, LISTS_PER_BATCH + 1, 2 * LISTS_PER_BATCH, 2 * LISTS_PER_BATCH + 7],
-)
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 14, 20])
 def test_every_list_is_read_once_and_in_order(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "lists.arrow"
-    write_lists(path, some_lists(count))
-    assert list(read_lists(path)) == list(some_lists(count))
-    assert batches(path) == -(-count // LISTS_PER_BATCH)
+    folder = tmp_path / "lists"
+    written = write_lists(folder, some_lists(count), ["large", "larger"], per_shard=7)
+    assert list(read_lists(folder)) == list(some_lists(count))
+    assert read_index(folder) == written
+    candidates = sum(1 + i % 3 for i in range(count))
+    assert written[:4] == (SCHEMA, ("large", "larger"), count, candidates)
+    assert len(written.shards) == -(-count // 7)
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
@@ -60,36 +57,43 @@ candidates = st.builds(
     texts,
     st.integers(0, 2**31 - 1),
     st.floats(width=32, allow_nan=False),
-    st.sampled_from([POSITIVE, NEGATIVE]),
+    st.sampled_from(ROLES),
+    texts,
+    st.none() | st.floats(width=32, allow_nan=False),
+    st.lists(st.none() | st.floats(width=32, allow_nan=False), max_size=3).map(tuple),
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(texts, st.lists(candidates, min_size=1, max_size=4).map(tuple), max_size=5))
+@given(st.dictionaries(texts, st.lists(candidates, max_size=4).map(tuple), max_size=5))
 def test_every_value_survives(
     tmp_path_factory: pytest.TempPathFactory, found: dict[str, tuple[Candidate, ...]]
 ) -> None:
-    path = tmp_path_factory.mktemp("lists") / "lists.arrow"
+    path = tmp_path_factory.mktemp("lists") / "lists"
     written = [TrainingList(*item) for item in found.items()]
     write_lists(path, written)
     assert list(read_lists(path)) == written
 
 
 def test_a_score_is_kept_in_single_precision(tmp_path: Path) -> None:
-    path = tmp_path / "lists.arrow"
+    path = tmp_path / "lists"
     write_lists(path, [TrainingList("q", (candidate("d")._replace(score=0.1),))])
     (found,) = read_lists(path)
     assert found.candidates[0].score == float(np.float32(0.1))
 
 
-def test_the_columns_are_those_of_a_candidate(tmp_path: Path) -> None:
-    assert tuple(COLUMNS) == ("query_id", *Candidate._fields)
-    path = tmp_path / "lists.arrow"
-    write_lists(path, some_lists(3))
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-    assert table.column_names == list(COLUMNS)
-    assert table.column("doc_id").to_pylist() == ["d0-0", "d1-0", "d1-1", "d2-0", "d2-1", "d2-2"]
+def test_other_schemas_and_missing_shards_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "lists"
+    write_lists(folder, some_lists(9), per_shard=4)
+    (folder / "00001.arrow").rename(folder / "elsewhere")
+    with pytest.raises(UserError, match=r"lacks the shard 00001\.arrow: mine the lists again"):
+        list(read_lists(folder))
+    write_json(folder / "lists.json", read_json(folder / "lists.json") | {"schema": SCHEMA + 1})
+    with pytest.raises(UserError, match=f"schema {SCHEMA + 1}; this version reads schema {SCHEMA}"):
+        next(read_lists(folder))
+    (folder / "lists.json").unlink()
+    with pytest.raises(UserError, match=r"lists\.json is missing"):
+        next(read_lists(folder))
 
 
 def test_a_role_selects_its_candidates_in_order() -> None:
@@ -102,7 +106,7 @@ def test_a_role_selects_its_candidates_in_order() -> None:
 
 
 def test_reading_may_stop_and_start_again(tmp_path: Path) -> None:
-    path = tmp_path / "lists.arrow"
+    path = tmp_path / "lists"
     write_lists(path, some_lists(5))
     assert next(read_lists(path)).query_id == "q0"
     assert len(list(read_lists(path))) == 5

@@ -42,7 +42,7 @@ def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def lists(mined: Path) -> list[TrainingList]:
-    return list(read_lists(mined / "train.arrow"))
+    return list(read_lists(mined / "train"))
 
 
 def config(tiny_model: Path, **settings: Any) -> TrainConfig:

@@ -48,7 +48,7 @@ def mined(collection: Collection, bm25: Bm25, folder: Path, seed: int = 13, **se
 
 
 def lists(folder: Path) -> dict[str, TrainingList]:
-    return {training_list.query_id: training_list for training_list in read_lists(folder / "train.arrow")}
+    return {training_list.query_id: training_list for training_list in read_lists(folder / "train")}
 
 
 def ten() -> Ranking:
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_file_and_another_one_other_lists(
     digests = []
     for name, seed in (("a", 13), ("b", 13), ("c", 14)):
         mined(collection, bm25, tmp_path / name, seed=seed, negatives=4)
-        digests.append([file_digest(tmp_path / name / file) for file in ("train.arrow", "dev.trec")])
+        digests.append([file_digest(tmp_path / name / file) for file in ("train/00000.arrow", "dev.trec")])
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] == digests[2][1]  # all dev queries are taken: nothing is drawn
@@ -185,7 +185,7 @@ def test_batches_of_queries_do_not_matter(
     mined(collection, bm25, tmp_path / "whole")
     monkeypatch.setattr("secondstage.mine.stage.QUERIES_PER_BATCH", 5)
     mined(collection, bm25, tmp_path / "parts")
-    for file in ("train.arrow", "dev.trec"):
+    for file in ("train/00000.arrow", "dev.trec"):
         assert file_digest(tmp_path / "whole" / file) == file_digest(tmp_path / "parts" / file)
 
 

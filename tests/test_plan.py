@@ -495,7 +495,7 @@ def test_a_model_is_taken_as_it_is_with_nothing_but_a_test_split(
     project = Project(tmp_path / "out", part_of(beir_folder, tmp_path / "beir", "test"), other_model)
     assert project.run("train.steps=0", "serve={precision: fp32}") == list(STAGES)
     mined = project.output / "mine"
-    assert list(read_lists(mined / "train.arrow")) == []
+    assert list(read_lists(mined / "train")) == []
     assert (mined / "dev.trec").read_text() == ""
     pairs = [("water of the river", "river water"), ("king", "snow")]
     given, own = (
@@ -519,7 +519,7 @@ def test_a_model_is_taken_as_it_is_with_nothing_but_a_test_split(
 
 def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(project: Project, other_model: Path) -> None:
     assert project.run("train.steps=0", f"train.model={other_model}") == ["mine", "train", "bundle", "evaluation"]
-    assert list(read_lists(project.output / "mine" / "train.arrow")) == []
+    assert list(read_lists(project.output / "mine" / "train")) == []
     assert read_manifest(project.output / "mine", "mine")["dev_queries"] == 16
     assert read_manifest(project.output / "train", "train")["steps"] == 0
     assert project.metrics["development"]["fusion"]["chosen_on"] == "dev"

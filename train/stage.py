@@ -33,7 +33,7 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
     if config.steps == 0:
         take_as_it_is(config, seed, folder)
         return {"steps": 0}
-    lists = list(read_lists(mined / "train.arrow"))
+    lists = list(read_lists(mined / "train"))
     run = read_trec(mined / "dev.trec")
     selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
     return Loop(collection, lists, selection, config, seed=seed, folder=folder).run()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 from secondstage.collection import Collection
 from secondstage.config import EvaluateConfig, ServeConfig
 from secondstage.files import write_json
+from secondstage.leakage import Level, count, leaking
 from secondstage.measures import mean
 from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
@@ -26,7 +27,6 @@ from .confidence import answerability, calibration
 from .diagnosis import diagnose
 from .failures import summarise
 from .gate import judge
-from .leakage import Level, count, leaking
 from .queries import QuerySet, given_slices, query_set
 from .report import render_report
 from .slices import Slices, slices

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from secondstage.collection import Collection, Qrels
 from secondstage.errors import UserError
+from secondstage.leakage import Leak, find_leaks
 from secondstage.splits import answerable, choose_answerable
-
-from .leakage import Leak, find_leaks
 
 FEW = 30
 # Splits that training and its choices may have seen.

@@ -9,6 +9,7 @@ from typing import Any
 
 from secondstage.collection import Collection, Qrels
 from secondstage.errors import Faults, UserError
+from secondstage.leakage import count
 from secondstage.measures import Values, evaluate, mean
 from secondstage.run import Run, read_trec
 from secondstage.significance import compare_pairs
@@ -18,7 +19,6 @@ from secondstage.table import columns, sentence
 from ..depth import finite
 from ..fuse import MEASURE
 from .beside import collection_beside, opened
-from .leakage import count
 from .queries import query_set
 
 MEASURES = (MEASURE, "RR@10", "R@10", "AP@100", "Success@1", "Judged@10")

@@ -1,18 +1,33 @@
-"""Training lists: for every query its candidates, each with where it came from and why it was kept.
+"""Training lists: for every query its candidates, each with where it came from, what was decided, and why.
 
-Stored as Arrow, one row a candidate, so that millions of them are read without holding them as Python objects twice.
+Stored as a folder of Arrow shards, one row a query, with `lists.json` written last: it has the version of the schema,
+the names of the teachers, and the counts. Millions of candidates are read without holding them as Python objects twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .errors import UserError
+from .files import read_json, write_json
+
+# Raised whenever the columns change.
+SCHEMA = 2
+INDEX = "lists.json"
+LISTS_PER_SHARD = 4096
+
 POSITIVE = "positive"
 NEGATIVE = "negative"
+IGNORED = "ignored"
+DROPPED = "dropped"
+ROLES = (POSITIVE, NEGATIVE, IGNORED, DROPPED)
+
+# Where a candidate that the first stage did not find comes from.
+FROM_QRELS = "qrels"
+FROM_CORPUS = "random"
 
 
 class Candidate(NamedTuple):
@@ -22,10 +37,15 @@ class Candidate(NamedTuple):
         doc_id: the document.
         relevance: its judgement; 0 if there is none.
         judged: whether the qrels judge it.
-        retriever: who found it; "qrels" for a positive that the first stage missed.
-        rank: its rank in the first stage's list, from 1; 0 if it was missed.
-        score: the first stage's score; 0 if it was missed.
-        role: "positive" or "negative".
+        retriever: who found it, e.g. "bm25+dense"; "qrels" for a positive that the first stage missed, "random" for one
+            drawn from the corpus.
+        rank: its rank in the first stage's list, from 1; 0 if it is not in it.
+        score: the first stage's score; 0 if it is not in its list.
+        role: what training does with it: "positive", "negative", "ignored" (in the list, masked in the loss) or
+            "dropped" (not in the list).
+        decision: why, in one word or two: "qrels", "sampled", or the rule that decided.
+        teacher_score: of the teachers together; none without one.
+        teacher_scores: of each teacher, in the order of the lists' index.
     """
 
     doc_id: str
@@ -35,10 +55,13 @@ class Candidate(NamedTuple):
     rank: int
     score: float
     role: str
+    decision: str = ""
+    teacher_score: float | None = None
+    teacher_scores: tuple[float | None, ...] = ()
 
 
 class TrainingList(NamedTuple):
-    """One query, its positives and its negatives."""
+    """One query and all its candidates, also those that were dropped."""
 
     query_id: str
     candidates: tuple[Candidate, ...]
@@ -48,51 +71,101 @@ class TrainingList(NamedTuple):
         return tuple(candidate for candidate in self.candidates if candidate.role == role)
 
 
-COLUMNS: Mapping[str, str] = {
-    "query_id": "large_string",
-    "doc_id": "large_string",
-    "relevance": "int32",
-    "judged": "bool_",
-    "retriever": "large_string",
-    "rank": "int32",
-    "score": "float32",
-    "role": "large_string",
-}
-LISTS_PER_BATCH = 1024
+class ListsIndex(NamedTuple):
+    """What `lists.json` says.
+
+    Attributes:
+        schema: the version of the columns.
+        teachers: the names of the teachers, in the order of `Candidate.teacher_scores`.
+        lists: how many there are.
+        candidates: how many these hold.
+        shards: the file names, in order.
+    """
+
+    schema: int
+    teachers: tuple[str, ...]
+    lists: int
+    candidates: int
+    shards: tuple[str, ...]
 
 
-def write_lists(path: Path, lists: Iterable[TrainingList]) -> None:
-    """Write training lists as one Arrow file."""
+def write_lists(
+    folder: Path, lists: Iterable[TrainingList], teachers: Sequence[str] = (), *, per_shard: int = LISTS_PER_SHARD
+) -> ListsIndex:
+    """Write training lists as Arrow shards into a new folder, the index last."""
+    folder.mkdir(parents=True)
+    source = iter(lists)
+    shards: list[str] = []
+    counts = [0, 0]
+    while part := list(islice(source, per_shard)):
+        shards.append(f"{len(shards):05}.arrow")
+        _write_shard(folder / shards[-1], part)
+        counts = [counts[0] + len(part), counts[1] + sum(len(found.candidates) for found in part)]
+    index = ListsIndex(SCHEMA, tuple(teachers), *counts, tuple(shards))
+    write_json(folder / INDEX, index._asdict())
+    return index
+
+
+def read_index(folder: Path) -> ListsIndex:
+    """What `lists.json` says.
+
+    Raises:
+        UserError: there is none, or the lists have another schema.
+    """
+    record = read_json(folder / INDEX)
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else None
+        raise UserError(
+            f"{folder} holds training lists of schema {found!r}; this version reads schema {SCHEMA}: mine them again"
+        )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    return ListsIndex(**values)
+
+
+def read_lists(folder: Path) -> Iterator[TrainingList]:
+    """Read what `write_lists` wrote, list by list.
+
+    Raises:
+        UserError: as `read_index`, or a shard is missing.
+    """
     import pyarrow as pa
 
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in COLUMNS.items()])
+    for name in read_index(folder).shards:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} lacks the shard {name}: mine the lists again")
+        with pa.memory_map(str(folder / name)) as source:
+            reader = pa.ipc.open_file(source)
+            for i in range(reader.num_record_batches):
+                batch = reader.get_batch(i)
+                starts = batch.column("candidates").offsets.to_pylist()
+                values = batch.column("candidates").values
+                columns = [values.field(column).to_pylist() for column in Candidate._fields]
+                columns[-1] = list(map(tuple, columns[-1]))
+                candidates = list(map(Candidate, *columns))
+                for row, query_id in enumerate(batch.column("query_id").to_pylist()):
+                    yield TrainingList(query_id, tuple(candidates[starts[row] : starts[row + 1]]))
+
+
+def _candidate_type() -> Any:
+    import pyarrow as pa
+
+    text = pa.large_string()
+    types = (text, pa.int32(), pa.bool_(), text, pa.int32(), pa.float32(), text, text, pa.float32())
+    return pa.struct(zip(Candidate._fields, (*types, pa.list_(pa.float32())), strict=True))
+
+
+def _write_shard(path: Path, lists: Sequence[TrainingList]) -> None:
+    import pyarrow as pa
+
+    kind = _candidate_type()
+    schema = pa.schema([("query_id", pa.large_string()), ("candidates", pa.list_(kind))])
+    offsets = [0]
+    for found in lists:
+        offsets.append(offsets[-1] + len(found.candidates))
+    columns = list(zip(*(candidate for found in lists for candidate in found.candidates), strict=True))
+    arrays = [pa.array(columns[i] if columns else [], kind.field(i).type) for i in range(kind.num_fields)]
+    structs = pa.StructArray.from_arrays(arrays, fields=list(kind))
+    nested = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        rows: list[tuple[Any, ...]] = []
-        for number, (query_id, candidates) in enumerate(lists, 1):
-            rows.extend((query_id, *candidate) for candidate in candidates)
-            if number % LISTS_PER_BATCH == 0:
-                writer.write_batch(_batch(rows, schema))
-                rows = []
-        if rows:
-            writer.write_batch(_batch(rows, schema))
-
-
-def read_lists(path: Path) -> Iterator[TrainingList]:
-    """Read what `write_lists` wrote, list by list."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        for i in range(reader.num_record_batches):
-            columns = [column.to_pylist() for column in reader.get_batch(i).columns]
-            for query_id, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):
-                yield TrainingList(query_id, tuple(Candidate(*row[1:]) for row in rows))
-
-
-def _batch(rows: list[tuple[Any, ...]], schema: Any) -> Any:
-    import pyarrow as pa
-
-    columns = zip(*rows, strict=True)
-    return pa.record_batch(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+        ids = pa.array([found.query_id for found in lists], pa.large_string())
+        writer.write_batch(pa.record_batch([ids, nested], schema=schema))

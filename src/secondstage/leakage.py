@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from secondstage.collection import Qrels
-from secondstage.duplicates import near_duplicates, normalise
+from .collection import Qrels
+from .duplicates import near_duplicates, normalise
 
 Kind = Literal["same_text", "near_duplicate", "document"]
 Level = Literal["queries", "documents"]

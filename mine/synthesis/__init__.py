@@ -1,0 +1,1 @@
+"""Queries made from documents, for collections with few or none."""

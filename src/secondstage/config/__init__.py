@@ -1,0 +1,65 @@
+"""The configuration of one run: its sections, their keys, types, bounds and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from .base import Section
+from .collection import CollectionConfig, origin_fault
+from .evaluate import SYSTEMS, EvaluateConfig, GateConfig
+from .first_stage import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig, SparseConfig
+from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherConfig
+from .remote import EndpointConfig, RemoteConfig
+from .serve import ServeConfig
+from .train import BUDGETS, TrainConfig, budget_fault
+
+__all__ = [
+    "BUDGETS",
+    "SYSTEMS",
+    "Bm25Config",
+    "CollectionConfig",
+    "Config",
+    "DenseConfig",
+    "EndpointConfig",
+    "EvaluateConfig",
+    "FalseNegativesConfig",
+    "FirstStageConfig",
+    "GateConfig",
+    "MilvusConfig",
+    "MineConfig",
+    "RemoteConfig",
+    "Section",
+    "ServeConfig",
+    "SparseConfig",
+    "SynthesizeConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "budget_fault",
+    "origin_fault",
+]
+
+
+class Config(Section):
+    """One run."""
+
+    output: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 13
+    collection: CollectionConfig
+    first_stage: FirstStageConfig = FirstStageConfig()
+    mine: MineConfig = MineConfig()
+    train: TrainConfig
+    serve: ServeConfig = ServeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> Config:
+        deepest = max(self.serve.depth or 0, self.serve.max_depth)
+        if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
+            # Its scores depend on how much it fuses: a deeper search would be another first stage.
+            raise ValueError(
+                f"serve looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
+                f"{self.first_stage.depth} of each retriever: raise this, or lower serve.depth and serve.max_depth"
+            )
+        return self

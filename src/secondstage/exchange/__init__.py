@@ -1,0 +1,1 @@
+"""Training lists in the formats of other toolkits, written and read."""
