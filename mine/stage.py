@@ -75,7 +75,7 @@ def make_list(
     candidates = label(ranking, judged)
     positives = [candidate for candidate in candidates if candidate.role == POSITIVE]
     negatives = [candidate for candidate in candidates if candidate.role == NEGATIVE]
-    dropped = suspicious(candidates, config.max_share)
+    dropped = suspicious(candidates, config.max_share) if config.max_share is not None else set()
     kept = [candidate for candidate in negatives if candidate.doc_id not in dropped]
     chosen = sample(kept, config.negatives, generator(seed, query_id))
     counts["positives"] += len(positives)

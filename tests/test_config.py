@@ -214,7 +214,7 @@ def test_nothing_can_be_changed_after_the_check() -> None:
         for name in type(section).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(section, name, getattr(section, name))
-    assert len(sections(config)) == 9
+    assert len(sections(config)) == 12
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ evaluate:
             "  first_stage.kind: input should be 'bm25', 'dense' or 'hybrid', not 'bm52'",
             "  first_stage.dense.modle: unknown key, did you mean 'model'?",
             "  first_stage.dense.batch_size: input should be a valid integer, not 'many'",
-            "  first_stage.colour: unknown key; known are kind, bm25, dense, fusion, weight, depth",
+            "  first_stage.colour: unknown key; known are kind, bm25, dense, sparse, milvus, run, retrievers, fusion, weight, weights, depth",
             "  mien: unknown key, did you mean 'mine'?",
             "  train.learning_rte: unknown key, did you mean 'learning_rate'?",
             "  train.steps: input should be greater than or equal to 0, not -1",

@@ -96,12 +96,13 @@ def write_lists(
     folder.mkdir(parents=True)
     source = iter(lists)
     shards: list[str] = []
-    counts = [0, 0]
+    count = candidates = 0
     while part := list(islice(source, per_shard)):
         shards.append(f"{len(shards):05}.arrow")
         _write_shard(folder / shards[-1], part)
-        counts = [counts[0] + len(part), counts[1] + sum(len(found.candidates) for found in part)]
-    index = ListsIndex(SCHEMA, tuple(teachers), *counts, tuple(shards))
+        count += len(part)
+        candidates += sum(len(found.candidates) for found in part)
+    index = ListsIndex(SCHEMA, tuple(teachers), count, candidates, tuple(shards))
     write_json(folder / INDEX, index._asdict())
     return index
 
@@ -118,8 +119,7 @@ def read_index(folder: Path) -> ListsIndex:
         raise UserError(
             f"{folder} holds training lists of schema {found!r}; this version reads schema {SCHEMA}: mine them again"
         )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-    return ListsIndex(**values)
+    return ListsIndex(SCHEMA, tuple(record["teachers"]), record["lists"], record["candidates"], tuple(record["shards"]))
 
 
 def read_lists(folder: Path) -> Iterator[TrainingList]:

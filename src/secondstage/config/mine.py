@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from .base import Count, Positive, Section, Share
 from .remote import EndpointConfig, RemoteConfig
 
-Action = Literal["off", "drop", "ignore", "relabel"]
+Action = Literal["keep", "drop", "ignore", "relabel"]
 QueryKind = Literal["question", "keyword", "claim"]
 
 
@@ -45,9 +45,7 @@ class TeacherConfig(Section):
         needed = {"listwise": "endpoint", "api": "api"}.get(self.kind, "model")
         given = [name for name in ("model", "endpoint", "api") if getattr(self, name)]
         if given != [needed]:
-            raise ValueError(
-                f"a teacher of the kind {self.kind} needs {needed}, and nothing else of model, endpoint, api"
-            )
+            raise ValueError(f"the kind {self.kind} needs {needed}, and nothing else of model, endpoint, api")
         if self.step > self.window:
             raise ValueError(f"step {self.step} is more than window {self.window}: documents would be passed over")
         return self
@@ -56,7 +54,7 @@ class TeacherConfig(Section):
 class FalseNegativesConfig(Section):
     """What happens to a candidate that is probably a positive that nobody labelled, by the rule that found it.
 
-    drop: it is left out. ignore: it is in the list, masked in the loss. relabel: it becomes a positive.
+    keep: nothing. drop: it is left out. ignore: it is in the list, masked in the loss. relabel: it becomes a positive.
     """
 
     teacher: Action = "drop"
@@ -75,8 +73,8 @@ class SynthesizeConfig(Section):
     """Queries made from documents."""
 
     generator: Literal["title", "local", "endpoint"] = "title"
-    """title: no generator, the title or the first sentence is the query. local: a Hugging Face model. endpoint: OpenAI's
-    chat completions."""
+    """title: no generator, the title or the first sentence is the query. local: a Hugging Face model. endpoint: an LLM
+    behind OpenAI's chat completions."""
     model: str = ""
     """Of a local generator: a hub id or a folder."""
     endpoint: EndpointConfig | None = None
@@ -130,8 +128,8 @@ class MineConfig(Section):
     min_score: float | None = None
     max_score: float | None = None
     sampler: Literal["top", "uniform", "band", "stratified"] = "uniform"
-    """top: the first. uniform: over the ranks. band: half from the head, half from the middle. stratified: evenly over the
-    range of scores."""
+    """top: the first. uniform: over the ranks. band: half from the head, half from the middle. stratified: evenly
+    over the range of scores."""
     random_share: Share = 0.0
     """Of the negatives: drawn from the whole corpus instead."""
     quotas: dict[str, Share] = Field(default_factory=dict)
@@ -139,7 +137,7 @@ class MineConfig(Section):
     teachers: dict[str, TeacherConfig] = Field(default_factory=dict)
     """By name; several make an ensemble."""
     false_negatives: FalseNegativesConfig = FalseNegativesConfig()
-    exclude_leaks: Literal["off", "queries", "documents"] = "off"
+    exclude_leaks: Literal["none", "queries", "documents"] = "none"
     """Leave out training queries that share their text, nearly, with a dev or test query (queries), or also a relevant
     document (documents)."""
     reviewed: str | None = None
@@ -158,9 +156,7 @@ class MineConfig(Section):
         if self.from_rank > self.depth:
             raise ValueError(f"from_rank {self.from_rank} lies behind depth {self.depth}: no candidate is left")
         if sum(self.quotas.values()) > 1 + 1e-9:
-            raise ValueError(
-                f"quotas add up to {sum(self.quotas.values()):g}: shares of the negatives add up to 1 at most"
-            )
+            raise ValueError(f"quotas add up to {sum(self.quotas.values()):g}: shares add up to 1 at most")
         for name in self.teachers:
             if name.split() != [name] or "/" in name:
                 raise ValueError(f"{name!r} cannot name a teacher: give one word without a slash")

@@ -74,7 +74,7 @@ def load(folder: Path) -> FirstStage:
     from .dense import Dense
     from .hybrid import Hybrid
 
-    config = FirstStageConfig.model_validate(read_json(folder / "first_stage.json"))
+    config = FirstStageConfig.from_json(read_json(folder / "first_stage.json"))
     if config.kind == "bm25":
         return Bm25.load(config.bm25, folder)
     if config.kind == "dense":

@@ -9,7 +9,7 @@ from ..run import Scores
 
 
 class Teacher(Protocol):
-    """Whatever orders the candidates of a query: a cross-encoder, a decoder, an LLM that sees the whole list, an API."""
+    """Whatever orders the candidates of a query: a cross-encoder, a decoder, a listwise LLM, an API."""
 
     def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:
         """Score the documents of every query.
