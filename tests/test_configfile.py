@@ -64,10 +64,11 @@ evaluate:
             "  collection.sauce: unknown key, did you mean 'source'?",
             "  collection: give either source, or documents, queries and qrels",
             "  collection.dev_share: input should be less than or equal to 1, not 2",
-            "  first_stage.kind: input should be 'bm25', 'dense' or 'hybrid', not 'bm52'",
+            "  first_stage.kind: input should be 'bm25', 'dense', 'sparse', 'hybrid', 'milvus' or 'run', not 'bm52'",
             "  first_stage.dense.modle: unknown key, did you mean 'model'?",
             "  first_stage.dense.batch_size: input should be a valid integer, not 'many'",
-            "  first_stage.colour: unknown key; known are kind, bm25, dense, sparse, milvus, run, retrievers, fusion, weight, weights, depth",
+            "  first_stage.colour: unknown key; known are kind, bm25, dense, sparse, milvus, run, retrievers, fusion, "
+            "weight, weights, depth",
             "  mien: unknown key, did you mean 'mine'?",
             "  train.learning_rte: unknown key, did you mean 'learning_rate'?",
             "  train.steps: input should be greater than or equal to 0, not -1",
