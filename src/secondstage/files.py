@@ -48,10 +48,17 @@ def folder_digests(folder: Path) -> dict[str, str]:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON through a temporary file, so that a reader sees the old content or the new, never a part."""
+    with writing_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path`, and put it in its place only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
