@@ -4,8 +4,8 @@
 
 COLLECTION is a folder in BEIR layout. The deployed first stage is the hybrid of the defaults for every cell: its lists
 of dev queries are what each reranker orders; no checkpoint is chosen on them, the last one counts. Every finished cell
-is a line of OUTPUT/cells.jsonl, with its values by query, and is not made again. The last line is JSON: for each variant
-the mean nDCG@10 of the reranker alone and fused half and half, and its difference from the defaults with its interval
+is a line of OUTPUT/cells.jsonl, with its values by query, and is not made again. The last line is JSON: for each
+variant the mean nDCG@10 of the reranker alone and fused half and half, and its difference from the defaults with its interval
 over the queries, each query's value being the mean over the seeds.
 """
 

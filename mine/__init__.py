@@ -1,5 +1,5 @@
 """mine: from a first stage and a collection to training lists."""
 
-from .stage import mine
+from .stage import Source, mine, share
 
-__all__ = ["mine"]
+__all__ = ["Source", "mine", "share"]

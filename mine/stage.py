@@ -3,108 +3,174 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from secondstage.collection import Collection, Qrels
+from secondstage.collection import Collection
 from secondstage.config import MineConfig
 from secondstage.errors import UserError
-from secondstage.firststage import FirstStage, search_run
-from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
-from secondstage.progress import bar
-from secondstage.run import Ranking, Run
+from secondstage.firststage import FirstStage
+from secondstage.lists import TrainingList, read_lists, write_lists
+from secondstage.parallel import Workers
+from secondstage.progress import bar, say
+from secondstage.run import Run
+from secondstage.scorecache import SCORES
 from secondstage.splits import choose_answerable
+from secondstage.synthetic import SYNTHETIC, PairTexts, SyntheticQuery, read_records, synthetic_qrels
 
-from .candidates import label
-from .denoise import suspicious
-from .sample import generator, sample
+from .auditpage import write_audit
+from .counts import count
+from .miner import Asked, Miner
+from .trainingqueries import TRAIN, TrainingQueries, training_queries
+from .review import read_reviewed
+from .search import CANDIDATES, Search, cut
+from .synthesis import synthesize
+from .teaching import Teaching
 
-QUERIES_PER_BATCH = 512
+# Below a run's output: what generators answered.
+ANSWERS = "answers"
 
 
-def mine(
-    collection: Collection,
-    first_stage: FirstStage,
-    config: MineConfig,
-    *,
-    seed: int,
-    dev_depth: int,
-    folder: Path,
-    dev_only: bool = False,
-) -> dict[str, Any]:
-    """Write `train/` (training lists) and `dev.trec` (the dev queries' candidates) into `folder`.
+class Source(NamedTuple):
+    """What is mined, and how.
+
+    Attributes:
+        collection: with a train split, unless queries are made from documents.
+        first_stage: the one that will be deployed.
+        made_from: a digest of it, by which its candidates are kept.
+        config: depth, negatives, rules, teachers.
+        seed: of every choice.
+        cache: the folder below which candidates, scores and answers are kept, so that a kill loses little of them.
+    """
+
+    collection: Collection
+    first_stage: FirstStage
+    made_from: str
+    config: MineConfig
+    seed: int
+    cache: Path
+
+    def search(self, depth: int) -> Search:
+        """The first stage over the collection."""
+        return Search(self.first_stage, self.collection.documents.ids, depth, self.cache / CANDIDATES, self.made_from)
+
+    def teaching(self) -> Teaching:
+        """The teachers."""
+        return Teaching(self.config.teachers, self.cache / SCORES)
+
+
+def mine(source: Source, folder: Path, *, dev_depth: int, dev_only: bool = False) -> dict[str, Any]:
+    """Write `train/` (training lists), their audit, and `dev.trec` (the dev queries' candidates) into `folder`.
 
     Args:
-        collection: with a train split.
-        first_stage: the one that will be deployed.
-        config: depth, number of negatives, the rule against false ones.
-        seed: of every choice.
-        dev_depth: candidates per dev query.
+        source: what is mined, and how.
         folder: existing and empty.
+        dev_depth: candidates per dev query.
         dev_only: make no training lists: nothing will be trained.
 
     Returns:
-        Counts, for the manifest: what was kept, what was dropped and by which rule.
+        Counts, for the manifest: what was kept, what was dropped and by which rule; what teachers and generators cost.
 
     Raises:
-        UserError: no training query has a relevant document.
+        UserError: there is no training query, no list that can be trained on, or a teacher or generator fails.
     """
-    train = choose_answerable(collection.qrels.get("train", {}), config.max_queries, seed)
     if dev_only:
-        train = {}
-    elif not train:
+        write_lists(folder / TRAIN, ())
+    details: dict[str, Any] = {"train_queries": 0} if dev_only else _mine_train(source, folder)
+    collection = source.collection
+    dev = choose_answerable(collection.qrels.get("dev", {}), source.config.dev_queries, source.seed)
+    search, rankings = source.search(dev_depth), {}
+    for shard in cut({query_id: collection.queries[query_id] for query_id in dev}):
+        rankings.update(search.run(shard))
+    Run("first_stage", rankings).write_trec(folder / "dev.trec")
+    return {"dev_queries": len(dev), **details}
+
+
+def share(source: Source, team: Workers) -> None:
+    """Search and score this process's shards of the training queries, into the files that `mine` looks them up in.
+
+    Queries that are made from documents are not shared: they wait for a generator, not for a processor.
+    """
+    miner = _miner(source, training_queries(source.collection, source.config, source.seed), ())
+    for number, shard in enumerate(cut(miner.asked.queries)):
+        if team.owns(number):
+            miner.taught(miner.candidates(shard))
+
+
+def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
+    collection, config = source.collection, source.config
+    asked = training_queries(collection, config, source.seed)
+    synthetic, report = _synthetic(source, folder)
+    if not asked.qrels and config.synthesize is None:
         raise UserError(
             f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
-            "split in the qrels"
+            "split in the qrels, or mine.synthesize, which makes queries from documents"
         )
-    counts: Counter[str] = Counter()
-    rankings = _search(first_stage, collection, train, config.depth, "mine")
-    write_lists(folder / "train", _lists(rankings, train, config, seed, counts))
-    dev = choose_answerable(collection.qrels.get("dev", {}), config.dev_queries, seed)
-    Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
-    if not counts["lists"] and not dev_only:
-        raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
-    return {"train_queries": len(train), "dev_queries": len(dev), **dict(sorted(counts.items()))}
+    miner = _miner(source, asked, synthetic)
+    counts: Counter[str] = Counter(asked.counts)
+    write_lists(folder / TRAIN, _lists(miner, counts), miner.teaching.names)
+    report |= {"teachers": miner.teaching.report()} if config.teachers else {}
+    write_audit(
+        folder,
+        read_lists(folder / TRAIN),
+        miner.asked.queries,
+        collection.documents,
+        negatives=config.negatives,
+        teachers=miner.teaching.names,
+        notes=asked.notes,
+        counts={**counts, **report},
+    )
+    if not counts["lists"]:
+        raise UserError(
+            f"none of {len(miner.asked.qrels)} training lists has both a positive and a negative; of "
+            f"{counts['negatives_found']} candidates {_dropped(counts)}: raise mine.depth, or loosen these rules"
+        )
+    for note in asked.notes:
+        say(f"  {note}")
+    say(f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
+        f"{_dropped(counts)}; see mine/audit.html")
+    return {"train_queries": len(miner.asked.qrels), **dict(sorted(counts.items())), **report}
 
 
-def make_list(
-    query_id: str, ranking: Ranking, judged: Mapping[str, int], config: MineConfig, *, seed: int, counts: Counter[str]
-) -> TrainingList:
-    """The training list of one query: all positives, and a sample of the negatives that are not suspicious."""
-    candidates = label(ranking, judged)
-    positives = [candidate for candidate in candidates if candidate.role == POSITIVE]
-    negatives = [candidate for candidate in candidates if candidate.role == NEGATIVE]
-    dropped = suspicious(candidates, config.max_share) if config.max_share is not None else set()
-    kept = [candidate for candidate in negatives if candidate.doc_id not in dropped]
-    chosen = sample(kept, config.negatives, generator(seed, query_id))
-    counts["positives"] += len(positives)
-    counts["positives_missed_by_first_stage"] += sum(candidate.rank == 0 for candidate in positives)
-    counts["negatives_found"] += len(negatives)
-    counts["negatives_dropped_near_positive"] += len(dropped)
-    counts["negatives_kept"] += len(chosen)
-    counts["lists_short_of_negatives"] += 0 < len(chosen) < config.negatives
-    counts["lists_without_negatives"] += not chosen
-    return TrainingList(query_id, (*positives, *chosen))
+def _synthetic(source: Source, folder: Path) -> tuple[list[SyntheticQuery], dict[str, Any]]:
+    """Queries made from documents, and what making them cost; none if that is not asked for."""
+    config = source.config
+    if config.synthesize is None:
+        return [], {}
+    made = synthesize(
+        source.collection,
+        source.first_stage,
+        source.teaching() if config.teachers else None,
+        config.synthesize,
+        seed=source.seed,
+        folder=folder,
+        cache=source.cache / ANSWERS,
+    )
+    return list(read_records(folder / SYNTHETIC)), {"synthesis": {**made.counts, **made.report}}
 
 
-def _lists(
-    rankings: Iterator[tuple[str, Ranking]], qrels: Qrels, config: MineConfig, seed: int, counts: Counter[str]
-) -> Iterator[TrainingList]:
-    for query_id, ranking in rankings:
-        training_list = make_list(query_id, ranking, qrels[query_id], config, seed=seed, counts=counts)
-        if training_list.with_role(NEGATIVE):
-            counts["lists"] += 1
+def _miner(source: Source, found: TrainingQueries, synthetic: Sequence[SyntheticQuery]) -> Miner:
+    collection, config = source.collection, source.config
+    texts = PairTexts(collection.queries, collection.documents, synthetic)
+    qrels = {**found.qrels, **synthetic_qrels(synthetic)}
+    reviewed = read_reviewed(Path(config.reviewed).expanduser(), texts.queries, collection.documents) if config.reviewed else {}
+    asked = Asked.of(qrels, texts.queries, reviewed, config.positive_from)
+    return Miner(collection, asked, source.search(config.depth), source.teaching(), texts, config, seed=source.seed)
+
+
+def _lists(miner: Miner, counts: Counter[str]) -> Iterator[TrainingList]:
+    """Every list, counted."""
+    progress = bar(total=len(miner.asked.queries), label="mine", unit="query")
+    for shard in cut(miner.asked.queries):
+        for training_list in miner.lists(shard):
+            counts.update(count([training_list], miner.config.negatives))
             yield training_list
-
-
-def _search(
-    first_stage: FirstStage, collection: Collection, qrels: Qrels, depth: int, name: str
-) -> Iterator[tuple[str, Ranking]]:
-    query_ids = list(qrels)
-    progress = bar(total=len(query_ids), label=name, unit="query")
-    for start in range(0, len(query_ids), QUERIES_PER_BATCH):
-        queries = {query_id: collection.queries[query_id] for query_id in query_ids[start : start + QUERIES_PER_BATCH]}
-        yield from search_run(first_stage, collection.documents.ids, queries, depth).items()
-        progress.update(len(queries))
+        progress.update(len(shard))
     progress.close()
+
+
+def _dropped(counts: Mapping[str, int]) -> str:
+    """What the rules did, in words."""
+    names = [name for name in counts if name.startswith(("relabelled_", "ignored_", "dropped_"))]
+    return ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in sorted(names)) or "none was dropped"

@@ -1,0 +1,121 @@
+"""From a shard's candidates to its training lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from secondstage.collection import Collection, Qrels
+from secondstage.config import MineConfig
+from secondstage.duplicates import near_pairs
+from secondstage.lists import Candidate, TrainingList
+from secondstage.synthetic import PairTexts
+
+from .assemble import assemble
+from .candidates import draw_random, label
+from .falsenegatives import positives_elsewhere, possible_twins
+from .sample import generator, random_count
+from .search import Search, Shard
+from .teaching import Teaching
+
+
+class Asked(NamedTuple):
+    """Everything that people, or a generator, say of the queries.
+
+    Attributes:
+        qrels: judgements.
+        queries: their texts.
+        reviewed: judgements of a person who looked again.
+        elsewhere: positives of other queries with the same text.
+    """
+
+    qrels: Qrels
+    queries: dict[str, str]
+    reviewed: Qrels
+    elsewhere: Qrels
+
+    @classmethod
+    def of(cls, qrels: Qrels, queries: Mapping[str, str], reviewed: Qrels, positive_from: int) -> Asked:
+        """Put them together."""
+        texts = {query_id: queries[query_id] for query_id in qrels}
+        return cls(qrels, texts, reviewed, positives_elsewhere(texts, qrels, positive_from))
+
+
+class Miner:
+    """Makes the training lists of one run."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        asked: Asked,
+        search: Search,
+        teaching: Teaching,
+        texts: PairTexts,
+        config: MineConfig,
+        *,
+        seed: int,
+    ) -> None:
+        """Nothing is searched or scored yet.
+
+        Args:
+            collection: whose documents are searched.
+            asked: the queries.
+            search: finds candidates.
+            teaching: scores them.
+            texts: as training will read each pair.
+            config: every rule.
+            seed: of every draw.
+        """
+        self.collection, self.asked, self.search, self.teaching = collection, asked, search, teaching
+        self.texts, self.config, self.seed = texts, config, seed
+
+    def lists(self, shard: Shard) -> Iterator[TrainingList]:
+        """The training lists of a shard's queries, in their order."""
+        candidates = self.candidates(shard)
+        taught = self.taught(candidates)
+        for (query_id, found), scores, twins in zip(candidates.items(), taught, self._twins(candidates), strict=True):
+            yield assemble(
+                query_id,
+                found,
+                self.config,
+                seed=self.seed,
+                teacher=scores,
+                twins=twins,
+                elsewhere=self.asked.elsewhere.get(query_id, {}),
+            )
+
+    def candidates(self, shard: Shard) -> dict[str, list[Candidate]]:
+        """What is searched, judged and drawn for each query of a shard."""
+        doc_ids = self.collection.documents.ids
+        labelled = {}
+        for query_id, ranking in self.search.run(shard).items():
+            judged, reviewed = self.asked.qrels[query_id], self.asked.reviewed.get(query_id, {})
+            rng = generator(self.seed, query_id, "random")
+            drawn = draw_random(random_count(self.config), doc_ids, {*ranking.doc_ids, *judged, *reviewed}, rng)
+            labelled[query_id] = label(
+                ranking, judged, positive_from=self.config.positive_from, reviewed=reviewed, drawn=drawn
+            )
+        return labelled
+
+    def taught(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[str, TeacherScores]]:
+        """What the teachers say of each list."""
+        if not self.teaching.names:
+            return [{}] * len(candidates)
+        doc_ids = [[candidate.doc_id for candidate in found] for found in candidates.values()]
+        pairs = iter(self.texts([(query_id, d) for query_id, ids in zip(candidates, doc_ids, strict=True) for d in ids]))
+        lists = []
+        for query_id, ids in zip(candidates, doc_ids, strict=True):
+            lists.append((self.asked.queries[query_id], [next(pairs)[1] for _ in ids]))
+        return self.teaching.by_document(doc_ids, lists)
+
+    def _twins(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[tuple[str, str], float]]:
+        rules = self.config.false_negatives
+        if rules.duplicate == "keep":
+            return [{}] * len(candidates)
+        pairs = [list(possible_twins(found)) for found in candidates.values()]
+        near = near_pairs(
+            (pair for possible in pairs for pair in possible),
+            lambda doc_id: self.collection.documents.by_id(doc_id).content,
+            rules.similarity,
+        )
+        return [{pair: near[pair] for pair in possible if pair in near} for possible in pairs]

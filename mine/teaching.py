@@ -1,0 +1,62 @@
+"""The teachers of a run, as one: each scores every candidate, and what they say together is another score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from secondstage.config import TeacherConfig
+from secondstage.run import Scores
+from secondstage.teachers import Teacher, open_teacher
+from secondstage.teachers.ensemble import combine
+
+from .assemble import TeacherScores
+
+Lists = Sequence[tuple[str, Sequence[str]]]
+
+
+class Teaching:
+    """Several teachers; their names are in the order of the scores."""
+
+    def __init__(self, config: Mapping[str, TeacherConfig], cache: Path) -> None:
+        """Load every model, and make the clients of every endpoint.
+
+        Raises:
+            UserError: as `open_teacher`.
+        """
+        self.names = tuple(config)
+        self.weights = [teacher.weight for teacher in config.values()]
+        self.teachers: list[Teacher] = [open_teacher(teacher, cache) for teacher in config.values()]
+
+    def each(self, lists: Lists, *, label: str | None = None) -> list[tuple[Scores, list[Scores]]]:
+        """Of each list of (query text, document texts): the scores of all teachers together, and each one's."""
+        found = [
+            teacher.score_lists(lists, label=label and f"{label} {name}")
+            for name, teacher in zip(self.names, self.teachers, strict=True)
+        ]
+        by_list = [[scores[i] for scores in found] for i in range(len(lists))]
+        return [(combine(scores, self.weights), scores) for scores in by_list]
+
+    def score_lists(self, lists: Lists, *, label: str | None = None) -> list[Scores]:
+        """What the teachers say together; see `Teacher`."""
+        return [together for together, _ in self.each(lists, label=label)]
+
+    def by_document(self, doc_ids: Sequence[Sequence[str]], lists: Lists) -> list[dict[str, TeacherScores]]:
+        """The scores of each list by document id.
+
+        Args:
+            doc_ids: of each list.
+            lists: (query text, document texts) of each list, in the same order.
+        """
+        if not self.teachers:
+            return [{} for _ in doc_ids]
+        scored = []
+        for ids, (together, single) in zip(doc_ids, self.each(lists), strict=True):
+            columns = zip(*(scores.tolist() for scores in single), strict=True)
+            scored.append(dict(zip(ids, zip(together.tolist(), columns, strict=True), strict=True)))
+        return scored
+
+    def report(self) -> dict[str, Any]:
+        """What each teacher did and cost."""
+        return {name: dict(teacher.report()) for name, teacher in zip(self.names, self.teachers, strict=True)}
