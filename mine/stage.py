@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
-from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, write_lists
+from secondstage.lists import TrainingList, write_lists
 from secondstage.progress import bar
 from secondstage.run import Ranking, Run
 from secondstage.splits import choose_answerable
 
-from .candidates import label
-from .denoise import suspicious
-from .sample import generator, sample
+from .assemble import assemble
+from .candidates import draw_random, label
+from .counts import count
+from .sample import generator, random_count
 
 QUERIES_PER_BATCH = 512
 
@@ -60,42 +61,32 @@ def mine(
         )
     counts: Counter[str] = Counter()
     rankings = _search(first_stage, collection, train, config.depth, "mine")
-    write_lists(folder / "train", _lists(rankings, train, config, seed, counts))
+    write_lists(folder / "train", _lists(rankings, train, collection.documents.ids, config, seed, counts))
     dev = choose_answerable(collection.qrels.get("dev", {}), config.dev_queries, seed)
     Run("first_stage", dict(_search(first_stage, collection, dev, dev_depth, "dev"))).write_trec(folder / "dev.trec")
-    if not counts["lists"] and not dev_only:
+    if train and not counts["positives"]:
+        raise UserError(f"no training query has a judgement of mine.positive_from={config.positive_from} or higher")
+    if train and not counts["lists"]:
         raise UserError("no training list has a negative: raise mine.depth or mine.max_share")
     return {"train_queries": len(train), "dev_queries": len(dev), **dict(sorted(counts.items()))}
 
 
-def make_list(
-    query_id: str, ranking: Ranking, judged: Mapping[str, int], config: MineConfig, *, seed: int, counts: Counter[str]
-) -> TrainingList:
-    """The training list of one query: all positives, and a sample of the negatives that are not suspicious."""
-    candidates = label(ranking, judged)
-    positives = [candidate for candidate in candidates if candidate.role == POSITIVE]
-    negatives = [candidate for candidate in candidates if candidate.role == NEGATIVE]
-    dropped = suspicious(candidates, config.max_share) if config.max_share is not None else set()
-    kept = [candidate for candidate in negatives if candidate.doc_id not in dropped]
-    chosen = sample(kept, config.negatives, generator(seed, query_id))
-    counts["positives"] += len(positives)
-    counts["positives_missed_by_first_stage"] += sum(candidate.rank == 0 for candidate in positives)
-    counts["negatives_found"] += len(negatives)
-    counts["negatives_dropped_near_positive"] += len(dropped)
-    counts["negatives_kept"] += len(chosen)
-    counts["lists_short_of_negatives"] += 0 < len(chosen) < config.negatives
-    counts["lists_without_negatives"] += not chosen
-    return TrainingList(query_id, (*positives, *chosen))
-
-
 def _lists(
-    rankings: Iterator[tuple[str, Ranking]], qrels: Qrels, config: MineConfig, seed: int, counts: Counter[str]
+    rankings: Iterator[tuple[str, Ranking]],
+    qrels: Qrels,
+    doc_ids: Sequence[str],
+    config: MineConfig,
+    seed: int,
+    counts: Counter[str],
 ) -> Iterator[TrainingList]:
     for query_id, ranking in rankings:
-        training_list = make_list(query_id, ranking, qrels[query_id], config, seed=seed, counts=counts)
-        if training_list.with_role(NEGATIVE):
-            counts["lists"] += 1
-            yield training_list
+        judged = qrels[query_id]
+        rng = generator(seed, query_id, "random")
+        drawn = draw_random(random_count(config), doc_ids, {*ranking.doc_ids, *judged}, rng)
+        candidates = label(ranking, judged, positive_from=config.positive_from, drawn=drawn)
+        training_list = assemble(query_id, candidates, config, seed=seed)
+        counts.update(count([training_list], config.negatives))
+        yield training_list
 
 
 def _search(
