@@ -187,6 +187,25 @@ def test_there_is_exactly_one_budget(budgets: dict[str, object], told: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"quotas": {"bm25": 0.5, "dense": 0.4}, "random_share": 0.2}, "quotas and random_share add up to 1.1"),
+        ({"quotas": {"bm25": 0.7, "dense": 0.4}}, "quotas and random_share add up to 1.1"),
+        ({"min_score": 0.5, "max_score": 0.25}, "min_score 0.5 is above max_score 0.25: no score is left"),
+        ({"from_rank": 6, "depth": 5}, "from_rank 6 lies behind depth 5"),
+    ],
+)
+def test_rules_that_leave_no_negative_are_refused(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        check_config(MINIMAL | {"mine": settings})
+
+
+def test_rules_at_the_edge_are_allowed() -> None:
+    edge = {"quotas": {"bm25": 0.5, "dense": 0.4}, "random_share": 0.1, "min_score": 1.0, "max_score": 1.0}
+    assert check_config(MINIMAL | {"mine": edge}).mine.quotas == edge["quotas"]
+
+
+@pytest.mark.parametrize(
     "collection",
     [
         {},

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import product
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secondstage import duplicates
-from secondstage.duplicates import Duplicate, near_duplicates, normalise
+from secondstage.duplicates import Duplicate, near_duplicates, near_pairs, normalise
 
 # Few words, so that many pairs lie at, just above and just below any threshold.
 WORDS = ("a", "ab", "aba", "abab", "bread", "breads", "oven", "ovens?", "№ 12", "")
@@ -111,3 +113,59 @@ def test_many_copies_of_one_text_are_compared_once() -> None:
 def test_a_threshold_outside_of_0_to_1_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="above 0 and up to 1"):
         near_duplicates(["a"], ["a"], threshold)
+    with pytest.raises(ValueError, match="above 0 and up to 1"):
+        near_pairs([("a", "a")], str, threshold)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, st.sampled_from([0.05, 0.3, 0.5, 2 / 3, 0.7, 0.8, 0.9, 1.0]), st.sampled_from([1, 1024]))
+@example(["abcd", "abc", "", "abcde"], 0.3, 1)
+def test_given_pairs_are_compared_exactly(texts: list[str], threshold: float, held: int) -> None:
+    by_name = {f"t{i}": text for i, text in enumerate(texts)}
+    pairs = list(product(by_name, by_name))
+    expected = {(a, b): jaccard(by_name[a], by_name[b]) for a, b in sorted(pairs)}
+    expected = {pair: similarity for pair, similarity in expected.items() if similarity >= threshold}
+    with mock.patch.object(duplicates, "HELD", held):
+        found = near_pairs(pairs, by_name.__getitem__, threshold)
+    assert found == expected
+    assert list(found) == list(expected)
+
+
+def altered(text: str, changes: int, rng: np.random.Generator) -> str:
+    """A long text with some of its letters changed."""
+    letters = list(text)
+    for i in rng.choice(len(letters), changes, replace=False):
+        letters[i] = chr(0x4E00 + int(rng.integers(500)))
+    return "".join(letters)
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.8, 0.9, 0.97])
+def test_the_sample_of_long_texts_loses_no_pair(threshold: float) -> None:
+    rng = np.random.default_rng(13)
+    text = "".join(map(chr, rng.integers(ord("a"), ord("z") + 1, 1500).tolist()))
+    texts = {"0": text} | {str(changes): altered(text, changes, rng) for changes in (1, 5, 10, 20, 40, 100, 300)}
+    expected = {(a, b): jaccard(texts[a], texts[b]) for a, b in product(sorted(texts), repeat=2)}
+    assert near_pairs(product(texts, texts), texts.__getitem__, threshold) == {
+        pair: similarity for pair, similarity in expected.items() if similarity >= threshold
+    }
+    assert min(expected.values()) < threshold < max(similarity for (a, b), similarity in expected.items() if a != b)
+
+
+def test_few_pairs_of_unlike_texts_are_compared_whole() -> None:
+    """Texts of one length that share a third of their n-grams: sizes say nothing, the sample does."""
+    rng = np.random.default_rng(13)
+    shared, *own = ("".join(map(chr, rng.integers(97, 123, size).tolist())) for size in [500] + [500] * 30)
+    texts = {str(i): f"{shared} {text}" for i, text in enumerate(own)}
+    asked: list[str] = []
+
+    def text_of(name: str) -> str:
+        asked.append(name)
+        return texts[name]
+
+    assert near_pairs(((a, b) for a, b in product(texts, texts) if a != b), text_of, 0.9) == {}
+    assert len(asked) == len(texts)
+    assert 0.2 < jaccard(texts["0"], texts["1"]) < 0.5
+
+
+def test_of_no_pairs_there_is_nothing() -> None:
+    assert near_pairs([], str, 0.9) == {}

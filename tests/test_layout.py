@@ -207,7 +207,7 @@ def test_a_stage_imports_no_other_and_the_trunk_none() -> None:
         ("secondstage.commands", "def f():\n    if x:\n        from secondstage.mine import mine", 0),
         ("secondstage.cli", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .mine import x", 0),
         ("secondstage.cli", "if TYPE_CHECKING:\n    pass\nelse:\n    from .mine import x", 2),
-        ("secondstage.mine.stage", "from . import sample\nfrom secondstage.mine import denoise", 0),
+        ("secondstage.mine.stage", "from . import sample\nfrom secondstage.mine import policies", 0),
         ("secondstage.mine.stage", "from secondstage.train.losses import lce", 2),
         ("secondstage.mine.stage", "def f():\n    from ..serve import x", 2),
         ("secondstage.mine.stage", "import train", 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from secondstage.config import Bm25Config, MineConfig, TrainConfig
 from secondstage.errors import UserError
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
-from secondstage.lists import TrainingList, read_lists
+from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import evaluate, mean
 from secondstage.mine import mine
 from secondstage.reranker import Reranker
@@ -212,6 +213,26 @@ def test_epochs_see_every_list_as_often(
     assert manifest["lists"] == 2 * len(lists)
 
 
+def test_lists_without_positive_or_negative_are_passed_over(
+    collection: Collection, mined: Path, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Those of odd number lose one or the other; what is ignored is no negative."""
+    lost = (POSITIVE, NEGATIVE)
+    odd = [TrainingList(x.query_id, tuple(without(x, lost[i // 2 % 2]))) for i, x in enumerate(lists) if i % 2]
+    write_lists(tmp_path / "mined" / "train", [*odd, *lists[::2]])
+    shutil.copy(mined / "dev.trec", tmp_path / "mined")
+    write_lists(tmp_path / "half" / "train", lists[::2])
+    shutil.copy(mined / "dev.trec", tmp_path / "half")
+    made = tuned(collection, tmp_path / "mined", tmp_path / "out", config(tiny_model, epochs=1.0))
+    assert made == tuned(collection, tmp_path / "half", tmp_path / "out2", config(tiny_model, epochs=1.0))
+    assert made["lists"] == len(lists[::2])
+    assert identical(weights(tmp_path / "out"), weights(tmp_path / "out2"))
+
+
+def without(training_list: TrainingList, role: str) -> list[Candidate]:
+    return [c._replace(role=IGNORED) if c.role == role else c for c in training_list.candidates]
+
+
 def test_every_step_is_recorded(collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path) -> None:
     manifest = tuned(collection, mined, tmp_path / "out", config(tiny_model, steps=10, evaluations=1))
     steps = lines(tmp_path / "out" / "steps.jsonl")
@@ -228,7 +249,7 @@ def test_a_new_head_starts_near_chance(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
     """With seven negatives a list, knowing nothing costs log 8."""
-    assert min(len(x.candidates) for x in lists) >= 8
+    assert min(len(x.with_role(NEGATIVE)) for x in lists) >= 7
     Loop(collection, lists, no_dev(collection), config(tiny_model, steps=2), seed=13, folder=tmp_path).run()
     assert lines(tmp_path / "steps.jsonl")[0]["loss"] == pytest.approx(torch.log(torch.tensor(8.0)).item(), abs=0.01)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from secondstage.errors import UserError
 from secondstage.files import file_digest
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
-from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, read_lists
+from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, TrainingList, read_lists
 from secondstage.mine import mine
-from secondstage.mine.stage import make_list
-from secondstage.run import Ranking, rank, read_trec
+from secondstage.run import read_trec
 from secondstage.splits import answerable
 
 DEV_DEPTH = 6
@@ -51,61 +49,6 @@ def lists(folder: Path) -> dict[str, TrainingList]:
     return {training_list.query_id: training_list for training_list in read_lists(folder / "train")}
 
 
-def ten() -> Ranking:
-    """Ten documents that score 10 to 1."""
-    return rank([f"d{i}" for i in range(10)], [10.0 - i for i in range(10)], ["bm25"] * 10)
-
-
-def one_list(
-    judged: dict[str, int], seed: int = 13, query_id: str = "q", **settings: Any
-) -> tuple[list[str], list[str], Counter[str]]:
-    counts: Counter[str] = Counter()
-    made = make_list(query_id, ten(), judged, MineConfig(**settings), seed=seed, counts=counts)
-    positives, negatives = ([c.doc_id for c in made.with_role(role)] for role in (POSITIVE, NEGATIVE))
-    assert [c.doc_id for c in made.candidates] == positives + negatives
-    return positives, negatives, counts
-
-
-def test_a_list_holds_all_positives_and_what_is_not_suspicious() -> None:
-    # The lowest of the list scores 1, the positive 9: at a share of 0.75 what scores 7 or more is suspicious.
-    positives, negatives, counts = one_list({"d1": 1, "missed": 2, "d3": 0}, max_share=0.75)
-    assert positives == ["d1", "missed"]
-    assert negatives == ["d3", "d4", "d5", "d6", "d7", "d8", "d9"]
-    assert +counts == {
-        "positives": 2,
-        "positives_missed_by_first_stage": 1,
-        "negatives_found": 9,
-        "negatives_dropped_near_positive": 2,
-        "negatives_kept": 7,
-        "lists_short_of_negatives": 1,
-    }
-
-
-def test_a_list_takes_no_more_negatives_than_asked() -> None:
-    positives, negatives, counts = one_list({"d2": 1, "d0": 0}, negatives=4)
-    assert positives == ["d2"]
-    assert set(negatives) < {"d0", "d3", "d4", "d5", "d6", "d7", "d8", "d9"}
-    assert len(set(negatives)) == 4 == counts["negatives_kept"]
-    assert (counts["negatives_found"], counts["negatives_dropped_near_positive"]) == (9, 1)
-    assert counts["lists_short_of_negatives"] == 0
-
-
-def test_a_list_may_lack_negatives() -> None:
-    _, negatives, counts = one_list({"d9": 1})  # everything else is above the positive
-    assert negatives == []
-    assert counts["lists_without_negatives"] == 1
-    assert counts["lists_short_of_negatives"] == 0
-    assert counts["negatives_dropped_near_positive"] == 9
-
-
-def test_the_draw_of_a_list_depends_on_seed_and_query_alone() -> None:
-    draws = [one_list({"d0": 1}, seed=seed, negatives=4)[1] for seed in (1, 1, 2, 3)]
-    assert draws[0] == draws[1]
-    assert len(set(map(tuple, draws))) == 3
-    others = [one_list({"d0": 1}, query_id=f"q{i}", negatives=4)[1] for i in range(9)]
-    assert len(set(map(tuple, others))) > 5
-
-
 def test_every_candidate_says_where_it_came_from(judged: Collection, tmp_path: Path) -> None:
     bm25 = Bm25.build(Bm25Config(), judged.documents)
     mined(judged, bm25, tmp_path / "mined", depth=12, negatives=5)
@@ -118,7 +61,7 @@ def test_every_candidate_says_where_it_came_from(judged: Collection, tmp_path: P
         for candidate in training_list.candidates:
             assert candidate.judged == (candidate.doc_id in relevance)
             assert candidate.relevance == relevance.get(candidate.doc_id, 0)
-            assert (candidate.role == POSITIVE) == (candidate.relevance > 0)
+            assert (candidate.role == POSITIVE) == (candidate.relevance > 0) == (candidate.decision == "qrels")
             if candidate.rank:
                 assert ranking.doc_ids[candidate.rank - 1] == candidate.doc_id
                 assert np.float32(candidate.score) == ranking.scores[candidate.rank - 1]
@@ -126,6 +69,25 @@ def test_every_candidate_says_where_it_came_from(judged: Collection, tmp_path: P
             else:
                 assert candidate.doc_id not in ranking.doc_ids
                 assert (candidate.retriever, candidate.role) == ("qrels", POSITIVE)
+        # Nothing that was found is missing: what training does not see says why.
+        assert tuple(c.doc_id for c in training_list.candidates if c.rank) == ranking.doc_ids
+        assert {c.decision for c in training_list.with_role(DROPPED)} <= {"share", "not sampled"}
+
+
+def test_random_documents_are_drawn_from_the_rest_of_the_corpus(
+    collection: Collection, bm25: Bm25, tmp_path: Path
+) -> None:
+    drawn: dict[int, dict[str, set[str]]] = {}
+    for seed in (13, 14):
+        mined(collection, bm25, tmp_path / str(seed), seed=seed, depth=12, negatives=8, random_share=0.25)
+        found = lists(tmp_path / str(seed))
+        drawn[seed] = {q: {c.doc_id for c in x.candidates if c.retriever == "random"} for q, x in found.items()}
+        for query_id, training_list in found.items():
+            assert len(drawn[seed][query_id]) == 2
+            assert len({c.doc_id for c in training_list.candidates}) == len(training_list.candidates)
+            assert {c.role for c in training_list.candidates if c.retriever == "random"} == {NEGATIVE}
+    assert len(set().union(*drawn[13].values())) > 20
+    assert sum(drawn[13][query_id] != drawn[14][query_id] for query_id in drawn[13]) > 25
 
 
 def test_no_positive_is_a_negative_and_none_is_left_out(judged: Collection, tmp_path: Path) -> None:
@@ -238,11 +200,17 @@ def test_where_nothing_is_trained_only_dev_is_searched(
     assert {len(ranking.doc_ids) for ranking in run.values()} <= {DEV_DEPTH}
 
 
-def test_lists_without_negatives_are_counted_and_left_out(judged: Collection, tmp_path: Path) -> None:
+def test_lists_without_negatives_are_counted(judged: Collection, tmp_path: Path) -> None:
     """BM25 finds the marked document first: at depth 1 there is nothing else, but where that document is judged."""
     bm25 = Bm25.build(Bm25Config(), judged.documents)
     with pytest.raises(UserError, match=r"no training list has a negative: raise mine\.depth or mine\.max_share"):
         mined(judged, bm25, tmp_path / "mined", depth=1)
-    manifest = mined(judged, bm25, tmp_path / "two", depth=2)
-    assert 0 < manifest["lists"] == len(lists(tmp_path / "two"))
-    assert manifest["lists"] + manifest["lists_without_negatives"] == 32
+    manifest = mined(judged, bm25, tmp_path / "two", depth=2, min_score=2.1)
+    with_negatives = [found for found in lists(tmp_path / "two").values() if found.with_role(NEGATIVE)]
+    assert 0 < manifest["lists"] == len(with_negatives) < 32
+    assert manifest["lists"] + manifest["lists_without_negatives"] == 32 == len(lists(tmp_path / "two"))
+
+
+def test_a_relevance_that_no_judgement_has_is_refused(collection: Collection, bm25: Bm25, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no training query has a judgement of mine\.positive_from=2 or higher"):
+        mined(collection, bm25, tmp_path / "mined", positive_from=2)

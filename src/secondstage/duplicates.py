@@ -1,16 +1,23 @@
-"""Near-duplicate texts: all pairs whose character n-grams overlap enough, found exactly and within bounded memory."""
+"""Near-duplicate texts: pairs whose character n-grams overlap enough, found exactly and within bounded memory."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Pair = tuple[str, str]
 SHINGLE = 4
+# An odd number with no pattern in its bits: n-grams are hashed by its powers.
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+# Texts whose hashes are held at a time, while pairs are compared whole.
+HELD = 1024
 # Candidate pairs, and the n-grams of those that are verified, are held in blocks of at most so many numbers.
 BLOCK = 1 << 20
 # More than the rounding error of threshold x size: a bound must never come out too strict.
@@ -69,8 +76,7 @@ def near_duplicates(left: Sequence[str], right: Sequence[str], threshold: float 
     Raises:
         ValueError: the threshold is outside (0, 1].
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"the threshold of near-duplicates is a share above 0 and up to 1, not {threshold}")
+    _check(threshold)
     if not left or not right:
         return []
     # Each text is compared once, however often it is there: else a question asked a thousand times costs a million.
@@ -80,6 +86,79 @@ def near_duplicates(left: Sequence[str], right: Sequence[str], threshold: float 
     first = list(sources.values())
     found = [(i, best[rows[text]]) for i, text in enumerate(texts) if rows[text] in best]
     return [Duplicate(i, first[column], similarity) for i, (column, similarity) in found]
+
+
+def near_pairs(pairs: Iterable[Pair], text_of: Callable[[str], str], threshold: float = 0.9) -> dict[Pair, float]:
+    """Which of the given pairs are near-duplicates, and how similar they are.
+
+    Similarity is that of `near_duplicates`. The search is exact, but that n-grams are compared by hashes of 64 bits.
+    First the sizes of two sets must allow the threshold, then a sample of each: the n-grams whose hash is below a
+    bound. No more can be shared than the samples share, and the smaller rest. Only pairs that pass are compared whole.
+    Held of every text are its size and its sample, of at most `HELD` texts all hashes.
+
+    Args:
+        pairs: of ids.
+        text_of: the text of an id; asked once for every id, and again for texts of pairs that are compared whole.
+        threshold: the least similarity, in (0, 1].
+
+    Returns:
+        The similarity of each pair that reaches the threshold, sorted by ids.
+
+    Raises:
+        ValueError: the threshold is outside (0, 1].
+    """
+    _check(threshold)
+    bound = np.uint64(_bound(threshold))
+    distinct = sorted(set(pairs))
+    samples: dict[str, tuple[int, Hashes]] = {}
+    for name in dict.fromkeys(name for pair in distinct for name in pair):
+        hashes = _hashes(text_of(name))
+        samples[name] = len(hashes), hashes[: np.searchsorted(hashes, bound, side="right")].copy()
+    whole = lru_cache(maxsize=HELD)(lambda name: _hashes(text_of(name)))
+    found: dict[Pair, float] = {}
+    for left, right in distinct:
+        if _may_be_near(*samples[left], *samples[right], threshold):
+            shared = _shared(whole(left), whole(right))
+            similarity = shared / (samples[left][0] + samples[right][0] - shared)
+            if similarity >= threshold:
+                found[left, right] = similarity
+    return found
+
+
+def _check(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"the threshold of near-duplicates is a share above 0 and up to 1, not {threshold}")
+
+
+def _bound(threshold: float) -> int:
+    """The largest hash of a sample, of about three times the n-grams that similar texts of one size may differ in."""
+    share = min(1.0, max(1 / 16, 3 * (1 - threshold) / (1 + threshold)))
+    return min(int(share * 2**64), 2**64 - 1)
+
+
+def _hashes(text: str) -> Hashes:
+    """The hashes of the n-grams of a text once normalised, sorted, each once."""
+    # No normalised text holds a zero: a text shorter than an n-gram equals none but itself.
+    encoded = normalise(text).ljust(SHINGLE, "\0").encode("utf-32-le")
+    codes = np.frombuffer(encoded, np.uint32).astype(np.uint64)
+    count = len(codes) - SHINGLE + 1
+    hashes = np.zeros(count, np.uint64)
+    for i in range(SHINGLE):
+        hashes = (hashes + codes[i : i + count]) * FACTOR
+    return np.unique(hashes)
+
+
+def _may_be_near(size: int, sample: Hashes, other_size: int, other_sample: Hashes, threshold: float) -> bool:
+    """Whether sizes and samples allow two sets of n-grams to be as similar as the threshold."""
+    needed = threshold / (1 + threshold) * (size + other_size) - SLACK
+    if min(size, other_size) < needed:
+        return False
+    rest = min(size - len(sample), other_size - len(other_sample))
+    return min(len(sample), len(other_sample)) + rest >= needed and _shared(sample, other_sample) + rest >= needed
+
+
+def _shared(left: Hashes, right: Hashes) -> int:
+    return int(np.intersect1d(left, right, assume_unique=True).size)
 
 
 def _first(texts: Iterable[str]) -> dict[str, int]:

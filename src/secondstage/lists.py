@@ -35,8 +35,8 @@ class Candidate(NamedTuple):
 
     Attributes:
         doc_id: the document.
-        relevance: its judgement; 0 if there is none.
-        judged: whether the qrels judge it.
+        relevance: its judgement, or that of the positive it was relabelled after; 0 if there is none.
+        judged: whether the qrels, or a review, judge it.
         retriever: who found it, e.g. "bm25+dense"; "qrels" for a positive that the first stage missed, "random" for one
             drawn from the corpus.
         rank: its rank in the first stage's list, from 1; 0 if it is not in it.

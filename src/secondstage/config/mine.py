@@ -66,7 +66,8 @@ class FalseNegativesConfig(Section):
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Nearly: from this Jaccard coefficient of character 4-grams on."""
     judged: Action = "relabel"
-    """A training query with the same text has it as a positive, or it is judged, but below `mine.positive_from`."""
+    """A training query with the same text has it as a positive, or it is judged, but below `mine.positive_from`. What
+    is judged for the query itself is never relabelled, but ignored instead."""
 
 
 class SynthesizeConfig(Section):
@@ -120,7 +121,8 @@ class MineConfig(Section):
     scores: Literal["first_stage", "teacher"] = "first_stage"
     """Whose scores the bounds below and the sampler look at."""
     max_share: Positive | None = 0.95
-    """A negative's score stays below this share of its positive's, in scores scaled to 0 … 1 in each list."""
+    """A negative's score stays below this share of its positive's, in scores scaled to 0 … 1 in each list. Neither this
+    nor the margin bounds what a person judged irrelevant."""
     margin: float | None = None
     """A negative's score stays at least this far below its positive's."""
     against: Literal["min", "max", "mean"] = "min"
@@ -128,12 +130,13 @@ class MineConfig(Section):
     min_score: float | None = None
     max_score: float | None = None
     sampler: Literal["top", "uniform", "band", "stratified"] = "uniform"
-    """top: the first. uniform: over the ranks. band: half from the head, half from the middle. stratified: evenly
-    over the range of scores."""
+    """top: the hardest. uniform: over the ranks. band: half the hardest, half from the middle. stratified: evenly over
+    the range of scores."""
     random_share: Share = 0.0
     """Of the negatives: drawn from the whole corpus instead."""
     quotas: dict[str, Share] = Field(default_factory=dict)
-    """The share of the negatives that is to be found by each retriever, e.g. {bm25: 0.5, dense: 0.5}."""
+    """The share of the negatives that each retriever is to find, e.g. {bm25: 0.5, dense: 0.5}. What several found
+    counts for each, and what a retriever cannot fill goes to the rest."""
     teachers: dict[str, TeacherConfig] = Field(default_factory=dict)
     """By name; several make an ensemble."""
     false_negatives: FalseNegativesConfig = FalseNegativesConfig()
@@ -155,8 +158,11 @@ class MineConfig(Section):
             raise ValueError("scores=teacher needs a teacher in mine.teachers")
         if self.from_rank > self.depth:
             raise ValueError(f"from_rank {self.from_rank} lies behind depth {self.depth}: no candidate is left")
-        if sum(self.quotas.values()) > 1 + 1e-9:
-            raise ValueError(f"quotas add up to {sum(self.quotas.values()):g}: shares add up to 1 at most")
+        shares = self.random_share + sum(self.quotas.values())
+        if shares > 1 + 1e-9:
+            raise ValueError(f"quotas and random_share add up to {shares:g}: shares add up to 1 at most")
+        if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
+            raise ValueError(f"min_score {self.min_score:g} is above max_score {self.max_score:g}: no score is left")
         for name in self.teachers:
             if name.split() != [name] or "/" in name:
                 raise ValueError(f"{name!r} cannot name a teacher: give one word without a slash")
