@@ -28,7 +28,7 @@ _PREAMBLE = re.compile(r"^(?:sure|certainly|of course|okay|ok|here (?:is|are)|he
 _REFUSAL = re.compile(
     r"^(?:(?:(?:i am|i'm|i’m) (?:very |really )?)?sorry,? (?:but|i)\b|i apologi[sz]e|as an? (?:ai|language model)\b"
     # People ask with such words, too: only what an assistant cannot do is a refusal.
-    r"|(?:unfortunately,? )?i(?: cannot|[ ']?can['’]?t| won['’]t| am (?:unable|not able) to|['’]m (?:unable|not able) to)"
+    r"|(?:unfortunately,? )?i(?: cannot| can['’]?t| won['’]t|(?: a|['’])m (?:unable|not able) to)"
     r" (?:help|assist|generate|create|provide|write|comply|fulfil|answer|do that)\w*)",
     re.IGNORECASE,
 )
