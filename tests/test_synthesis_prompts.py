@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
+from secondstage.config.mine import QueryKind
 from secondstage.mine.synthesis.draw import Passage
 from secondstage.mine.synthesis.prompts import KINDS, Example, asks, choose_examples
 
@@ -16,7 +18,7 @@ PASSAGES = [Passage(f"d{i}", f"passage {i}") for i in range(6)]
 
 @pytest.mark.parametrize(("per_document", "kinds"), [(1, 3), (2, 3), (3, 3), (4, 3), (7, 3), (2, 1), (3, 2)])
 def test_kinds_are_taken_in_turn(per_document: int, kinds: int) -> None:
-    config = SynthesizeConfig(per_document=per_document, kinds=("question", "keyword", "claim")[:kinds])
+    config = SynthesizeConfig(per_document=per_document, kinds=get_args(QueryKind)[:kinds])
     made = asks(PASSAGES, [], config)
     of_documents, of_kinds = Counter[str](), Counter[str]()
     for ask in made:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from secondstage.duplicates import near_duplicates
 from secondstage.mine.synthesis.repeats import FEW, repeats
 
-words = st.lists(st.sampled_from("how is sour bread made of rye dough".split()), min_size=1, max_size=4).map(" ".join)
+vocabulary = ["how", "is", "sour", "bread", "made", "of", "rye", "dough"]
+words = st.lists(st.sampled_from(vocabulary), min_size=1, max_size=4).map(" ".join)
 
 
 def one_by_one(texts: list[str], threshold: float) -> set[int]:

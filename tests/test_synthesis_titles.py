@@ -51,7 +51,8 @@ def test_a_title_is_shared_whatever_its_case() -> None:
 def test_each_document_gives_one_query_in_the_order_of_the_seed(collection: Collection) -> None:
     def made(seed: int, documents: int | None) -> list[str]:
         config = SynthesizeConfig(documents=documents, min_words=3)
-        queries = title_queries(collection.documents, config, seed=seed, counts=(counts := Counter()))
+        counts: Counter[str] = Counter()
+        queries = title_queries(collection.documents, config, seed=seed, counts=counts)
         assert counts["documents"] == len(queries) == (documents or 64)
         assert {query.kind for query in queries} == {"title"}
         assert all(query.text == collection.documents.by_id(query.doc_id).title for query in queries)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from secondstage.collection import Documents
 from secondstage.errors import UserError
 from secondstage.synthetic import (
+    SENTENCE_WORDS,
     PairTexts,
     SyntheticQuery,
     document_without,
@@ -43,7 +44,7 @@ def test_a_line_that_is_no_query_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "synthetic.jsonl"
     write_synthetic(path, [KEPT])
     path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match="synthetic.jsonl:2 is no synthetic query"):
+    with pytest.raises(UserError, match=r"synthetic\.jsonl:2 is no synthetic query"):
         read_synthetic(path)
 
 
@@ -73,7 +74,7 @@ def test_the_positive_of_a_title_is_read_without_it(as_documents: Callable[[Sequ
     found = texts([(query_id, f"d{i}") for query_id in ids for i in range(3)])
     plain = documents.contents(["d0", "d1", "d2"])
     assert found == [
-        ("Sour bread", "How  is made."),
+        ("Sour bread", "How sour bread is made."),
         ("Sour bread", plain[1]),  # not its positive: the words stay
         ("Sour bread", "Again."),
         *(("sour bread", content) for content in plain * 2),
@@ -91,8 +92,13 @@ def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequenc
     [
         ("Baking bread", "Baking bread\nYou need flour.", "You need flour."),
         ("What is an oven?", "What is an\n  OVEN? A hot box.", "A hot box."),
-        ("art", "Art\nParts of art, and artful smart party.", "Parts of , and artful smart party."),
-        ("C++", "C++\nC and C++ and c.", "++\n and ++ and"),
+        ("art", "Art\nParts of art, and artful smart party.", "Parts of art, and artful smart party."),
+        (
+            "the art of party",
+            "Smart the art of party\n\nand THE art, of party; the art of",
+            "Smart \n\nand ; the art of",
+        ),
+        ("C++", "C++\nC and C++ and c.", "++\nC and C++ and c."),
         ("パンの作り方", "パンの作り方\n彼はパンの作り方を学ぶ。", "彼はを学ぶ。"),
         ("不存在", "パン", "パン"),
         ("…", "… and more", "… and more"),
@@ -103,10 +109,10 @@ def test_a_document_without_a_query(query: str, content: str, rest: str) -> None
     assert document_without(query, content) == rest
 
 
-words = st.lists(st.text("abcXYZäß", min_size=1, max_size=5), min_size=1, max_size=4)
+words = st.lists(st.text("abcXYZäß", min_size=1, max_size=5), min_size=1, max_size=6)
 
 
-@given(query=words, before=words, after=words)
+@given(query=words.filter(lambda query: len(query) >= SENTENCE_WORDS), before=words, after=words)
 def test_nothing_but_the_query_is_taken(query: list[str], before: list[str], after: list[str]) -> None:
     text = " ".join(query)
     content = f"1{' '.join(before)}1\n{text}.\n2{' '.join(after)}2"

@@ -7,6 +7,7 @@ asks for something else. InPars' scores a query by a reranker instead (Jeronymo 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def drop_copies(queries: Queries, documents: Documents) -> Queries:
 def is_copy(query: str, content: str) -> bool:
     """Whether most of a query, and enough of it to be no common phrase, stands in the text in one piece."""
     words = units(normalise(query))
-    size = max(COPIED_WORDS, -(-len(words) * 8 // 10))
+    size = max(COPIED_WORDS, ceil(COPIED_SHARE * len(words)))
     spans = [" ".join(words[i : i + size]) for i in range(len(words) - size + 1)]
     spans = [span for span in spans if len(span) >= COPIED_CHARACTERS]
     text = f" {' '.join(units(normalise(content)))} " if spans else ""

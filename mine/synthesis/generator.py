@@ -47,20 +47,22 @@ def open_generator(config: SynthesizeConfig, cache: Path) -> Generator:
 
     Args:
         config: which one.
-        cache: the folder of its answers.
+        cache: the folder of its answers: `chat.jsonl` of endpoints, a file for each local model.
 
     Raises:
         UserError: a local model cannot be loaded, or an endpoint has no address.
     """
     if config.generator == "local":
         from .local import LocalGenerator
+        from .textmodel import TextModel
 
-        return LocalGenerator.load(config.model, cache=cache, prompt=config.prompt, batch_size=config.batch_size)
+        model = TextModel.load(config.model, prompt=config.prompt)
+        return LocalGenerator(model, cache, batch_size=config.batch_size)
     if config.endpoint is None:
         raise ValueError(f"the generator {config.generator!r} writes no queries")
     from secondstage.chat import ChatClient
 
-    return ChatClient(config.endpoint, cache=cache, price=config.price)
+    return ChatClient(config.endpoint, cache=cache / "chat.jsonl", price=config.price)
 
 
 def name(config: SynthesizeConfig) -> str:

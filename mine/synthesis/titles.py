@@ -15,13 +15,11 @@ from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.duplicates import normalise
 from secondstage.pydocs.text import first_sentence
-from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, units
+from secondstage.synthetic import FIRST_SENTENCE, SENTENCE_WORDS, TITLE, SyntheticQuery, document_without, units
 
 from .draw import in_drawn_order
 from .parse import LONGEST, MOST_WORDS, query_id
 
-# Words (or characters, in scripts without spaces) of a first sentence that says something.
-SENTENCE_WORDS = 4
 _IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
 
 

@@ -19,6 +19,8 @@ SYNTHETIC = "synthetic.jsonl"
 TITLE = "title"
 FIRST_SENTENCE = "first_sentence"
 TAKEN = (TITLE, FIRST_SENTENCE)
+# From so many words on, a text that repeats a query repeats it word for word, and does not just speak of the same.
+SENTENCE_WORDS = 4
 # The rule of a query that another one, which is kept, repeats: its document answers that one as well.
 SAME_TEXT = "same_text"
 
@@ -139,7 +141,10 @@ class PairTexts:
 
 
 def document_without(query: str, content: str) -> str:
-    """A document without its every occurrence of a query, whatever the case, line breaks and punctuation between words.
+    """A document without the query that was taken from it, whatever its case, line breaks and punctuation.
+
+    A sentence is taken out wherever it stands. Of a title of fewer than 4 words only the first place is: a text about
+    asthma speaks of asthma, and without the word, its absence would become the sign of relevance.
 
     Args:
         query: a title or a sentence of the document.
@@ -148,11 +153,12 @@ def document_without(query: str, content: str) -> str:
     words = re.findall(r"[^\W_]+", query)
     if not words:
         return content
+    everywhere = len(units(query)) >= SENTENCE_WORDS
     unspaced = re.compile(f"[{UNSPACED}]")
     before = "" if unspaced.match(words[0][0]) else r"(?<![^\W_])"
     after = "" if unspaced.match(words[-1][-1]) else r"(?![^\W_])"
     pattern = before + r"[\W_]+".join(map(re.escape, words)) + after + r"[.?!。！？।]*"
-    return re.sub(pattern, "", content, flags=re.IGNORECASE).strip()
+    return re.sub(pattern, "", content, count=not everywhere, flags=re.IGNORECASE).strip()
 
 
 def units(text: str) -> list[str]:
