@@ -1,4 +1,4 @@
-"""The remote scorer against a server on the loopback interface that speaks Cohere's shape, well or badly."""
+"""The remote scorer against a server on the loopback interface that speaks a rerank API's shape, well or badly."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,66 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondstage.errors import UserError
-from secondstage.remote import LONGEST_PAUSE, RemoteReranker, grouped, pause, relevance_scores, way_out
+from secondstage.remote import RemoteReranker, grouped, read_answer
 from secondstage.scorecache import CachedScorer
 from secondstage.scoring import Random
 
 from .conftest import serving
+from .server import Answer, JsonServer, first
 
 KEY = "sk-3cret/Key+0123456789="
 PAIRS = [(f"query {i % 5}", f"document {i}") for i in range(47)]
-Answer = tuple[int, bytes, dict[str, str]]
-Misbehave = Callable[["Api", dict[str, Any]], "Answer | None"]
 
 
-class Api(ThreadingHTTPServer):
-    """Scores as `Random(1)` does, best first, unless `misbehave` has another answer to a request."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.misbehave: Misbehave = lambda api, body: None
-        self.seen: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.under_way = self.most_under_way = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v2/rerank"
-
-    def answer(self, body: dict[str, Any]) -> Answer:
-        scores = Random(1).score([(body["query"], document) for document in body["documents"]])
-        results = [{"index": i, "relevance_score": float(scores[i])} for i in np.argsort(-scores).tolist()]
-        return 200, json.dumps({"id": "x", "results": results[: body["top_n"]]}).encode(), {}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        api = cast(Api, self.server)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with api.lock:
-            api.seen.append({"path": self.path, **body})
-            api.keys.add(self.headers["Authorization"])
-            api.under_way += 1
-            api.most_under_way = max(api.most_under_way, api.under_way)
-        try:
-            status, content, headers = api.misbehave(api, body) or api.answer(body)
-        finally:
-            with api.lock:
-                api.under_way -= 1
-        try:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-        except ConnectionError:  # the client did not wait
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+def scored_by_seed(body: dict[str, Any]) -> object:
+    """Scores as `Random(1)` does, best first."""
+    scores = Random(1).score([(body["query"], document) for document in body["documents"]])
+    results = [{"index": i, "relevance_score": float(scores[i])} for i in np.argsort(-scores).tolist()]
+    return {"id": "x", "results": results[: body["top_n"]]}
 
 
 @pytest.fixture(autouse=True)
@@ -88,19 +42,14 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    server = Api()
+def api() -> Iterator[JsonServer]:
+    server = JsonServer("/v2/rerank", scored_by_seed)
     with serving(server):
         yield server
 
 
-def remote(api: Api, **settings: Any) -> RemoteReranker:
+def remote(api: JsonServer, **settings: Any) -> RemoteReranker:
     return RemoteReranker(api.url, "rerank-x", KEY, backoff=0.001, **settings)
-
-
-def first(times: int, answer: Answer) -> Misbehave:
-    """Gives `answer` to the first so many requests."""
-    return lambda api, body: answer if len(api.seen) <= times else None
 
 
 def failure(scorer: RemoteReranker, pairs: Sequence[tuple[str, str]] = PAIRS[:1]) -> str:
@@ -109,7 +58,7 @@ def failure(scorer: RemoteReranker, pairs: Sequence[tuple[str, str]] = PAIRS[:1]
     return str(caught.value)
 
 
-def test_scores_come_back_in_the_order_of_the_pairs(api: Api) -> None:
+def test_scores_come_back_in_the_order_of_the_pairs(api: JsonServer) -> None:
     scorer = remote(api, documents_per_request=3)
     scores = scorer.score(PAIRS)
     assert scores.dtype == np.float32
@@ -124,21 +73,21 @@ def test_scores_come_back_in_the_order_of_the_pairs(api: Api) -> None:
     assert 0 < scorer.seconds < 60
 
 
-def test_without_a_model_or_a_key_neither_is_sent(api: Api) -> None:
+def test_without_a_model_or_a_key_neither_is_sent(api: JsonServer) -> None:
     RemoteReranker(api.url).score(PAIRS[:1])
     assert api.keys == {None}
     assert api.seen[0].keys() == {"path", "query", "documents", "top_n"}
 
 
-def test_no_pairs_are_no_requests(api: Api) -> None:
+def test_no_pairs_are_no_requests(api: JsonServer) -> None:
     assert remote(api).score([]).shape == (0,)
     assert api.seen == []
 
 
-def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: Api) -> None:
+def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: JsonServer) -> None:
     full = threading.Barrier(3)
 
-    def together(server: Api, body: dict[str, Any]) -> None:
+    def together(server: JsonServer, body: dict[str, Any]) -> None:
         full.wait(timeout=10)
 
     api.misbehave = together
@@ -147,14 +96,14 @@ def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: Api) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
-def test_a_busy_server_is_asked_again(status: int, api: Api) -> None:
+def test_a_busy_server_is_asked_again(status: int, api: JsonServer) -> None:
     api.misbehave = first(3, (status, b"busy", {"Retry-After": "0"}))
     scorer = remote(api, documents_per_request=5)
     assert scorer.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
     assert (scorer.requests, scorer.retries, scorer.documents) == (13, 3, 47)
 
 
-def test_a_server_that_never_recovers_is_given_up(api: Api) -> None:
+def test_a_server_that_never_recovers_is_given_up(api: JsonServer) -> None:
     api.misbehave = first(99, (500, b"out of memory", {}))
     scorer = remote(api, retries=2)
     message = failure(scorer)
@@ -162,8 +111,8 @@ def test_a_server_that_never_recovers_is_given_up(api: Api) -> None:
     assert (scorer.requests, scorer.retries, scorer.documents) == (3, 2, 0)
 
 
-def test_the_first_failure_ends_the_waiting_of_other_requests(api: Api) -> None:
-    def one_bad_others_busy(server: Api, body: dict[str, Any]) -> Answer:
+def test_the_first_failure_ends_the_waiting_of_other_requests(api: JsonServer) -> None:
+    def one_bad_others_busy(server: JsonServer, body: dict[str, Any]) -> Answer:
         return (429, b"", {"Retry-After": "30"}) if body["query"] != "query 3" else (400, b"no", {})
 
     api.misbehave = one_bad_others_busy
@@ -172,10 +121,10 @@ def test_the_first_failure_ends_the_waiting_of_other_requests(api: Api) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_a_slow_answer_is_asked_for_again(api: Api) -> None:
+def test_a_slow_answer_is_asked_for_again(api: JsonServer) -> None:
     again = threading.Event()
 
-    def no_answer_before_the_second_request(server: Api, body: dict[str, Any]) -> None:
+    def no_answer_before_the_second_request(server: JsonServer, body: dict[str, Any]) -> None:
         if len(server.seen) > 1:
             again.set()
         assert again.wait(timeout=10)
@@ -207,7 +156,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
         (413, "lower documents_per_request"),
     ],
 )
-def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: Api) -> None:
+def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: JsonServer) -> None:
     api.misbehave = first(99, (status, b"because " + b"x" * 500, {}))
     message = failure(remote(api, api_key_env="RERANK_KEY"))
     assert message.startswith(f"{api.url}: status {status}, 'because {'x' * 192}'; ")
@@ -215,7 +164,7 @@ def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: A
     assert len(api.seen) == 1
 
 
-def test_a_key_that_the_server_repeats_is_not_shown(api: Api) -> None:
+def test_a_key_that_the_server_repeats_is_not_shown(api: JsonServer) -> None:
     # Cut after 200 characters, half of the key would be left: it is taken out before.
     api.misbehave = first(99, (401, b"x" * 190 + KEY.encode(), {}))
     message = failure(remote(api))
@@ -252,7 +201,7 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: Api) -> None:
+def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: JsonServer) -> None:
     content, fault = FAULTY[name]
     api.misbehave = first(99, (200, content, {}))
     message = failure(remote(api), [("q", "one"), ("q", "two")])
@@ -265,7 +214,7 @@ def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: Api) -> N
 
 @given(st.permutations(range(6)), st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6))
 def test_results_may_come_in_any_order(order: list[int], scores: list[float]) -> None:
-    assert relevance_scores(results(*((i, scores[i]) for i in order)), 6) == scores[:6]
+    assert read_answer(results(*((i, scores[i]) for i in order)), 6) == (scores[:6], 0, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.just(""))), st.integers(1, 4))
@@ -276,25 +225,6 @@ def test_groups_hold_every_pair_once_with_those_of_its_query(pairs: list[tuple[s
     assert all(1 <= len(places) <= size for _, places in groups)
     full = Counter(query for query, _ in pairs)
     assert Counter(query for query, _ in groups) == {query: -(-count // size) for query, count in full.items()}
-
-
-def test_pauses_double_and_jitter_takes_off_up_to_half() -> None:
-    assert [pause(n, "", base=0.5, jitter=0.0) for n in range(1, 6)] == [0.5, 1, 2, 4, 8]
-    assert [pause(n, "", base=0.5, jitter=0.5) for n in range(1, 6)] == [0.375, 0.75, 1.5, 3, 6]
-    assert pause(5000, "", base=1.0, jitter=0.0) == LONGEST_PAUSE
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [("7", 7), ("7.5", 7.5), ("1", 2), ("0", 2), ("99999", 60), ("9" * 999, 60), ("-5", 2), ("nan", 2), ("soon", 2)],
-)
-def test_a_server_may_ask_for_a_longer_pause_but_not_for_one_too_long(asked: str, expected: float) -> None:
-    assert pause(2, asked, base=1.0, jitter=0.0) == expected
-
-
-def test_a_server_may_name_the_time_to_come_back() -> None:
-    assert pause(1, formatdate(time.time() + 30, usegmt=True), base=1.0, jitter=0.0) == pytest.approx(30, abs=2)
-    assert pause(1, formatdate(time.time() - 30, usegmt=True), base=1.0, jitter=0.0) == 1
 
 
 @pytest.mark.parametrize(
@@ -322,7 +252,7 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
     assert key not in str(caught.value)
 
 
-def test_the_key_is_read_from_the_variable_named(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_read_from_the_variable_named(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_KEY", f"{KEY}\n")
     RemoteReranker.from_settings(api.url, "m", "RERANK_KEY", timeout=5.0).score(PAIRS[:1])
     assert api.keys == {f"Bearer {KEY}"}
@@ -345,11 +275,7 @@ def test_a_key_given_for_the_name_of_its_variable_is_not_shown() -> None:
     assert KEY not in str(caught.value)
 
 
-def test_a_refused_key_without_a_variable_is_told_how_to_give_one() -> None:
-    assert "api_key_env can name" in way_out(401)
-
-
-def test_cached_remote_scores_are_paid_for_once(api: Api, tmp_path: Path) -> None:
+def test_cached_remote_scores_are_paid_for_once(api: JsonServer, tmp_path: Path) -> None:
     for _ in range(2):
         scorer = remote(api)
         assert CachedScorer(scorer, tmp_path / "scores").score(PAIRS * 2).tolist() == (

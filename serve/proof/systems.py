@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 from secondstage.compute import Precision, set_seed
 from secondstage.config import EvaluateConfig
-from secondstage.files import fingerprint
 from secondstage.firststage import search_run
-from secondstage.remote import RemoteReranker
+from secondstage.remote import RemoteReranker, keep_remote_scores
 from secondstage.reranker import Reranker, keep_scores
 from secondstage.run import Run
-from secondstage.scorecache import CachedScorer
 from secondstage.scoring import Constant, Random, Scorer, rerank
 from secondstage.splits import choose_queries
 
@@ -97,6 +95,4 @@ def _further(
         set_seed(seed)  # of a head, should the model lack one
         yield name, keep_scores(open_reranker(pipeline, model), scores, seed)
     if config.remote is not None:
-        remote = RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
-        name = fingerprint("remote", config.remote.url, config.remote.model)[:16]
-        yield "remote", CachedScorer(remote, scores / f"{name}.scores")
+        yield "remote", keep_remote_scores(RemoteReranker.from_config(config.remote), scores, config.remote)

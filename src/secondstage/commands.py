@@ -86,7 +86,7 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
     if config.remote is not None:
         from .remote import RemoteReranker
 
-        RemoteReranker.from_settings(config.remote.url, config.remote.model, config.remote.api_key_env or "")
+        RemoteReranker.from_config(config.remote)
     for bundle in config.replicates:
         read_manifest(Path(bundle).expanduser(), "bundle")
     models = [*config.rerankers.values(), *config.exports.values(), *config.replicates]

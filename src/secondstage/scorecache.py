@@ -18,7 +18,7 @@ import numpy as np
 from .errors import UserError
 from .progress import bar
 from .run import Scores
-from .scoring import Scorer, as_scores, pair_digest
+from .scoring import Scorer, StreamingScorer, as_scores, pair_digest
 
 # Where a run keeps such files, below its output: they belong to no stage and outlive them all.
 SCORES = "scores"
@@ -41,13 +41,15 @@ class CachedScorer:
     Attributes:
         scorer: the one that scores what is missing.
         path: the file; it need not exist.
-        chunk: pairs that are scored, then written, at a time.
+        chunk: pairs that are scored, then written, at a time, unless the scorer streams.
+        scored: pairs that the scorer has been paid for so far.
     """
 
     def __init__(self, scorer: Scorer, path: Path, *, chunk: int = CHUNK) -> None:
         self.scorer = scorer
         self.path = path
         self.chunk = chunk
+        self.scored = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
         """Score (query text, document text) pairs.
@@ -76,18 +78,26 @@ class CachedScorer:
         digests, unstored = list(missing), Known()
         shown = bar(total=len(digests), label=label, unit="pair") if label else nullcontext()
         with appending(self.path) as file, shown as progress:
-            for start in range(0, len(digests), self.chunk):
-                part = digests[start : start + self.chunk]
-                scores = as_scores(self.scorer.score([missing[digest] for digest in part]), len(part))
-                found = dict(zip(part, scores.tolist(), strict=True))
+            for places, values in self._parts(list(missing.values())):
+                found = dict(zip([digests[i] for i in places], as_scores(values, len(places)).tolist(), strict=True))
                 finite = {digest: score for digest, score in found.items() if np.isfinite(score)}
                 file.write(b"".join(RECORD.pack(*record) for record in finite.items()))
                 file.flush()
                 self._known.update(finite)
                 unstored.update((digest, score) for digest, score in found.items() if digest not in finite)
+                self.scored += len(places)
                 if progress is not None:
-                    progress.update(len(part))
+                    progress.update(len(places))
         return unstored
+
+    def _parts(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Sequence[int], object]]:
+        """The places and scores of pairs that are scored together, as soon as they are."""
+        if isinstance(self.scorer, StreamingScorer):
+            yield from self.scorer.stream(pairs)
+            return
+        for start in range(0, len(pairs), self.chunk):
+            places = range(start, min(start + self.chunk, len(pairs)))
+            yield places, self.scorer.score(pairs[start : start + self.chunk])
 
 
 def read_scores(path: Path) -> Known:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,15 @@ class Scorer(Protocol):
         Returns:
             `[n]` scores, in the order of the pairs: higher is more relevant.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingScorer(Protocol):
+    """A scorer that gives scores as they come: what was paid for need not wait for the rest."""
+
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Sequence[int], Sequence[float]]]:
+        """Score pairs part by part: the places of its pairs and their scores, each place once, in any order."""
         ...
 
 

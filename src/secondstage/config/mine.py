@@ -78,16 +78,27 @@ class SynthesizeConfig(Section):
     behind OpenAI's chat completions."""
     model: str = ""
     """Of a local generator: a hub id or a folder."""
+    prompt: Literal["instruction", "passage"] = "instruction"
+    """instruction: the generator is told what to write. passage: it is given the document alone, which is what local
+    models like doc2query-T5 were trained on; kinds and examples mean nothing then."""
+    batch_size: Count = 8
+    """Prompts that a local generator answers at a time."""
     endpoint: EndpointConfig | None = None
     documents: Count | None = 1000
     """Documents that queries are made from, drawn by the seed; none means all."""
+    min_words: Count = 10
+    """Documents of fewer words are passed over; a title's document is counted without the title. In scripts without
+    spaces, characters count."""
     per_document: Count = 3
+    """Queries of a document; a title is only one."""
     kinds: tuple[QueryKind, ...] = ("question", "keyword", "claim")
+    """In turn."""
     examples: Annotated[int, Field(ge=0)] = 3
     """Training queries with their documents that the generator is shown."""
     max_tokens: Count = 200
-    """Of an answer."""
+    """Of an answer, which holds the queries of one kind and document."""
     temperature: Annotated[float, Field(ge=0)] = 0.7
+    """0 takes the likeliest word every time."""
     passage_words: Count = 300
     """Of the document that the generator is shown."""
     round_trip: Count = 10
@@ -104,6 +115,10 @@ class SynthesizeConfig(Section):
             raise ValueError(f"the generator {self.generator} needs {' '.join(needed) or 'neither model nor endpoint'}")
         if not self.kinds:
             raise ValueError("give at least one kind of query")
+        if self.prompt == "passage" and self.generator != "local":
+            raise ValueError(f"prompt=passage is for local models trained on passages, not for {self.generator}")
+        if self.prompt == "passage" and self.temperature == 0 and self.per_document > 1:
+            raise ValueError("a passage without temperature gives one query over and over: set per_document to 1")
         return self
 
 

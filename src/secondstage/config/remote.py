@@ -13,6 +13,7 @@ class EndpointConfig(Section):
     """How an endpoint is asked: where it is, who asks, how often, how patiently."""
 
     url: str
+    """With its path, e.g. https://api.openai.com/v1/chat/completions."""
     model: str = ""
     """Its name there; empty for servers that hold one model."""
     api_key_env: str | None = None
@@ -30,4 +31,5 @@ class RemoteConfig(EndpointConfig):
 
     api: Literal["cohere", "jina", "tei"] = "cohere"
     """Whose shape it has. Cohere's is spoken by vLLM and Infinity, too."""
-    documents_per_request: Count = 100
+    documents_per_request: Count | None = None
+    """At most; none means 100, and 32 for TEI."""

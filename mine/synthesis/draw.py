@@ -1,0 +1,51 @@
+"""The documents that queries are made from: drawn by the seed, those too short to ask about passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from secondstage.collection import Document, Documents
+from secondstage.config import SynthesizeConfig
+from secondstage.files import fingerprint
+from secondstage.synthetic import units
+
+# A word is cut off here: a text without spaces is one word of any length.
+LONGEST_WORD = 10
+
+
+class Passage(NamedTuple):
+    """The part of a document that the generator is shown."""
+
+    doc_id: str
+    text: str
+
+
+def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
+    """Every document, in an order that the seed and the ids alone decide."""
+    order: Sequence[str] = sorted(documents.ids, key=lambda doc_id: fingerprint(seed, "synthesize", doc_id))
+    return (documents.by_id(doc_id) for doc_id in order)
+
+
+def draw_passages(documents: Documents, config: SynthesizeConfig, *, seed: int, counts: Counter[str]) -> list[Passage]:
+    """The first `config.documents` that are long enough; more of them are these and more."""
+    drawn: list[Passage] = []
+    for document in in_drawn_order(documents, seed):
+        if len(drawn) == config.documents:
+            break
+        text = shorten(document.content, config.passage_words)
+        # Of a passage cut short, the document itself may have the words.
+        if len(units(text)) < min(config.min_words, config.passage_words):
+            counts["documents_too_short"] += 1
+            continue
+        drawn.append(Passage(document.doc_id, text))
+    counts["documents"] = len(drawn)
+    return drawn
+
+
+def shorten(content: str, words: int) -> str:
+    """The first `words` words of a text, line breaks kept, and no more characters than as many long words have."""
+    content = content[: LONGEST_WORD * words].rstrip() if len(content) > LONGEST_WORD * words else content
+    parts = content.split(maxsplit=words)
+    return content[: len(content) - len(parts[words])].rstrip() if len(parts) > words else content.strip()

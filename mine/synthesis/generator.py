@@ -1,0 +1,123 @@
+"""What writes queries: an LLM behind an endpoint, or a local model; and its answers as queries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from secondstage.config import SynthesizeConfig
+from secondstage.synthetic import SyntheticQuery
+
+from .parse import Parsed, parse, query_id
+from .prompts import Ask, Messages
+
+# Prompts handed over at a time: their texts are in memory.
+ASKS_PER_CALL = 4096
+FAULTS = {
+    "empty": "the answer holds no query",
+    "refusal": "the generator refused",
+    "too_long": "too long for a query",
+}
+
+
+class Generator(Protocol):
+    """Whatever answers prompts; it keeps the answers, so that a killed run goes on where it was."""
+
+    def complete(
+        self,
+        prompts: Sequence[Messages],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        label: str | None = None,
+    ) -> list[str]:
+        """The answer to each prompt, in the shape of chat messages; a progress bar if there is a label."""
+        ...
+
+    def report(self) -> Mapping[str, Any]:
+        """What it cost so far: requests, tokens, seconds, for the manifest."""
+        ...
+
+
+def open_generator(config: SynthesizeConfig, cache: Path) -> Generator:
+    """The generator of a config, which is not "title".
+
+    Args:
+        config: which one.
+        cache: the folder of its answers: `chat.jsonl` of endpoints, a file for each local model.
+
+    Raises:
+        UserError: a local model cannot be loaded, or an endpoint has no address.
+    """
+    if config.generator == "local":
+        from .local import LocalGenerator
+        from .textmodel import TextModel
+
+        model = TextModel.load(config.model, prompt=config.prompt)
+        return LocalGenerator(model, cache, batch_size=config.batch_size)
+    if config.endpoint is None:
+        raise ValueError(f"the generator {config.generator!r} writes no queries")
+    from secondstage.chat import ChatClient
+
+    return ChatClient(config.endpoint, cache=cache / "chat.jsonl", price=config.price)
+
+
+def name(config: SynthesizeConfig) -> str:
+    """What a query says of who made it."""
+    served = config.endpoint.model or "unnamed" if config.endpoint else ""
+    return " ".join(filter(None, (config.generator, config.model or served)))
+
+
+def generate(
+    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, *, seed: int, counts: Counter[str]
+) -> list[SyntheticQuery]:
+    """The queries in the answers to every prompt, in the order of the prompts; what is unusable is among them.
+
+    Args:
+        generator: asked in parts, each of one turn.
+        asked: the prompts.
+        config: how it is asked.
+        seed: of the answers; each turn has one of its own.
+        counts: gains "answers" and, where an answer holds fewer queries than asked for, "queries_missing".
+    """
+    answers = dict(_answers(generator, asked, config, seed))
+    made: list[SyntheticQuery] = []
+    for i, ask in enumerate(asked):
+        found = parse(answers[i], ask.number)
+        counts["answers"] += 1
+        counts["queries_missing"] += ask.number - len(found)
+        made += [_query(ask, number, parsed, config) for number, parsed in enumerate(found)]
+    return made
+
+
+def _answers(
+    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, seed: int
+) -> Iterator[tuple[int, str]]:
+    turns = sorted({ask.turn for ask in asked})
+    for turn in turns:
+        places = [i for i, ask in enumerate(asked) if ask.turn == turn]
+        for start in range(0, len(places), ASKS_PER_CALL):
+            part = places[start : start + ASKS_PER_CALL]
+            answers = generator.complete(
+                [asked[i].messages for i in part],
+                max_tokens=config.max_tokens,
+                temperature=config.temperature,
+                seed=(seed + turn) % 2**32,
+                label="synthesize",
+            )
+            yield from zip(part, answers, strict=True)
+
+
+def _query(ask: Ask, number: int, parsed: Parsed, config: SynthesizeConfig) -> SyntheticQuery:
+    made = SyntheticQuery(
+        # The turn counts, too: one prompt asked twice may be answered twice the same.
+        query_id(ask.doc_id, ask.kind, ask.turn + number, parsed.text),
+        parsed.text,
+        ask.doc_id,
+        ask.kind,
+        name(config),
+    )
+    return made.dropped(parsed.fault, FAULTS[parsed.fault]) if parsed.fault else made

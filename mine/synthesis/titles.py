@@ -1,0 +1,74 @@
+"""Queries without any generator: a document's title, else its first sentence, is the query, the rest its positive.
+
+What stands in the document as its author's summary asks for the document (as headings do in the pre-training of
+rerankers by Ma et al. 2021, and the summary lines of `pydocs`). It stands there word for word: `PairTexts` gives the
+document of such a pair without it, else only the match of words would be learnt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from secondstage.collection import Document, Documents
+from secondstage.config import SynthesizeConfig
+from secondstage.duplicates import normalise
+from secondstage.pydocs.text import first_sentence
+from secondstage.synthetic import FIRST_SENTENCE, SENTENCE_WORDS, TITLE, SyntheticQuery, document_without, units
+
+from .draw import in_drawn_order
+from .parse import LONGEST, MOST_WORDS, query_id
+
+_IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
+
+
+def title_queries(
+    documents: Documents, config: SynthesizeConfig, *, seed: int, counts: Counter[str]
+) -> list[SyntheticQuery]:
+    """One query for each of the first `config.documents` documents, in the order of the seed, that have one.
+
+    A title that several documents of the corpus share asks for none of them: the first sentence is taken instead.
+    """
+    shared = shared_titles(documents)
+    made: list[SyntheticQuery] = []
+    for document in in_drawn_order(documents, seed):
+        if len(made) == config.documents:
+            break
+        found = summary(document, shared, config.min_words)
+        if found is None:
+            counts["documents_too_short"] += 1
+            continue
+        kind, text = found
+        made.append(SyntheticQuery(query_id(document.doc_id, kind, 0, text), text, document.doc_id, kind, "title"))
+    counts["documents"] = len(made)
+    return made
+
+
+def shared_titles(documents: Iterable[Document]) -> set[str]:
+    """The normalised titles that more than one document has."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for document in documents:
+        title = normalise(document.title)
+        (shared if title in seen else seen).add(title)
+    return shared
+
+
+def summary(document: Document, shared: set[str], min_words: int) -> tuple[str, str] | None:
+    """The kind and text of a document's query; none if it has no usable one, or too few words without it."""
+    for kind, text in _summaries(document, shared):
+        fits = 0 < len(units(text)) <= MOST_WORDS and len(text) <= LONGEST and any(map(str.isalpha, text))
+        if fits and len(units(document_without(text, document.content))) >= min_words:
+            return kind, text
+    return None
+
+
+def _summaries(document: Document, shared: set[str]) -> Iterator[tuple[str, str]]:
+    if document.title.strip() and normalise(document.title) not in shared:
+        yield TITLE, " ".join(document.title.split())
+    # A paragraph longer than this starts with no sentence that could be a query.
+    paragraph = re.split(r"\n\s*\n", document.text[: 10 * LONGEST].strip(), maxsplit=1)[0]
+    sentence = _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
+    if len(units(sentence)) >= SENTENCE_WORDS:
+        yield FIRST_SENTENCE, sentence

@@ -1,0 +1,77 @@
+"""Answers of a language model kept in a file, so that no prompt is paid for twice.
+
+The file holds a JSON object a line: the digest of all that was asked, the answer and its tokens. Lines are only ever
+appended, each before the next answer is awaited; a kill tears the last one at most, which is then cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from .errors import UserError
+
+# How every line starts.
+START = b'{"key": "'
+
+
+class Reply(NamedTuple):
+    """What a model answered.
+
+    Attributes:
+        answer: the text.
+        prompt_tokens: tokens of the prompt; 0 if the server does not tell.
+        completion_tokens: tokens of the answer; 0 if the server does not tell.
+    """
+
+    answer: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def read_replies(path: Path) -> dict[str, Reply]:
+    """Every whole line of an answer cache, by key; none if there is no file.
+
+    Raises:
+        UserError: it is no answer cache.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    # What follows the last line break was torn by a kill.
+    *lines, torn = content.split(b"\n")
+    replies: dict[str, Reply] = {}
+    try:
+        for line in lines:
+            record = json.loads(line)
+            key = record.pop("key")
+            replies[key] = Reply(**record)
+        if torn[: len(START)] != START[: len(torn)]:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise UserError(
+            f"{path} is no answer cache of this version of secondstage: if nothing else needs it, delete it, and the "
+            "prompts are sent again"
+        ) from None
+    return replies
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """Open an answer cache at its end, after what was torn is cut off; makes the file, and its folder, if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        yield file
+
+
+def write_reply(file: BinaryIO, key: str, reply: Reply) -> None:
+    """Append one answer and hand it to the system, so that it outlives this process."""
+    # ASCII: no answer can hold what ends a line or cannot be encoded.
+    file.write(json.dumps({"key": key, **reply._asdict()}).encode("ascii") + b"\n")
+    file.flush()

@@ -1,0 +1,165 @@
+"""A language model behind OpenAI's chat completions, which vLLM, TGI, Ollama and most providers speak as well."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .answercache import Reply, appending, read_replies, write_reply
+from .config import EndpointConfig
+from .endpoint import Endpoint, Kind, key_from, whole
+from .files import fingerprint
+from .progress import bar
+
+Message = Mapping[str, str]
+"""`role` and `content`."""
+
+KIND = Kind(
+    "a chat endpoint",
+    "https://api.openai.com/v1/chat/completions",
+    "lower the words of a passage that the prompt shows (passage_words)",
+)
+SHAPE = '{"choices": [{"message": {"content": "…"}}]}'
+
+
+class ChatClient:
+    """POST `{model, messages, max_tokens, temperature, seed}`, answered by `{choices: [{message: {content}}], usage}`.
+
+    Attributes:
+        prompts: how many were given an answer.
+        cached: how many of them needed no request: they were answered before, or are equal to another one.
+        prompt_tokens: of the requests that this client sent, as far as the server tells; so are completion_tokens.
+        seconds: wall time of `complete`.
+    """
+
+    def __init__(
+        self, endpoint: EndpointConfig, *, cache: Path | None = None, price: float = 0.0, backoff: float = 1.0
+    ) -> None:
+        """Nothing is sent before the first call of `complete`.
+
+        Args:
+            endpoint: its address with the path, e.g. https://api.openai.com/v1/chat/completions; model, key, patience.
+            cache: the file where answers are kept, of any number of models; none keeps them nowhere. It has one writer
+                at a time: the caller sees to that.
+            price: of a million tokens, in any currency.
+            backoff: seconds before the first retry, doubled for each further one.
+
+        Raises:
+            UserError: the address is none, or the environment variable with the key is not set.
+        """
+        self.prompts = self.cached = self.prompt_tokens = self.completion_tokens = 0
+        self.seconds = 0.0
+        self._model, self._cache, self._price = endpoint.model, cache, price
+        self._endpoint = Endpoint(
+            endpoint.url,
+            key_from(endpoint.api_key_env),
+            kind=KIND,
+            api_key_env=endpoint.api_key_env or "",
+            timeout=endpoint.timeout,
+            concurrency=endpoint.concurrency,
+            retries=endpoint.retries,
+            backoff=backoff,
+        )
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        label: str | None = None,
+    ) -> list[str]:
+        """Have every prompt answered, each distinct one once.
+
+        Args:
+            prompts: the messages of each.
+            max_tokens: of an answer.
+            temperature: 0 for the likeliest answer.
+            seed: of the sampling; none leaves it to the server. Another seed asks anew, where a cache has an answer.
+            label: shows a progress bar of the prompts that are sent under this name.
+
+        Returns:
+            `[prompts]` answers, in the order of the prompts; empty where the model said nothing.
+
+        Raises:
+            UserError: the server refused, gave no answer after all retries, or a faulty one. What was answered until
+                then is in the cache.
+        """
+        started = time.perf_counter()
+        settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+        settings |= {"model": self._model} if self._model else {}
+        settings |= {} if seed is None else {"seed": seed}
+        bodies = [{**settings, "messages": [dict(message) for message in messages]} for messages in prompts]
+        keys = [fingerprint(self._endpoint.url, body) for body in bodies]
+        replies = self._known if self._cache else {}
+        missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in replies}
+        shown = bar(total=len(missing), label=label, unit="prompt") if label and missing else nullcontext()
+        try:
+            with self._keeping(missing) as file, shown as progress:
+                for key, reply in self._endpoint.ask(missing.items(), lambda _, content: read_reply(content)):
+                    replies[key] = reply
+                    if file is not None:
+                        write_reply(file, key, reply)
+                    self.prompt_tokens += reply.prompt_tokens
+                    self.completion_tokens += reply.completion_tokens
+                    if progress is not None:
+                        progress.update()
+        finally:
+            self.seconds += time.perf_counter() - started
+        self.prompts += len(prompts)
+        self.cached += len(prompts) - len(missing)
+        return [replies[key].answer for key in keys]
+
+    def report(self) -> dict[str, Any]:
+        """What it cost so far: counts, tokens, their price, wall seconds. What came from the cache cost nothing."""
+        return {
+            "prompts": self.prompts,
+            "cached": self.cached,
+            "requests": self._endpoint.requests,
+            "retries": self._endpoint.retries,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost": self._price * (self.prompt_tokens + self.completion_tokens) / 1e6,
+            "seconds": round(self.seconds, 3),
+        }
+
+    @cached_property
+    def _known(self) -> dict[str, Reply]:
+        return read_replies(self._cache) if self._cache else {}
+
+    @contextmanager
+    def _keeping(self, missing: Mapping[str, Any]) -> Iterator[BinaryIO | None]:
+        if self._cache and missing:
+            with appending(self._cache) as file:
+                yield file
+        else:
+            yield None
+
+
+def read_reply(content: bytes) -> Reply:
+    """The answer in a response's body.
+
+    Raises:
+        ValueError: it has not the shape.
+    """
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError(f"the answer is not JSON; it must be OpenAI's: {SHAPE}") from None
+    try:
+        text = answer["choices"][0]["message"]["content"]
+    except (TypeError, KeyError, IndexError):
+        raise ValueError(f"the answer has no choice with a message; it must be OpenAI's: {SHAPE}") from None
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"the content of the answer's message is no text: {text!r:.20}; it must be OpenAI's: {SHAPE}")
+    usage = answer.get("usage")
+    tokens = [
+        whole(usage.get(name)) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")
+    ]
+    return Reply(text or "", *tokens)

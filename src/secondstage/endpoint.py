@@ -1,0 +1,225 @@
+"""A server that is sent JSON and may be busy: requests side by side, attempts repeated after a pause, both counted."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from threading import Event, Lock
+from typing import Any, NamedTuple, TypeVar
+
+from .errors import UserError
+
+K = TypeVar("K")
+R = TypeVar("R")
+Body = Mapping[str, Any]
+
+# Characters of an answer that an error shows.
+EXCERPT = 200
+# Seconds between two attempts, at most, whatever the server asks for.
+LONGEST_PAUSE = 60.0
+# No user before the host: that is where some put a key, and errors show the address.
+ADDRESS = r"https?://(\[[\da-fA-F:.]+\]|[^\s/?#:@\[\]]+)(:\d+)?([/?]\S*)?"
+
+
+class Kind(NamedTuple):
+    """What errors say of an endpoint: what it is called, an address for example, the way out if too much is sent."""
+
+    noun: str
+    example: str
+    too_large: str
+
+
+class Endpoint:
+    """One address that is sent JSON by POST.
+
+    Attributes:
+        url: the address.
+        requests: how many were sent, every attempt counted.
+        retries: how many of them repeated one that failed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        kind: Kind,
+        api_key_env: str = "",
+        timeout: float = 60.0,
+        concurrency: int = 4,
+        retries: int = 5,
+        backoff: float = 1.0,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: the address, path included.
+            api_key: sent as a bearer token.
+            kind: what errors say.
+            api_key_env: the environment variable that the key came from, for errors to name.
+            timeout: seconds to connect, and between two pieces of an answer.
+            concurrency: requests under way at a time.
+            retries: of a request that the server was too busy or too broken to answer.
+            backoff: seconds before the first retry, doubled for each further one.
+
+        Raises:
+            UserError: `url` is no web address, or the key holds what no key does.
+        """
+        import httpx
+
+        if not re.fullmatch(ADDRESS, url):
+            raise UserError(f"{kind.noun} has an address such as {kind.example}, and no key in it")
+        self.url = url
+        self.requests = self.retries = 0
+        self._key = (api_key or "").strip()
+        # An HTTP library would show the whole header in its complaint.
+        if not re.fullmatch("[!-~]*", self._key):
+            raise UserError(f"the API key for {self.url} holds white space or letters beyond ASCII: copy it anew")
+        self._kind, self._key_name, self._concurrency = kind, api_key_env, concurrency
+        self._most_retries, self._backoff = retries, backoff
+        self._lock = Lock()
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        limits = httpx.Limits(max_connections=concurrency)
+        self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
+        weakref.finalize(self, self._client.close)
+
+    def ask(self, jobs: Iterable[tuple[K, Body]], read: Callable[[K, bytes], R]) -> Iterator[tuple[K, R]]:
+        """Send every body; what was answered before an error, or while it came up, is still given.
+
+        Args:
+            jobs: (key, body) of each request, taken when its turn is near.
+            read: makes what is wanted of a key's answer; a `ValueError` says what is wrong with it.
+
+        Returns:
+            (key, what was read), in the order of the answers.
+
+        Raises:
+            UserError: the server refused, gave no answer after all retries, or a faulty one: the first of these, once
+                the requests under way have ended. What waits for its turn or for a retry is given up.
+        """
+        waiting, stop, under_way, failure = iter(jobs), Event(), dict[Future[R], K](), None
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            try:
+                while True:
+                    for key, body in islice(waiting, 2 * self._concurrency - len(under_way)):
+                        under_way[pool.submit(self._answer, key, body, read, stop)] = key
+                    if not under_way:
+                        break
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        key = under_way.pop(future)
+                        try:
+                            found = future.result()
+                        except (UserError, CancelledError) as error:
+                            failure = failure or error
+                            waiting = iter(())
+                            give_up(stop, under_way)
+                        else:
+                            yield key, found
+            finally:
+                give_up(stop, under_way)
+        if failure is not None:
+            raise failure
+
+    def _answer(self, key: K, body: Body, read: Callable[[K, bytes], R], stop: Event) -> R:
+        """One answer, in as many attempts as it takes or as there are."""
+        attempt = 0
+        while True:
+            try:
+                content = self._send(body, attempt)
+                break
+            except _BusyError as busy:
+                problem, status, retry_after = busy.args
+                attempt += 1
+                seconds = pause(attempt, retry_after, base=self._backoff, jitter=random.random())
+                if attempt > self._most_retries or stop.wait(seconds):
+                    advice = way_out(status, kind=self._kind)
+                    raise UserError(f"{self.url}: {problem}, in {attempt} attempts; {advice}") from None
+        try:
+            return read(key, content)
+        except ValueError as error:
+            raise UserError(f"{self.url}: {error}") from None
+
+    def _send(self, body: Body, attempt: int) -> bytes:
+        import httpx
+
+        with self._lock:
+            self.requests += 1
+            self.retries += attempt > 0
+        try:
+            response = self._client.post(self.url, json=body)
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise _BusyError(str(error) or type(error).__name__, 0, "") from None
+        status = response.status_code
+        if response.is_success:
+            return response.content
+        # A server may repeat the key that it refuses.
+        text = response.text.replace(self._key, "…") if self._key else response.text
+        problem = f"status {status}, {text[:EXCERPT]!r}"
+        if status == 429 or status >= 500:
+            raise _BusyError(problem, status, response.headers.get("Retry-After", ""))
+        raise UserError(f"{self.url}: {problem}; {way_out(status, self._key_name, kind=self._kind)}")
+
+
+class _BusyError(Exception):
+    """What was wrong, the status (0 for no answer) and the Retry-After header of a request worth another attempt."""
+
+
+def give_up(stop: Event, under_way: Iterable[Future[Any]]) -> None:
+    """End the pauses, and cancel what was not sent yet."""
+    stop.set()
+    for future in under_way:
+        future.cancel()
+
+
+def key_from(api_key_env: str | None) -> str | None:
+    """The key in the environment variable of that name; none if there is no name.
+
+    Raises:
+        UserError: that variable is not set.
+    """
+    if not api_key_env:
+        return None
+    key = os.environ.get(api_key_env, "")
+    if not key.strip():
+        # What is not written like the name of a variable may be the key itself.
+        name = api_key_env if re.fullmatch("[A-Z][A-Z0-9_]{0,39}", api_key_env) else "that api_key_env names"
+        raise UserError(
+            f"the environment variable {name} is not set: export the API key, or leave api_key_env empty for none"
+        )
+    return key
+
+
+def pause(attempts: int, retry_after: str, *, base: float, jitter: float) -> float:
+    """Seconds before a retry: exponential backoff, or longer where the server says so, but never too long.
+
+    `attempts` failed; `retry_after` is the header (RFC 9110), in seconds, a date or empty; `base` is the first pause;
+    `jitter`, from [0, 1), takes off up to half, so that clients that failed together do not come back together.
+    """
+    number, asked = re.fullmatch(r"\d+(\.\d+)?", retry_after), 0.0
+    with suppress(ValueError, OverflowError):
+        asked = float(retry_after) if number else parsedate_to_datetime(retry_after).timestamp() - time.time()
+    own = base * 2.0 ** min(attempts - 1, 30) * (1 - jitter / 2)
+    return min(LONGEST_PAUSE, max(own, asked))
+
+
+def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
+    """What to do about an HTTP status that is no success; 0 is no answer at all."""
+    if status in (401, 403):
+        return f"check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
+    if status == 0 or status >= 500:
+        return "check that the server runs and can be reached, then try again"
+    known = {413: kind.too_large, 429: "lower concurrency, or try again later"}
+    return known.get(status, "check the URL, path included, and the name of the model")
+
+
+def whole(value: object) -> int:
+    """A count that a server told; 0 if it is none."""
+    return value if type(value) is int and value > 0 else 0

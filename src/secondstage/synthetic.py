@@ -1,0 +1,166 @@
+"""Synthetic queries: made from documents, kept or not and why; and the texts that training reads of their pairs.
+
+`mine` writes them as one JSON line each, training reads their texts from there: the collection itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .collection import Documents, Qrels
+from .errors import UserError
+
+SYNTHETIC = "synthetic.jsonl"
+# Queries that stand in their document word for word, which is read without them.
+TITLE = "title"
+FIRST_SENTENCE = "first_sentence"
+TAKEN = (TITLE, FIRST_SENTENCE)
+# From so many words on, a text that repeats a query repeats it word for word, and does not just speak of the same.
+SENTENCE_WORDS = 4
+# The rule of a query that another one, which is kept, repeats: its document answers that one as well.
+SAME_TEXT = "same_text"
+
+# Scripts that are written without spaces, or glue particles to their words: there, words have no edges to look for.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNITS = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+
+
+class SyntheticQuery(NamedTuple):
+    """One query that was made from a document.
+
+    Attributes:
+        query_id: "synthetic-" and a digest.
+        text: of the query; empty if the generator gave none.
+        doc_id: the document it was made from.
+        kind: "question", "keyword", "claim", "query", "title" or "first_sentence".
+        generator: what made it.
+        kept: whether it is used.
+        rule: which rule dropped it, in one word; empty if it is kept.
+        reason: the same in words.
+        rank: of the document in the first stage's list, from 1; 0 if it is not in it, none if it was not searched.
+        teacher_rank: its rank by the teacher among what the first stage found; none if it was not asked.
+        same_as: the kept query that has the same text, of one with the rule "same_text".
+    """
+
+    query_id: str
+    text: str
+    doc_id: str
+    kind: str
+    generator: str
+    kept: bool = True
+    rule: str = ""
+    reason: str = ""
+    rank: int | None = None
+    teacher_rank: int | None = None
+    same_as: str = ""
+
+    def dropped(self, rule: str, reason: str) -> SyntheticQuery:
+        """The same query, not kept."""
+        return self._replace(kept=False, rule=rule, reason=reason)
+
+
+def write_synthetic(path: Path, queries: Iterable[SyntheticQuery]) -> None:
+    """Write one JSON line for each query, kept or not."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(query._asdict(), ensure_ascii=False) + "\n" for query in queries)
+
+
+def read_records(path: Path) -> Iterator[SyntheticQuery]:
+    """Every query that `write_synthetic` wrote.
+
+    Raises:
+        UserError: there is no such file, or a line of it is no synthetic query.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield SyntheticQuery(**json.loads(line))
+                except (ValueError, TypeError):
+                    raise UserError(f"{path}:{number} is no synthetic query: mine again") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: mine with mine.synthesize") from None
+
+
+def read_synthetic(path: Path) -> dict[str, str]:
+    """The texts of the kept queries, by id; errors as `read_records`."""
+    return {query.query_id: query.text for query in read_records(path) if query.kept}
+
+
+def synthetic_qrels(queries: Iterable[SyntheticQuery]) -> Qrels:
+    """The documents that answer each kept query, with relevance 1.
+
+    They are the one it was made from, and each one that gave a query of the same text and passed the same filters: it
+    would be a false negative otherwise.
+    """
+    queries = list(queries)
+    qrels: Qrels = {query.query_id: {query.doc_id: 1} for query in queries if query.kept}
+    for query in queries:
+        if query.rule == SAME_TEXT and query.same_as in qrels:
+            qrels[query.same_as][query.doc_id] = 1
+    return qrels
+
+
+class PairTexts:
+    """The texts of (query id, document id) pairs, of a collection's queries and of synthetic ones.
+
+    A query that is the title or the first sentence of its document stands in it word for word: whoever learns from such
+    pairs learns to look for copies. The document of such a pair is given without the query. Only its positives are:
+    in every other document the same words stay, so that an exact match is no sign of relevance.
+    """
+
+    def __init__(
+        self, queries: Mapping[str, str], documents: Documents, synthetic: Iterable[SyntheticQuery] = ()
+    ) -> None:
+        """Put them together.
+
+        Args:
+            queries: texts by query id.
+            documents: the corpus.
+            synthetic: as `read_records` gives them.
+        """
+        synthetic = list(synthetic)
+        self.queries = {**queries, **{query.query_id: query.text for query in synthetic if query.kept}}
+        self.documents = documents
+        taken = {query.query_id for query in synthetic if query.kept and query.kind in TAKEN}
+        answers = synthetic_qrels(synthetic)
+        self._taken = {(query_id, doc_id) for query_id in taken for doc_id in answers[query_id]}
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """(query text, document text) of each (query id, document id); `KeyError` if one is unknown."""
+        contents = self.documents.contents([doc_id for _, doc_id in pairs])
+        texts = [(self.queries[query_id], content) for (query_id, _), content in zip(pairs, contents, strict=True)]
+        return [
+            (query, document_without(query, content) if pair in self._taken else content)
+            for pair, (query, content) in zip(pairs, texts, strict=True)
+        ]
+
+
+def document_without(query: str, content: str) -> str:
+    """A document without the query that was taken from it, whatever its case, line breaks and punctuation.
+
+    A sentence is taken out wherever it stands. Of a title of fewer than 4 words only the first place is: a text about
+    asthma speaks of asthma, and without the word, its absence would become the sign of relevance.
+
+    Args:
+        query: a title or a sentence of the document.
+        content: its whole text.
+    """
+    words = re.findall(r"[^\W_]+", query)
+    if not words:
+        return content
+    everywhere = len(units(query)) >= SENTENCE_WORDS
+    unspaced = re.compile(f"[{UNSPACED}]")
+    before = "" if unspaced.match(words[0][0]) else r"(?<![^\W_])"
+    after = "" if unspaced.match(words[-1][-1]) else r"(?![^\W_])"
+    pattern = before + r"[\W_]+".join(map(re.escape, words)) + after + r"[.?!。！？।]*"
+    return re.sub(pattern, "", content, count=not everywhere, flags=re.IGNORECASE).strip()
+
+
+def units(text: str) -> list[str]:
+    """The words of a text; of scripts without spaces, the characters."""
+    return _UNITS.findall(text)

@@ -1,0 +1,119 @@
+"""An endpoint: pauses, advice, and what becomes of the other requests when one fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from secondstage.endpoint import LONGEST_PAUSE, Endpoint, Kind, pause, way_out
+from secondstage.errors import UserError
+
+from .conftest import serving
+from .server import Answer, JsonServer, first
+
+KIND = Kind("an oracle", "https://delphi.example/ask", "ask less")
+JOBS = [(i, {"number": i}) for i in range(40)]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[JsonServer]:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    server = JsonServer("/ask", lambda body: body["number"])
+    with serving(server):
+        yield server
+
+
+def endpoint(api: JsonServer, **settings: Any) -> Endpoint:
+    return Endpoint(api.url, kind=KIND, backoff=0.001, **settings)
+
+
+def number(key: int, content: bytes) -> int:
+    return int(content)
+
+
+def test_every_job_gets_its_own_answer(api: JsonServer) -> None:
+    asked = endpoint(api, concurrency=3)
+    assert sorted(asked.ask(JOBS, number)) == [(i, i) for i in range(40)]
+    assert (asked.requests, asked.retries) == (40, 0)
+    assert list(asked.ask([], number)) == []
+
+
+def test_jobs_are_made_only_when_their_turn_is_near(api: JsonServer) -> None:
+    made: list[int] = []
+
+    def jobs() -> Iterator[tuple[int, dict[str, int]]]:
+        for i, body in JOBS:
+            made.append(i)
+            yield i, body
+
+    for count, _ in enumerate(endpoint(api, concurrency=3).ask(jobs(), number), 1):
+        assert len(made) <= count + 2 * 3
+
+
+def test_answers_under_way_are_given_before_the_error(api: JsonServer) -> None:
+    refused = threading.Event()
+
+    def refuse_the_third(server: JsonServer, body: dict[str, Any]) -> Answer | None:
+        if body["number"] == 3:
+            refused.set()
+            return 400, b"no", {}
+        assert refused.wait(timeout=10)
+        time.sleep(0.1)  # answered after the refusal
+        return None
+
+    api.misbehave = refuse_the_third
+    given: list[int] = []
+    with pytest.raises(UserError, match="status 400"):
+        given.extend(key for key, _ in endpoint(api, concurrency=4).ask(JOBS, number))
+    assert given == [] or len(given) <= 8
+    assert sorted(given) == sorted(body["number"] for body in api.seen if body["number"] != 3)
+
+
+def test_what_cannot_be_read_is_an_error_that_names_the_address(api: JsonServer) -> None:
+    def refuse(key: int, content: bytes) -> int:
+        raise ValueError("this is no number")
+
+    with pytest.raises(UserError, match=rf"^{api.url}: this is no number$"):
+        list(endpoint(api).ask(JOBS[:1], refuse))
+
+
+def test_who_stops_listening_sends_no_more(api: JsonServer) -> None:
+    answers = endpoint(api, concurrency=2).ask(JOBS, number)
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert len(api.seen) <= 5
+
+
+def test_too_much_has_a_way_out_of_its_own(api: JsonServer) -> None:
+    api.misbehave = first(1, (413, b"", {}))
+    with pytest.raises(UserError, match="status 413, ''; ask less"):
+        list(endpoint(api).ask(JOBS[:1], number))
+
+
+def test_pauses_double_and_jitter_takes_off_up_to_half() -> None:
+    assert [pause(n, "", base=0.5, jitter=0.0) for n in range(1, 6)] == [0.5, 1, 2, 4, 8]
+    assert [pause(n, "", base=0.5, jitter=0.5) for n in range(1, 6)] == [0.375, 0.75, 1.5, 3, 6]
+    assert pause(5000, "", base=1.0, jitter=0.0) == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("7", 7), ("7.5", 7.5), ("1", 2), ("0", 2), ("99999", 60), ("9" * 999, 60), ("-5", 2), ("nan", 2), ("soon", 2)],
+)
+def test_a_server_may_ask_for_a_longer_pause_but_not_for_one_too_long(asked: str, expected: float) -> None:
+    assert pause(2, asked, base=1.0, jitter=0.0) == expected
+
+
+def test_a_server_may_name_the_time_to_come_back() -> None:
+    assert pause(1, formatdate(time.time() + 30, usegmt=True), base=1.0, jitter=0.0) == pytest.approx(30, abs=2)
+    assert pause(1, formatdate(time.time() - 30, usegmt=True), base=1.0, jitter=0.0) == 1
+
+
+def test_a_refused_key_without_a_variable_is_told_how_to_give_one() -> None:
+    assert "api_key_env can name" in way_out(401, kind=KIND)

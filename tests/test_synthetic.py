@@ -1,0 +1,125 @@
+"""Synthetic queries: what is written is read, whom they are answered by, and the texts that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondstage.collection import Documents
+from secondstage.errors import UserError
+from secondstage.synthetic import (
+    SENTENCE_WORDS,
+    PairTexts,
+    SyntheticQuery,
+    document_without,
+    read_records,
+    read_synthetic,
+    synthetic_qrels,
+    units,
+    write_synthetic,
+)
+
+KEPT = SyntheticQuery("synthetic-1", "Wie backt man Brot?", "d0", "question", "local tiny", rank=2, teacher_rank=1)
+SAME = SyntheticQuery("synthetic-2", "wie backt man brot", "d2", "question", "local tiny", rank=1)
+SAME = SAME.dropped("same_text", "duplicate of synthetic-1")._replace(same_as="synthetic-1")
+LOST = SyntheticQuery("synthetic-3", "\u2028 線", "d1", "claim", "local tiny").dropped(
+    "round_trip", "not found in top 10"
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "synthetic.jsonl"
+    write_synthetic(path, [KEPT, SAME, LOST])
+    assert list(read_records(path)) == [KEPT, SAME, LOST]
+    assert read_synthetic(path) == {"synthetic-1": "Wie backt man Brot?"}
+    assert len(path.read_text(encoding="utf-8").split("\n")) == 4
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "no", '{"query_id": "q", "size": 1}'])
+def test_a_line_that_is_no_query_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "synthetic.jsonl"
+    write_synthetic(path, [KEPT])
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"synthetic\.jsonl:2 is no synthetic query"):
+        read_synthetic(path)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jsonl is missing"):
+        read_synthetic(tmp_path / "none.jsonl")
+
+
+def test_a_document_that_gave_the_same_query_answers_it_too() -> None:
+    assert synthetic_qrels([KEPT, SAME, LOST]) == {"synthetic-1": {"d0": 1, "d2": 1}}
+    # The query that it repeats was dropped for another reason.
+    assert synthetic_qrels([KEPT.dropped("near_duplicate", ""), SAME]) == {}
+
+
+# --- the texts of pairs
+
+
+def test_the_positive_of_a_title_is_read_without_it(as_documents: Callable[[Sequence[str]], Documents]) -> None:
+    documents = as_documents(
+        ["Sour bread\nHow sour bread is made.", "Eat sour bread\nwith cheese.", "sour bread. Again."]
+    )
+    title = SyntheticQuery("synthetic-t", "Sour bread", "d0", "title", "title")
+    again = title._replace(query_id="synthetic-a", doc_id="d2", same_as="synthetic-t", rule="same_text", kept=False)
+    written = SyntheticQuery("synthetic-q", "sour bread", "d0", "keyword", "llm")
+    texts = PairTexts({"real": "sour bread"}, documents, [title, again, written])
+    ids = ("synthetic-t", "synthetic-q", "real")
+    found = texts([(query_id, f"d{i}") for query_id in ids for i in range(3)])
+    plain = documents.contents(["d0", "d1", "d2"])
+    assert found == [
+        ("Sour bread", "How sour bread is made."),
+        ("Sour bread", plain[1]),  # not its positive: the words stay
+        ("Sour bread", "Again."),
+        *(("sour bread", content) for content in plain * 2),
+    ]
+
+
+def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequence[str]], Documents]) -> None:
+    texts = PairTexts({}, as_documents(["a", "b"]), [LOST])
+    with pytest.raises(KeyError):
+        texts([("synthetic-3", "d1")])
+
+
+@pytest.mark.parametrize(
+    ("query", "content", "rest"),
+    [
+        ("Baking bread", "Baking bread\nYou need flour.", "You need flour."),
+        ("What is an oven?", "What is an\n  OVEN? A hot box.", "A hot box."),
+        ("art", "Art\nParts of art, and artful smart party.", "Parts of art, and artful smart party."),
+        (
+            "the art of party",
+            "Smart the art of party\n\nand THE art, of party; the art of",
+            "Smart \n\nand ; the art of",
+        ),
+        ("C++", "C++\nC and C++ and c.", "++\nC and C++ and c."),
+        ("パンの作り方", "パンの作り方\n彼はパンの作り方を学ぶ。", "彼はを学ぶ。"),
+        ("不存在", "パン", "パン"),
+        ("…", "… and more", "… and more"),
+        ("بيت كبير", "بيت كبير\nهذا نص", "هذا نص"),
+    ],
+)
+def test_a_document_without_a_query(query: str, content: str, rest: str) -> None:
+    assert document_without(query, content) == rest
+
+
+words = st.lists(st.text("abcXYZäß", min_size=1, max_size=5), min_size=1, max_size=6)
+
+
+@given(query=words.filter(lambda query: len(query) >= SENTENCE_WORDS), before=words, after=words)
+def test_nothing_but_the_query_is_taken(query: list[str], before: list[str], after: list[str]) -> None:
+    text = " ".join(query)
+    content = f"1{' '.join(before)}1\n{text}.\n2{' '.join(after)}2"
+    # The digits keep the first and last words from being the query's.
+    inner = [document_without(text, part) for part in (f"1{' '.join(before)}1", f"2{' '.join(after)}2")]
+    assert document_without(text, content).split() == " ".join(inner).split()
+
+
+def test_units_are_words_and_the_characters_of_scripts_without_spaces() -> None:
+    assert units("It's 3 o'clock_now: パンabc 빵") == ["It", "s", "3", "o", "clock", "now", "パ", "ン", "abc", "빵"]
