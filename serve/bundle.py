@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from secondstage import firststage
 from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import read_json, write_json
-from secondstage.leakage import count, find_leaks
+from secondstage.firststage import search_run
+from secondstage.leakage import count, find_leaks, leaking
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.run import read_trec
@@ -23,6 +25,8 @@ from .pipeline import Pipeline
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
+# Choices are made on the dev queries that train gives nothing away of, where so many are left: fewer show too little.
+ENOUGH = 30
 
 
 def make_bundle(
@@ -35,18 +39,20 @@ def make_bundle(
     *,
     seed: int,
     scores: Path,
+    saw_train: bool = True,
 ) -> dict[str, Any]:
     """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
 
     Args:
         collection: whose documents are searched.
         first_stage: its folder.
-        mined: the folder with the dev lists, `dev.trec`.
+        mined: the folder with `dev.trec`, which names the dev queries.
         trained: the folder with the reranker.
         config: what is fixed.
         folder: existing and empty.
         seed: of the folds of the calibration.
         scores: the folder where the reranker's scores are kept, so that none is computed twice.
+        saw_train: whether the train split was used: what it shares with dev gives that away.
 
     Returns:
         For the manifest: what was chosen, and the dev values behind it.
@@ -54,7 +60,7 @@ def make_bundle(
     shutil.copytree(first_stage, folder / "first_stage", ignore=shutil.ignore_patterns("manifest.json"))
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    choices = _choose(collection, mined, folder, config, seed, scores)
+    choices = _choose(collection, mined, folder, config, seed, scores, saw_train)
     contract = folder / "reranker" / CONTRACT
     if choices.calibration:
         write_json(contract, read_json(contract) | {"calibration": choices.calibration.to_json()})
@@ -74,30 +80,48 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def _choose(collection: Collection, mined: Path, folder: Path, config: ServeConfig, seed: int, scores: Path) -> Choices:
-    first = read_trec(mined / "dev.trec").top(config.deepest)
-    if not len(first):
+def _choose(
+    collection: Collection, mined: Path, folder: Path, config: ServeConfig, seed: int, scores: Path, saw_train: bool
+) -> Choices:
+    queries = {query_id: collection.queries[query_id] for query_id in read_trec(mined / "dev.trec")}
+    if not queries:
         return without_dev(config)
+    first_stage = firststage.load(folder / "first_stage")
     reranker = Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
-    pipeline = Pipeline(
-        firststage.load(folder / "first_stage"), reranker, collection.documents, depth=config.deepest, weight=1.0
-    )
+    pipeline = Pipeline(first_stage, reranker, collection.documents, depth=config.deepest, weight=1.0)
     pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
-    queries = {query_id: collection.queries[query_id] for query_id in first}
+    qrels, leakage = _judged(collection, list(queries), saw_train)
+    queries = {query_id: queries[query_id] for query_id in qrels}
+    first = search_run(first_stage, collection.documents.ids, queries, config.deepest)
     reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
-    qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
     choices = choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
-    return choices._replace(details=choices.details | {"leakage": _leakage(collection, qrels)})
+    return choices._replace(details=choices.details | {"leakage": leakage})
 
 
-def _leakage(collection: Collection, dev: Qrels) -> dict[str, Any]:
-    """What train gives away of the dev queries: choices made on these may trust the reranker too much."""
-    counts = count(find_leaks(collection.queries, dev, {"train": collection.qrels.get("train", {})}))
-    if counts["any"]:
+def _judged(collection: Collection, query_ids: Sequence[str], saw_train: bool) -> tuple[Qrels, dict[str, Any]]:
+    """The judgements of the dev queries that choices are made on, and what train gives away of dev.
+
+    A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
+    these would trust it too much.
+    """
+    dev = {query_id: collection.qrels["dev"][query_id] for query_id in query_ids}
+    against = {"train": collection.qrels["train"]} if saw_train and "train" in collection.qrels else {}
+    leaks = find_leaks(collection.queries, dev, against)
+    counts, given_away = count(leaks), leaking(leaks, "documents")
+    free = {query_id: judged for query_id, judged in dev.items() if query_id not in given_away}
+    enough = len(free) >= ENOUGH or not given_away
+    if given_away:
+        rest = (
+            f"choices are made on the other {len(free)}"
+            if enough
+            else f"the other {len(free)} are fewer than {ENOUGH}, so choices are made on all, and may trust the "
+            "reranker too much"
+        )
         say(
             f"  of {len(dev)} dev queries {counts['same_text'] + counts['near_duplicate']} have nearly the text of a "
-            f"training query, {counts['document']} share a relevant document: dev may trust the reranker too much"
+            f"training query, {counts['document']} share a relevant document: {rest}"
         )
-    return {"against": ["train"], "queries": len(dev), "counts": counts}
+    basis = {"free": len(free), "chosen_on": "free" if enough else "all"}
+    return free if enough else dev, {"against": list(against), "queries": len(dev), "counts": counts, **basis}

@@ -425,6 +425,15 @@ def other_model(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+def test_a_deeper_pipeline_is_not_mined_and_trained_again(project: Project) -> None:
+    for depth in (20, 40, 30):
+        settings = (f"serve={{max_depth: {depth}, precision: fp32}}",)
+        assert project.run(*settings) == ["bundle", "evaluation"]
+        assert project.metrics["development"]["depth"]["depths"][-1] == depth
+        assert project.run(*settings) == []
+    assert project.run("serve={max_depth: 30, precision: fp32}", "train.dev_depth=25")[:2] == ["mine", "train"]
+
+
 def test_another_reranker_that_changed_is_evaluated_again(project: Project, other_model: Path) -> None:
     settings = (f"evaluate.rerankers={{teacher: {other_model}}}", f"evaluate.exports={{teacher: {other_model}}}")
     for number, setting in enumerate(settings, 1):

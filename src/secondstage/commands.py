@@ -121,8 +121,8 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
     seed = config.seed
 
     dense = "" if config.first_stage.kind == "bm25" else identity(config.first_stage.dense.model)
-    # The dev lists reach as deep as the pipeline may.
-    dev_depth = max(config.serve.deepest, config.train.dev_depth)
+    # Only what training needs: to change the pipeline must not train again.
+    dev_depth = config.train.dev_depth
     replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
     untrained = config.train.steps == 0
     # Where a collection lies does not matter, only what is in it.
@@ -165,7 +165,8 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
 
         collection = Collection.load(folder["collection"])
         stages = (folder["first_stage"], folder["mine"], folder["train"])
-        return make_bundle(collection, *stages, config.serve, target, seed=seed, scores=output / SCORES)
+        kept = output / SCORES
+        return make_bundle(collection, *stages, config.serve, target, seed=seed, scores=kept, saw_train=not untrained)
 
     def make_evaluation(target: Path) -> dict[str, Any]:
         from secondstage.serve import Start, evaluate_bundle
