@@ -571,3 +571,17 @@ def test_a_missing_split_is_told_before_the_work(
         assert words not in str(caught.value)
     assert not (project.output / "first_stage").exists()
     assert Collection.load(project.output / "collection").queries
+
+
+def test_a_test_split_without_any_relevant_document_is_told_before_the_work(
+    beir_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    beir = part_of(beir_folder, tmp_path / "beir", "train", "test")
+    test = beir / "qrels" / "test.tsv"
+    test.write_text(test.read_text().replace("\t1\n", "\t0\n"))
+    project = Project(tmp_path / "out", beir, tiny_model)
+    told = r"no query of the 'test' split, which evaluate.split names, has a relevant document \(16 are judged\)"
+    with pytest.raises(UserError, match=told):
+        project.run()
+    assert not (project.output / "first_stage").exists()
+    assert project.run(command="mine") == ["first_stage", "mine"]

@@ -48,7 +48,7 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
 
 
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
-    """Raise `UserError` if a split is missing that a later stage would need: before the work, not after it."""
+    """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     if "train" not in splits and config.train.steps != 0:
         faults.add(
@@ -64,6 +64,11 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
                 faults.add(
                     f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
                     f"{', '.join(splits)}"
+                )
+            elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
+                faults.add(
+                    f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
+                    f"({splits[split]['queries']} are judged): nothing can be measured on it"
                 )
     makes_bundle = "train" in splits or config.train.steps == 0
     faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
