@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from secondstage.firststage import search_run
 from secondstage.leakage import count, find_leaks, leaking
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
-from secondstage.run import read_trec
+from secondstage.splits import answerable, choose_answerable
 
 from .choices import Choices, choose_on_dev, depths_to_time, without_dev
 from .latency import time_searches
@@ -32,13 +31,13 @@ ENOUGH = 30
 def make_bundle(
     collection: Collection,
     first_stage: Path,
-    mined: Path,
     trained: Path,
     config: ServeConfig,
     folder: Path,
     *,
     seed: int,
     scores: Path,
+    dev_queries: int = 300,
     saw_train: bool = True,
 ) -> dict[str, Any]:
     """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
@@ -46,12 +45,12 @@ def make_bundle(
     Args:
         collection: whose documents are searched.
         first_stage: its folder.
-        mined: the folder with `dev.trec`, which names the dev queries.
         trained: the folder with the reranker.
         config: what is fixed.
         folder: existing and empty.
-        seed: of the folds of the calibration.
+        seed: of the choice of dev queries, and of the folds of the calibration.
         scores: the folder where the reranker's scores are kept, so that none is computed twice.
+        dev_queries: choices are made on so many at most.
         saw_train: whether the train split was used: what it shares with dev gives that away.
 
     Returns:
@@ -60,7 +59,8 @@ def make_bundle(
     shutil.copytree(first_stage, folder / "first_stage", ignore=shutil.ignore_patterns("manifest.json"))
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    choices = _choose(collection, mined, folder, config, seed, scores, saw_train)
+    qrels, leakage = _judged(collection, dev_queries, seed, saw_train=saw_train)
+    choices = _choose(collection, qrels, folder, config, seed, scores) if qrels else without_dev(config)
     contract = folder / "reranker" / CONTRACT
     if choices.calibration:
         write_json(contract, read_json(contract) | {"calibration": choices.calibration.to_json()})
@@ -71,7 +71,8 @@ def make_bundle(
         "serve": config.model_dump(mode="json"),
     }
     write_json(folder / "pipeline.json", settings)
-    return {"choices": choices.details, "documents": len(collection.documents), "versions": versions()}
+    details = choices.details | ({"leakage": leakage} if qrels else {})
+    return {"choices": details, "documents": len(collection.documents), "versions": versions()}
 
 
 def versions() -> dict[str, str]:
@@ -81,47 +82,43 @@ def versions() -> dict[str, str]:
 
 
 def _choose(
-    collection: Collection, mined: Path, folder: Path, config: ServeConfig, seed: int, scores: Path, saw_train: bool
+    collection: Collection, qrels: Qrels, folder: Path, config: ServeConfig, seed: int, scores: Path
 ) -> Choices:
-    queries = {query_id: collection.queries[query_id] for query_id in read_trec(mined / "dev.trec")}
-    if not queries:
-        return without_dev(config)
     first_stage = firststage.load(folder / "first_stage")
     reranker = Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
     pipeline = Pipeline(first_stage, reranker, collection.documents, depth=config.deepest, weight=1.0)
     pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
-    qrels, leakage = _judged(collection, list(queries), saw_train)
-    queries = {query_id: queries[query_id] for query_id in qrels}
+    queries = {query_id: collection.queries[query_id] for query_id in qrels}
     first = search_run(first_stage, collection.documents.ids, queries, config.deepest)
     reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
-    choices = choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
-    return choices._replace(details=choices.details | {"leakage": leakage})
+    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
 
 
-def _judged(collection: Collection, query_ids: Sequence[str], saw_train: bool) -> tuple[Qrels, dict[str, Any]]:
+def _judged(collection: Collection, dev_queries: int, seed: int, *, saw_train: bool) -> tuple[Qrels, dict[str, Any]]:
     """The judgements of the dev queries that choices are made on, and what train gives away of dev.
 
     A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
     these would trust it too much.
     """
-    dev = {query_id: collection.qrels["dev"][query_id] for query_id in query_ids}
+    dev = answerable(collection.qrels.get("dev", {}))
     against = {"train": collection.qrels["train"]} if saw_train and "train" in collection.qrels else {}
     leaks = find_leaks(collection.queries, dev, against)
     counts, given_away = count(leaks), leaking(leaks, "documents")
     free = {query_id: judged for query_id, judged in dev.items() if query_id not in given_away}
     enough = len(free) >= ENOUGH or not given_away
+    chosen = choose_answerable(free if enough else dev, dev_queries, seed)
     if given_away:
         rest = (
-            f"choices are made on the other {len(free)}"
+            f"choices are made on {len(chosen)} of the other {len(free)}"
             if enough
-            else f"the other {len(free)} are fewer than {ENOUGH}, so choices are made on all, and may trust the "
-            "reranker too much"
+            else f"the other {len(free)} are fewer than {ENOUGH}, so choices are made on {len(chosen)} of all, and may "
+            "trust the reranker too much"
         )
         say(
             f"  of {len(dev)} dev queries {counts['same_text'] + counts['near_duplicate']} have nearly the text of a "
             f"training query, {counts['document']} share a relevant document: {rest}"
         )
-    basis = {"free": len(free), "chosen_on": "free" if enough else "all"}
-    return free if enough else dev, {"against": list(against), "queries": len(dev), "counts": counts, **basis}
+    basis = {"free": len(free), "chosen_on": "free" if enough else "all", "used": len(chosen)}
+    return chosen, {"against": list(against), "queries": len(dev), "counts": counts, **basis}

@@ -30,19 +30,19 @@ SEED = 13
 
 
 def bundle(
-    run_folder: Path, folder: Path, mined: Path | None = None, *, saw_train: bool = True, **settings: Any
+    run_folder: Path, folder: Path, *, dev_queries: int = 300, saw_train: bool = True, **settings: Any
 ) -> dict[str, Any]:
     """Make a bundle from the stages of a run, with scores beside it; return what the manifest says was chosen."""
     folder.mkdir()
     details = make_bundle(
         Collection.load(run_folder / "collection"),
         run_folder / "first_stage",
-        mined or run_folder / "mine",
         run_folder / "train",
         ServeConfig(precision="fp32", **settings),
         folder,
         seed=SEED,
         scores=folder.parent / "scores",
+        dev_queries=dev_queries,
         saw_train=saw_train,
     )
     choices: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))["choices"]
@@ -64,11 +64,20 @@ def dev_lists(run_folder: Path, depth: int) -> tuple[Run, Run]:
     return first, reranker.rerank(first, collection.queries, collection.documents)
 
 
-def without_dev(run_folder: Path, folder: Path) -> Path:
-    """The mined folder of a run without dev queries."""
-    shutil.copytree(run_folder / "mine", folder)
-    (folder / "dev.trec").write_text("")
+def linked(run_folder: Path, folder: Path) -> Path:
+    """The folder with the stages of a run, but for the collection."""
+    folder.mkdir(exist_ok=True)
+    for name in ("first_stage", "mine", "train"):
+        (folder / name).symlink_to(run_folder / name)
     return folder
+
+
+def without_dev(run_folder: Path, beir_folder: Path, folder: Path) -> Path:
+    """The same run, but its collection has no dev split."""
+    shutil.copytree(beir_folder, folder / "beir")
+    (folder / "beir" / "qrels" / "dev.tsv").unlink()
+    Collection.read(folder / "beir", folder / "collection", dev_share=0)
+    return linked(run_folder, folder)
 
 
 def finding(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, Sequence[str]]) -> None:
@@ -224,10 +233,10 @@ def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, 
         assert chosen.confidence(ranking.scores) == pytest.approx(fitted.confidence(ranking.scores), abs=1e-6)
 
 
-def test_without_dev_lists_nothing_is_chosen_and_nothing_scored(
-    run_folder: Path, tmp_path: Path, refuse_to_score: None
+def test_without_dev_nothing_is_chosen_and_nothing_scored(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, refuse_to_score: None
 ) -> None:
-    found = bundle(run_folder, tmp_path / "bundle", without_dev(run_folder, tmp_path / "mine"))
+    found = bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle")
     assert found == {"fusion": {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}, "depth": None}
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (settings["depth"], settings["weight"], settings["answerability"]) == (50, 0.5, None)
@@ -237,22 +246,24 @@ def test_without_dev_lists_nothing_is_chosen_and_nothing_scored(
 
 
 @pytest.mark.parametrize(("settings", "depth"), [({"max_depth": 7}, 7), ({"max_depth": 300}, 50), ({"depth": 64}, 64)])
-def test_without_dev_lists_the_depth_is_usual_or_what_may_be(
-    run_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
+def test_without_dev_the_depth_is_usual_or_what_may_be(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
 ) -> None:
-    bundle(run_folder, tmp_path / "bundle", without_dev(run_folder, tmp_path / "mine"), weight=0.3, **settings)
+    bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle", weight=0.3, **settings)
     found = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (found["depth"], found["weight"]) == (depth, 0.3)
 
 
-def test_without_dev_lists_a_calibration_that_the_model_had_is_kept(run_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_folder / "train", tmp_path / "train")
-    contract = tmp_path / "train" / "reranker" / CONTRACT
+def test_without_dev_a_calibration_that_the_model_had_is_kept(
+    run_folder: Path, beir_folder: Path, tmp_path: Path
+) -> None:
+    run = without_dev(run_folder, beir_folder, tmp_path / "run")
+    (run / "train").unlink()
+    shutil.copytree(run_folder / "train", run / "train")
+    contract = run / "train" / "reranker" / CONTRACT
     given = Calibration("platt", 2.0, -1.0)
     contract.write_text(json.dumps(read_json(contract) | {"calibration": given.to_json()}))
-    for name in ("collection", "first_stage"):
-        (tmp_path / name).symlink_to(run_folder / name)
-    bundle(tmp_path, tmp_path / "bundle", without_dev(run_folder, tmp_path / "mine"))
+    bundle(run, tmp_path / "bundle")
     assert Reranker.load(tmp_path / "bundle" / "reranker").calibration == given
 
 
@@ -305,10 +316,8 @@ def leaking(run_folder: Path, beir_folder: Path, folder: Path, count: int) -> Pa
     asked = [line.split()[0] for line in dev.read_text().splitlines()[1:]]
     with dev.open("a") as file:
         file.writelines(f"{query_id}\t{given}\t1\n" for query_id in asked[:count])
-    for name in ("first_stage", "mine", "train"):
-        (folder / name).symlink_to(run_folder / name)
     Collection.read(folder / "beir", folder / "collection")
-    return folder
+    return linked(run_folder, folder)
 
 
 def test_what_train_gives_away_of_dev_is_left_out_of_the_choices_where_enough_is_left(
@@ -326,9 +335,10 @@ def test_what_train_gives_away_of_dev_is_left_out_of_the_choices_where_enough_is
         "counts": {"same_text": 0, "near_duplicate": 0, "document": 6, "any": 6},
         "free": 10,
         "chosen_on": "free",
+        "used": 10,
     }
     assert found["fusion"]["queries"] == found["depth"]["queries"] == 10
-    assert "6 share a relevant document: choices are made on the other 10" in capsys.readouterr().err
+    assert "6 share a relevant document: choices are made on 10 of the other 10" in capsys.readouterr().err
     # The same as if the leaking queries had never been there.
     first, reranked = dev_lists(run_folder, 10)
     dev = Collection.load(run_folder / "collection").split("dev")
@@ -345,7 +355,18 @@ def test_choices_are_made_on_all_dev_queries_where_too_few_are_free_of_train(
     assert (found["leakage"]["free"], found["leakage"]["chosen_on"]) == (10, "all")
     assert found["fusion"]["queries"] == found["depth"]["queries"] == 16
     told = capsys.readouterr().err
-    assert "the other 10 are fewer than 30, so choices are made on all, and may trust the reranker too much" in told
+    assert (
+        "the other 10 are fewer than 30, so choices are made on 16 of all, and may trust the reranker too much" in told
+    )
+
+
+def test_the_queries_that_choices_are_made_on_are_drawn_from_those_that_are_free(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not first drawn, then thinned out: what train gives away must not cost the others their place."""
+    monkeypatch.setattr("secondstage.serve.bundle.ENOUGH", 10)
+    found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "some", depth=10, dev_queries=8)
+    assert (found["leakage"]["free"], found["leakage"]["used"], found["fusion"]["queries"]) == (10, 8, 8)
 
 
 def test_a_model_that_was_not_trained_here_saw_nothing_of_train(

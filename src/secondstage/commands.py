@@ -169,9 +169,17 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
         from secondstage.serve import make_bundle
 
         collection = Collection.load(folder["collection"])
-        stages = (folder["first_stage"], folder["mine"], folder["train"])
-        kept = output / SCORES
-        return make_bundle(collection, *stages, config.serve, target, seed=seed, scores=kept, saw_train=not untrained)
+        return make_bundle(
+            collection,
+            folder["first_stage"],
+            folder["train"],
+            config.serve,
+            target,
+            seed=seed,
+            scores=output / SCORES,
+            dev_queries=config.mine.dev_queries,
+            saw_train=not untrained,
+        )
 
     def make_evaluation(target: Path) -> dict[str, Any]:
         from secondstage.serve import Start, evaluate_bundle
@@ -198,6 +206,6 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
         stage("first_stage", make_first_stage, config.first_stage, dense),
         stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
-        stage("bundle", make_bundle, config.serve, seed),
+        stage("bundle", make_bundle, config.serve, config.mine.dev_queries, seed),
         stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate) if evaluating else {}, seed),
     )
