@@ -12,10 +12,11 @@ from secondstage import firststage
 from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import read_json, write_json
-from secondstage.leakage import count, find_leaks
+from secondstage.firststage import search_run
+from secondstage.leakage import count, find_leaks, leaking
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
-from secondstage.run import read_trec
+from secondstage.splits import answerable, choose_answerable
 
 from .choices import Choices, choose_on_dev, depths_to_time, without_dev
 from .latency import time_searches
@@ -23,30 +24,34 @@ from .pipeline import Pipeline
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
+# Choices are made on the dev queries that train gives nothing away of, where so many are left: fewer show too little.
+ENOUGH = 30
 
 
 def make_bundle(
     collection: Collection,
     first_stage: Path,
-    mined: Path,
     trained: Path,
     config: ServeConfig,
     folder: Path,
     *,
     seed: int,
     scores: Path,
+    dev_queries: int = 300,
+    saw_train: bool = True,
 ) -> dict[str, Any]:
     """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
 
     Args:
         collection: whose documents are searched.
         first_stage: its folder.
-        mined: the folder with the dev lists, `dev.trec`.
         trained: the folder with the reranker.
         config: what is fixed.
         folder: existing and empty.
-        seed: of the folds of the calibration.
+        seed: of the choice of dev queries, and of the folds of the calibration.
         scores: the folder where the reranker's scores are kept, so that none is computed twice.
+        dev_queries: choices are made on so many at most.
+        saw_train: whether the train split was used: what it shares with dev gives that away.
 
     Returns:
         For the manifest: what was chosen, and the dev values behind it.
@@ -54,7 +59,8 @@ def make_bundle(
     shutil.copytree(first_stage, folder / "first_stage", ignore=shutil.ignore_patterns("manifest.json"))
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    choices = _choose(collection, mined, folder, config, seed, scores)
+    qrels, leakage = _judged(collection, dev_queries, seed, saw_train=saw_train)
+    choices = _choose(collection, qrels, folder, config, seed, scores) if qrels else without_dev(config)
     contract = folder / "reranker" / CONTRACT
     if choices.calibration:
         write_json(contract, read_json(contract) | {"calibration": choices.calibration.to_json()})
@@ -65,7 +71,8 @@ def make_bundle(
         "serve": config.model_dump(mode="json"),
     }
     write_json(folder / "pipeline.json", settings)
-    return {"choices": choices.details, "documents": len(collection.documents), "versions": versions()}
+    details = choices.details | ({"leakage": leakage} if qrels else {})
+    return {"choices": details, "documents": len(collection.documents), "versions": versions()}
 
 
 def versions() -> dict[str, str]:
@@ -74,30 +81,44 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def _choose(collection: Collection, mined: Path, folder: Path, config: ServeConfig, seed: int, scores: Path) -> Choices:
-    first = read_trec(mined / "dev.trec").top(config.deepest)
-    if not len(first):
-        return without_dev(config)
+def _choose(
+    collection: Collection, qrels: Qrels, folder: Path, config: ServeConfig, seed: int, scores: Path
+) -> Choices:
+    first_stage = firststage.load(folder / "first_stage")
     reranker = Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
-    pipeline = Pipeline(
-        firststage.load(folder / "first_stage"), reranker, collection.documents, depth=config.deepest, weight=1.0
-    )
+    pipeline = Pipeline(first_stage, reranker, collection.documents, depth=config.deepest, weight=1.0)
     pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
-    queries = {query_id: collection.queries[query_id] for query_id in first}
+    queries = {query_id: collection.queries[query_id] for query_id in qrels}
+    first = search_run(first_stage, collection.documents.ids, queries, config.deepest)
     reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
-    qrels = {query_id: collection.qrels["dev"][query_id] for query_id in first}
-    choices = choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
-    return choices._replace(details=choices.details | {"leakage": _leakage(collection, qrels)})
+    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
 
 
-def _leakage(collection: Collection, dev: Qrels) -> dict[str, Any]:
-    """What train gives away of the dev queries: choices made on these may trust the reranker too much."""
-    counts = count(find_leaks(collection.queries, dev, {"train": collection.qrels.get("train", {})}))
-    if counts["any"]:
+def _judged(collection: Collection, dev_queries: int, seed: int, *, saw_train: bool) -> tuple[Qrels, dict[str, Any]]:
+    """The judgements of the dev queries that choices are made on, and what train gives away of dev.
+
+    A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
+    these would trust it too much.
+    """
+    dev = answerable(collection.qrels.get("dev", {}))
+    against = {"train": collection.qrels["train"]} if saw_train and "train" in collection.qrels else {}
+    leaks = find_leaks(collection.queries, dev, against)
+    counts, given_away = count(leaks), leaking(leaks, "documents")
+    free = {query_id: judged for query_id, judged in dev.items() if query_id not in given_away}
+    enough = len(free) >= ENOUGH or not given_away
+    chosen = choose_answerable(free if enough else dev, dev_queries, seed)
+    if given_away:
+        rest = (
+            f"choices are made on {len(chosen)} of the other {len(free)}"
+            if enough
+            else f"the other {len(free)} are fewer than {ENOUGH}, so choices are made on {len(chosen)} of all, and may "
+            "trust the reranker too much"
+        )
         say(
             f"  of {len(dev)} dev queries {counts['same_text'] + counts['near_duplicate']} have nearly the text of a "
-            f"training query, {counts['document']} share a relevant document: dev may trust the reranker too much"
+            f"training query, {counts['document']} share a relevant document: {rest}"
         )
-    return {"against": ["train"], "queries": len(dev), "counts": counts}
+    basis = {"free": len(free), "chosen_on": "free" if enough else "all", "used": len(chosen)}
+    return chosen, {"against": list(against), "queries": len(dev), "counts": counts, **basis}

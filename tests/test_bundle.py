@@ -11,51 +11,84 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secondstage import firststage
 from secondstage.answerability import Answerability, fit
 from secondstage.calibrate import choose
 from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.config import ServeConfig
 from secondstage.files import folder_digests, read_json, read_manifest
+from secondstage.firststage import search_run
 from secondstage.reranker import CONTRACT, Reranker
-from secondstage.run import Run, Scores, read_trec
+from secondstage.run import Run, Scores, rank, read_trec
 from secondstage.serve import make_bundle
+from secondstage.serve.bundle import ENOUGH
 from secondstage.serve.depth import Timing
 from secondstage.serve.fuse import WEIGHTS, choose_weight
 
 SEED = 13
 
 
-def bundle(run_folder: Path, folder: Path, mined: Path | None = None, **settings: Any) -> dict[str, Any]:
+def bundle(
+    run_folder: Path, folder: Path, *, dev_queries: int = 300, saw_train: bool = True, **settings: Any
+) -> dict[str, Any]:
     """Make a bundle from the stages of a run, with scores beside it; return what the manifest says was chosen."""
     folder.mkdir()
     details = make_bundle(
         Collection.load(run_folder / "collection"),
         run_folder / "first_stage",
-        mined or run_folder / "mine",
         run_folder / "train",
         ServeConfig(precision="fp32", **settings),
         folder,
         seed=SEED,
         scores=folder.parent / "scores",
+        dev_queries=dev_queries,
+        saw_train=saw_train,
     )
     choices: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))["choices"]
     return choices
 
 
+def dev_run(run_folder: Path, depth: int) -> Run:
+    """What the first stage finds for the dev queries."""
+    collection = Collection.load(run_folder / "collection")
+    queries = {query_id: collection.queries[query_id] for query_id in collection.split("dev")}
+    return search_run(firststage.load(run_folder / "first_stage"), collection.documents.ids, queries, depth)
+
+
 def dev_lists(run_folder: Path, depth: int) -> tuple[Run, Run]:
     """The dev candidates, and the same in the reranker's order, computed anew."""
     collection = Collection.load(run_folder / "collection")
-    first = read_trec(run_folder / "mine" / "dev.trec").top(depth)
+    first = dev_run(run_folder, depth)
     reranker = Reranker.load(run_folder / "train" / "reranker", precision="fp32")
     return first, reranker.rerank(first, collection.queries, collection.documents)
 
 
-def with_dev(run_folder: Path, folder: Path, text: str) -> Path:
-    """The mined folder with another list of dev candidates."""
-    shutil.copytree(run_folder / "mine", folder)
-    (folder / "dev.trec").write_text(text)
+def linked(run_folder: Path, folder: Path) -> Path:
+    """The folder with the stages of a run, but for the collection."""
+    folder.mkdir(exist_ok=True)
+    for name in ("first_stage", "mine", "train"):
+        (folder / name).symlink_to(run_folder / name)
     return folder
+
+
+def without_dev(run_folder: Path, beir_folder: Path, folder: Path) -> Path:
+    """The same run, but its collection has no dev split."""
+    shutil.copytree(beir_folder, folder / "beir")
+    (folder / "beir" / "qrels" / "dev.tsv").unlink()
+    Collection.read(folder / "beir", folder / "collection", dev_share=0)
+    return linked(run_folder, folder)
+
+
+def finding(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, Sequence[str]]) -> None:
+    """The first stage finds these documents for each query, whatever it is asked, as deep as it is asked."""
+
+    def search(stage: Any, doc_ids: Any, queries: Mapping[str, str], depth: int) -> Run:
+        ranked = {query_id: list(found[query_id]) for query_id in queries}
+        lists = {q: rank(ids, [-float(i) for i in range(len(ids))], ["x"] * len(ids)) for q, ids in ranked.items()}
+        return Run("first_stage", lists).top(depth)
+
+    monkeypatch.setattr("secondstage.serve.bundle.search_run", search)
 
 
 @pytest.fixture
@@ -147,13 +180,10 @@ def test_a_latency_budget_bounds_the_depth(
     # The relevant document is the last candidate, the 19th or 20th: it is reached at 20, not at 10.
     collection = Collection.load(run_folder / "collection")
     others = collection.documents.ids[:19]
-    rows = [
-        f"{query_id} Q0 {doc_id} {i + 1} {-i} x\n"
-        for query_id, judged in collection.split("dev").items()
-        for i, doc_id in enumerate([d for d in others if d not in judged] + list(judged))
-    ]
-    mined = with_dev(run_folder, tmp_path / "mine", "".join(rows))
-    found = bundle(run_folder, tmp_path / "bundle", mined, max_depth=30, weight=1.0, latency_ms=budget)
+    dev = collection.split("dev")
+    lists = {query_id: [d for d in others if d not in judged] + list(judged) for query_id, judged in dev.items()}
+    finding(monkeypatch, lists)
+    found = bundle(run_folder, tmp_path / "bundle", max_depth=30, weight=1.0, latency_ms=budget)
     assert asked == [(16, [5, 10, 20, 30])]
     assert found["depth"]["p95_ms"] == [10, 20, 40, 60]
     assert read_json(tmp_path / "bundle" / "pipeline.json")["depth"] == found["depth"]["recommended"] == depth
@@ -203,11 +233,10 @@ def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, 
         assert chosen.confidence(ranking.scores) == pytest.approx(fitted.confidence(ranking.scores), abs=1e-6)
 
 
-def test_without_dev_lists_nothing_is_chosen_and_nothing_scored(
-    run_folder: Path, tmp_path: Path, refuse_to_score: None
+def test_without_dev_nothing_is_chosen_and_nothing_scored(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, refuse_to_score: None
 ) -> None:
-    mined = with_dev(run_folder, tmp_path / "mine", "")
-    found = bundle(run_folder, tmp_path / "bundle", mined)
+    found = bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle")
     assert found == {"fusion": {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}, "depth": None}
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (settings["depth"], settings["weight"], settings["answerability"]) == (50, 0.5, None)
@@ -217,31 +246,36 @@ def test_without_dev_lists_nothing_is_chosen_and_nothing_scored(
 
 
 @pytest.mark.parametrize(("settings", "depth"), [({"max_depth": 7}, 7), ({"max_depth": 300}, 50), ({"depth": 64}, 64)])
-def test_without_dev_lists_the_depth_is_usual_or_what_may_be(
-    run_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
+def test_without_dev_the_depth_is_usual_or_what_may_be(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
 ) -> None:
-    bundle(run_folder, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", ""), weight=0.3, **settings)
+    bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle", weight=0.3, **settings)
     found = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (found["depth"], found["weight"]) == (depth, 0.3)
 
 
-def test_without_dev_lists_a_calibration_that_the_model_had_is_kept(run_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_folder / "train", tmp_path / "train")
-    contract = tmp_path / "train" / "reranker" / CONTRACT
+def test_without_dev_a_calibration_that_the_model_had_is_kept(
+    run_folder: Path, beir_folder: Path, tmp_path: Path
+) -> None:
+    run = without_dev(run_folder, beir_folder, tmp_path / "run")
+    (run / "train").unlink()
+    shutil.copytree(run_folder / "train", run / "train")
+    contract = run / "train" / "reranker" / CONTRACT
     given = Calibration("platt", 2.0, -1.0)
     contract.write_text(json.dumps(read_json(contract) | {"calibration": given.to_json()}))
-    for name in ("collection", "first_stage"):
-        (tmp_path / name).symlink_to(run_folder / name)
-    bundle(tmp_path, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", ""))
+    bundle(run, tmp_path / "bundle")
     assert Reranker.load(tmp_path / "bundle" / "reranker").calibration == given
 
 
-def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(run_folder: Path, tmp_path: Path) -> None:
+def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     qrels = Collection.load(run_folder / "collection").split("dev")
-    lines = (run_folder / "mine" / "dev.trec").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.split()[2] not in qrels[line.split()[0]]]
-    assert 0 < len(kept) < len(lines)
-    bundle(run_folder, tmp_path / "bundle", with_dev(run_folder, tmp_path / "mine", "".join(kept)), depth=10)
+    run = dev_run(run_folder, 12)
+    lists = {query_id: [d for d in ranking.doc_ids if d not in qrels[query_id]] for query_id, ranking in run.items()}
+    assert 0 < sum(map(len, lists.values())) < len(list(run.pairs()))
+    finding(monkeypatch, lists)
+    bundle(run_folder, tmp_path / "bundle", depth=10)
     assert "calibration" not in read_json(tmp_path / "bundle" / "reranker" / CONTRACT)
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (settings["answerability"], settings["weight"]) == (None, 0)
@@ -262,6 +296,90 @@ def test_a_second_bundle_scores_nothing_again(run_folder: Path, tmp_path: Path, 
     assert sum(scored) == 16 * 25
 
 
+def test_the_choices_search_deeper_than_mining_did_and_begin_with_the_same_lists(run_folder: Path) -> None:
+    """A hybrid, too: what it fuses does not depend on how many documents are asked for, up to its own depth."""
+    mined = read_trec(run_folder / "mine" / "dev.trec")
+    deeper = dev_run(run_folder, 50)
+    assert {len(ranking.doc_ids) for ranking in mined.values()} == {30}  # train.dev_depth
+    assert {len(ranking.doc_ids) for ranking in deeper.values()} == {50}
+    assert list(mined) == list(deeper)
+    for query_id, ranking in deeper.top(30).items():
+        assert ranking.doc_ids == mined[query_id].doc_ids
+        assert ranking.scores.tolist() == mined[query_id].scores.tolist()
+
+
+def leaking(run_folder: Path, beir_folder: Path, folder: Path, count: int) -> Path:
+    """The same run, but `count` of its 16 dev queries have a relevant document that one of train has."""
+    shutil.copytree(beir_folder, folder / "beir")
+    train, dev = (folder / "beir" / "qrels" / f"{split}.tsv" for split in ("train", "dev"))
+    given = train.read_text().splitlines()[1].split()[1]
+    asked = [line.split()[0] for line in dev.read_text().splitlines()[1:]]
+    with dev.open("a") as file:
+        file.writelines(f"{query_id}\t{given}\t1\n" for query_id in asked[:count])
+    Collection.read(folder / "beir", folder / "collection")
+    return linked(run_folder, folder)
+
+
+def test_what_train_gives_away_of_dev_is_left_out_of_the_choices_where_enough_is_left(
+    run_folder: Path,
+    beir_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("secondstage.serve.bundle.ENOUGH", 10)
+    found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "bundle", depth=10)
+    assert found["leakage"] == {
+        "against": ["train"],
+        "queries": 16,
+        "counts": {"same_text": 0, "near_duplicate": 0, "document": 6, "any": 6},
+        "free": 10,
+        "chosen_on": "free",
+        "used": 10,
+    }
+    assert found["fusion"]["queries"] == found["depth"]["queries"] == 10
+    assert "6 share a relevant document: choices are made on 10 of the other 10" in capsys.readouterr().err
+    # The same as if the leaking queries had never been there.
+    first, reranked = dev_lists(run_folder, 10)
+    dev = Collection.load(run_folder / "collection").split("dev")
+    free = list(dev)[6:]
+    choice = choose_weight(first.only(free), reranked.only(free), {query_id: dev[query_id] for query_id in free})
+    assert list(found["fusion"]["curve"].values()) == pytest.approx(list(choice.curve.values()))
+
+
+def test_choices_are_made_on_all_dev_queries_where_too_few_are_free_of_train(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ENOUGH == 30
+    found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "bundle", depth=10)
+    assert (found["leakage"]["free"], found["leakage"]["chosen_on"]) == (10, "all")
+    assert found["fusion"]["queries"] == found["depth"]["queries"] == 16
+    told = capsys.readouterr().err
+    assert (
+        "the other 10 are fewer than 30, so choices are made on 16 of all, and may trust the reranker too much" in told
+    )
+
+
+def test_the_queries_that_choices_are_made_on_are_drawn_from_those_that_are_free(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not first drawn, then thinned out: what train gives away must not cost the others their place."""
+    monkeypatch.setattr("secondstage.serve.bundle.ENOUGH", 10)
+    found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "some", depth=10, dev_queries=8)
+    assert (found["leakage"]["free"], found["leakage"]["used"], found["fusion"]["queries"]) == (10, 8, 8)
+
+
+def test_a_model_that_was_not_trained_here_saw_nothing_of_train(
+    run_folder: Path, beir_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bundle(
+        leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "bundle", depth=10, saw_train=False
+    )
+    assert (found["leakage"]["against"], found["leakage"]["counts"]["any"]) == ([], 0)
+    assert (found["leakage"]["chosen_on"], found["fusion"]["queries"]) == ("free", 16)
+    assert "training query" not in capsys.readouterr().err
+
+
 def test_what_train_gives_away_of_dev_is_counted(run_folder: Path, collection: Collection) -> None:
     found = read_manifest(run_folder / "bundle", "bundle")["choices"]["leakage"]
     assert (found["against"], found["queries"]) == (["train"], len(collection.qrels["dev"]))
@@ -269,3 +387,4 @@ def test_what_train_gives_away_of_dev_is_counted(run_folder: Path, collection: C
     shared = sum(not train.isdisjoint(judged) for judged in collection.qrels["dev"].values())
     assert found["counts"]["document"] == shared
     assert found["counts"]["same_text"] == 0
+    assert found["free"] == len(collection.qrels["dev"]) - found["counts"]["any"]

@@ -175,6 +175,21 @@ def test_nothing_is_calibrated_where_all_candidates_are_alike(relevance: int) ->
     assert chosen.weight == 0
 
 
+def test_one_dev_query_chooses_something_and_no_weight() -> None:
+    first, qrels = lists()
+    reranked = perfect(first, qrels)
+    one = next(iter(qrels))
+    chosen = choose_on_dev(
+        first.only([one]), reranked.only([one]), {one: qrels[one]}, ServeConfig(depth=SIZE), {}, seed=13
+    )
+    # What one query gains is no more than its own error.
+    assert chosen.weight == 0
+    assert chosen.calibration is not None
+    assert chosen.calibration.method == "platt"
+    assert chosen.answerability is not None
+    assert json.loads(json.dumps(chosen.details, allow_nan=False)) == chosen.details
+
+
 def test_without_dev_the_usual_is_used() -> None:
     chosen = without_dev(ServeConfig())
     assert chosen[:4] == (DEPTH_WITHOUT_DEV, WEIGHT_WITHOUT_DEV, None, None) == (50, 0.5, None, None)

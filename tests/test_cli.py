@@ -18,7 +18,7 @@ import yaml
 
 from secondstage.cli import main
 from secondstage.files import write_json, write_manifest
-from secondstage.serve import Verdict, write_verdict
+from secondstage.serve import Pipeline, Verdict, write_verdict
 
 
 def write_config(folder: Path, beir: Path, model: Path, **sections: object) -> Path:
@@ -90,7 +90,7 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     # A changed key makes its own stage again, and those after it, and nothing before it.
     assert main(["run", config, "serve.depth=20"]) == 0
     third = capsys.readouterr().err
-    assert third.count("done before") == 2  # the dev lists reach as deep as the pipeline may: mine depends on it
+    assert third.count("done before") == 4
     assert main(["run", config, "serve.depth=20", "evaluate.resamples=300"]) == 0
     assert capsys.readouterr().err.count("done before") == 5
 
@@ -104,7 +104,11 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     assert capsys.readouterr().err.count("done before") == 3 + 5
 
     assert main(["search", str(out / "bundle"), "wheel of the train", "--json", "--top-n", "3"]) == 0
-    results = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    answer = Pipeline.load(out / "bundle").answer("wheel of the train", 3)
+    assert (found["confidence"], found["answerable"]) == (pytest.approx(answer.confidence), answer.answerable)
+    results = found["results"]
+    assert [result["doc_id"] for result in results] == [result.doc_id for result in answer.results]
     assert [result["rank"] for result in results] == [1, 2, 3]
     assert all(result["first_stage_rank"] >= 1 for result in results)
     assert main(["search", str(out / "bundle"), "wheel of the train", "--top-n", "3"]) == 0

@@ -273,7 +273,20 @@ def test_a_dump_names_every_key_that_may_be_given() -> None:
 def test_a_hybrid_is_not_searched_deeper_than_it_fuses(serve: dict[str, int]) -> None:
     """Its scores depend on how much it fuses: deeper lists would not be those that are deployed."""
     config: dict[str, Any] = {"output": "x", "collection": "x", "train": {"steps": 1}, "serve": serve}
-    with pytest.raises(UserError, match=r"looks 201 documents deep, but the hybrid fuses only first_stage.depth=200"):
+    with pytest.raises(
+        UserError, match=r"serve looks 201 documents deep, but the hybrid fuses only first_stage.depth=200"
+    ):
         check_config(config)
     assert check_config(config | {"first_stage": {"depth": 201}}).first_stage.depth == 201
     assert check_config(config | {"first_stage": "bm25"}).first_stage.kind == "bm25"
+
+
+def test_training_looks_no_deeper_at_dev_than_a_hybrid_fuses() -> None:
+    config: dict[str, Any] = {"output": "x", "collection": "x", "train": {"steps": 1, "dev_depth": 201}}
+    told = (
+        r"train looks 201 documents deep, .* first_stage.depth=200 of each retriever: raise this, or lower train.dev_"
+    )
+    with pytest.raises(UserError, match=told):
+        check_config(config)
+    assert check_config(config | {"first_stage": {"depth": 201}}).train.dev_depth == 201
+    assert check_config(config | {"first_stage": "dense"}).train.dev_depth == 201

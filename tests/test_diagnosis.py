@@ -18,6 +18,7 @@ from secondstage.errors import UserError
 from secondstage.measures import evaluate
 from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, rank
+from secondstage.scorecache import CachedScorer
 from secondstage.scoring import rerank
 from secondstage.serve.fuse import fuse
 from secondstage.serve.pipeline import Runs
@@ -221,6 +222,21 @@ def test_a_window_that_is_worse_is_no_truncation(finder: Finder, documents: Docu
     qrels: Qrels = {"q": {CUT_OFF: 1, DULL: 0}}
     (failure,) = diagnose(runs(-1), qrels, asked("q"), documents, finder, weight=0.5, cutoff=2)
     assert (failure.cause, failure.window_score) == ("reranker_error", -1e6)
+
+
+def test_windows_may_be_scored_by_a_cache_and_then_only_once(
+    finder: Finder, documents: Documents, tmp_path: Path
+) -> None:
+    lists = {"q": (DULL, DULL_TOO, CUT_OFF)}
+    qrels: Qrels = {"q": {CUT_OFF: 1, DULL: 0}}
+    runs = run_all(finder, lists, documents, 1.0)
+    alone = diagnose(runs, qrels, asked("q"), documents, finder, weight=1.0, cutoff=2)
+    finder.calls.clear()
+    for calls in (1, 1):
+        cached = CachedScorer(finder, tmp_path / "kept.scores")
+        assert diagnose(runs, qrels, asked("q"), documents, finder, weight=1.0, cutoff=2, scorer=cached) == alone
+        assert len(finder.calls) == calls
+    assert [failure.cause for failure in alone] == ["truncated"]
 
 
 def test_at_weight_0_the_first_stage_is_no_second_opinion(finder: Finder, documents: Documents) -> None:

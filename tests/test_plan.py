@@ -425,6 +425,15 @@ def other_model(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+def test_a_deeper_pipeline_is_not_mined_and_trained_again(project: Project) -> None:
+    for depth in (20, 40, 30):
+        settings = (f"serve={{max_depth: {depth}, precision: fp32}}",)
+        assert project.run(*settings) == ["bundle", "evaluation"]
+        assert project.metrics["development"]["depth"]["depths"][-1] == depth
+        assert project.run(*settings) == []
+    assert project.run("serve={max_depth: 30, precision: fp32}", "train.dev_depth=25")[:2] == ["mine", "train"]
+
+
 def test_another_reranker_that_changed_is_evaluated_again(project: Project, other_model: Path) -> None:
     settings = (f"evaluate.rerankers={{teacher: {other_model}}}", f"evaluate.exports={{teacher: {other_model}}}")
     for number, setting in enumerate(settings, 1):
@@ -562,3 +571,17 @@ def test_a_missing_split_is_told_before_the_work(
         assert words not in str(caught.value)
     assert not (project.output / "first_stage").exists()
     assert Collection.load(project.output / "collection").queries
+
+
+def test_a_test_split_without_any_relevant_document_is_told_before_the_work(
+    beir_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    beir = part_of(beir_folder, tmp_path / "beir", "train", "test")
+    test = beir / "qrels" / "test.tsv"
+    test.write_text(test.read_text().replace("\t1\n", "\t0\n"))
+    project = Project(tmp_path / "out", beir, tiny_model)
+    told = r"no query of the 'test' split, which evaluate.split names, has a relevant document \(16 are judged\)"
+    with pytest.raises(UserError, match=told):
+        project.run()
+    assert not (project.output / "first_stage").exists()
+    assert project.run(command="mine") == ["first_stage", "mine"]

@@ -557,8 +557,16 @@ def test_the_users_slices_are_scored(prove: Prove, collection: Collection, bm25:
     sizes = {row["value"]: row["queries"] for row in tested["slices"] if row["slice"] == "mine"}
     assert sizes == {"in it": 2, "not in it": 14}
     assert {row["query_id"] for row in table(tmp_path) if row["mine"] == "in it"} == {"q-bread-3", "q-river-7"}
+    assert not [note for note in tested["notes"] if "slices" in note]
     whole = means(tested, "pipeline")[MEASURE]
     for name in {row["slice"] for row in tested["slices"]}:
         rows = [row for row in tested["slices"] if row["slice"] == name]
         assert sum(row["queries"] for row in rows) == 16
         assert sum(row["queries"] * row["pipeline"] for row in rows) / 16 == pytest.approx(whole)
+
+
+def test_a_slice_that_names_no_query_is_told(prove: Prove, collection: Collection, bm25: Bm25, tmp_path: Path) -> None:
+    (tmp_path / "typo.txt").write_text("q-bred-3\n")
+    tested = prove(collection, bm25, 1, slices={"mine": str(tmp_path / "typo.txt")})["test_sets"]["test"]
+    assert "mine" not in {row["slice"] for row in tested["slices"]}
+    assert f"evaluate.slices: mine is left out, as {tmp_path / 'typo.txt'} names none of these" in tested["notes"]

@@ -11,7 +11,7 @@ import pytest
 
 from secondstage.collection import Collection, Qrels
 from secondstage.errors import UserError
-from secondstage.serve.proof.queries import FEW, QuerySet, given_slices, query_set
+from secondstage.serve.proof.queries import FEW, QuerySet, given_slices, left_out, query_set
 
 LITTLE = "queries show very little: judge more"
 
@@ -159,7 +159,10 @@ def test_a_file_that_names_none_of_them_makes_no_slice(tmp_path: Path, content: 
     (tmp_path / "ids").write_text(content)
     (tmp_path / "more").write_text("q0")
     files = {"mine": str(tmp_path / "ids"), "other": str(tmp_path / "more")}
-    assert list(given_slices(files, QUERIES)) == ["other"]
+    found = given_slices(files, QUERIES)
+    assert list(found) == ["other"]
+    assert left_out(files, found) == [f"evaluate.slices: mine is left out, as {tmp_path / 'ids'} names none of these"]
+    assert left_out({}, {}) == []
     assert given_slices({}, QUERIES) == {}
 
 

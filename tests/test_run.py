@@ -273,12 +273,6 @@ def test_an_empty_file_is_an_empty_run_named_after_it(tmp_path: Path) -> None:
     [
         "q1 Q0 d1 1 0.5",
         "q1 Q0 d1 1 0.5 name more",
-        "q1 Q0 d1 1 high name",
-        "q1 Q0 d1 1 nan name",
-        "q1 Q0 d1 1 inf name",
-        "q1 Q0 d1 1 -Infinity name",
-        "q1 Q0 d1 1 1e39 name",  # beyond single precision
-        "q1 Q0 d1 1 -1e300 name",
         '{"query": 1}',
     ],
 )
@@ -288,6 +282,15 @@ def test_a_faulty_line_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserError) as caught:
         read_trec(path)
     assert str(caught.value) == f"{path}, line 3: not `query_id Q0 doc_id rank score name`: {line!r}"
+
+
+@pytest.mark.parametrize("score", ["high", "nan", "inf", "-Infinity", "1e39", "-1e300"])
+def test_a_score_that_is_no_finite_number_is_named(tmp_path: Path, score: str) -> None:
+    """1e39 is one in double precision alone."""
+    path = tmp_path / "faulty.trec"
+    path.write_text(f"q0 Q0 d1 1 1.0 name\nq1 Q0 d1 1 {score} name\n")
+    with pytest.raises(UserError, match=rf"faulty\.trec, line 2: the score '{score}' is no finite number in single"):
+        read_trec(path)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,25 @@ def test_a_bundle_is_asked_and_equals_the_run_that_it_wrote(
     own, written, _ = found["systems"].values()
     assert own == written
     assert [pair["real"] for pair in found["pairs"]] == [False, True, True]
+
+
+def test_queries_that_train_shares_are_counted_in_a_note(
+    beir_folder: Path, collection: Collection, qrels: Qrels, tmp_path: Path
+) -> None:
+    shutil.copytree(beir_folder, tmp_path / "beir")
+    train = tmp_path / "beir" / "qrels" / "train.tsv"
+    shared = list(qrels)[:3]
+    with train.open("a") as file:
+        file.writelines(f"{query_id}\twinter-0\t1\n" for query_id in shared)
+    Collection.read(tmp_path / "beir", tmp_path / "leaking")
+    ideal(qrels).write_trec(tmp_path / "ideal.trec")
+    for folder, notes in (
+        (tmp_path / "leaking", ["3 of 16 queries share text or relevant documents with train or dev: a system that "]),
+        (collection.folder, []),
+    ):
+        found = compare_paths([tmp_path / "ideal.trec"], str(folder), "test", **FAST)
+        assert [note[: len(start)] for note, start in zip(found["notes"], notes, strict=True)] == notes
+        assert found["queries"] == 16
 
 
 def forbidden(*_: object, **__: object) -> None:

@@ -46,9 +46,16 @@ def diagnose_bundle(
     queries = {query_id: found.queries[query_id] for query_id in qrels}
     with opened(bundle) as pipeline:
         runs = pipeline.rank(queries, label=f"rerank {split}")
-    failures = diagnose(
-        runs, qrels, queries, pipeline.documents, pipeline.reranker, weight=pipeline.weight, cutoff=cutoff
-    )
+        failures = diagnose(
+            runs,
+            qrels,
+            queries,
+            pipeline.documents,
+            pipeline.reranker,
+            weight=pipeline.weight,
+            cutoff=cutoff,
+            scorer=pipeline.scorer,
+        )
     if as_json:
         records = as_records(failures, queries, pipeline.documents)
         return "\n".join(json.dumps(record, ensure_ascii=False) for record in records)

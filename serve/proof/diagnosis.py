@@ -100,6 +100,7 @@ def diagnose(
     *,
     weight: float,
     cutoff: int = 10,
+    scorer: Scorer | None = None,
     label: str | None = None,
 ) -> list[Failure]:
     """Find the failed queries, and the cause of each.
@@ -109,9 +110,10 @@ def diagnose(
         qrels: the judgements. A query without a relevant document cannot fail, one without a list does.
         queries: texts by query id.
         documents: the corpus. A relevant document that it lacks is a miss.
-        reranker: the one that made the runs; it scores the windows of all queries in one call.
+        reranker: the one that made the runs: what it reads of a pair.
         weight: the reranker's share in the pipeline's score.
         cutoff: how many documents are the first.
+        scorer: scores the windows of all queries in one call, e.g. the reranker behind a cache; by default itself.
         label: shows a progress bar under this name.
 
     Returns:
@@ -130,7 +132,8 @@ def diagnose(
     pairs = [
         (queries[query_id], window) for query_id, found in failed.items() for c in found for window in c.cut.windows
     ]
-    scores = dict(zip(pairs, reranker.score(pairs, label=label).tolist() if pairs else [], strict=True))
+    found_scores = (scorer or reranker).score(pairs, label=label).tolist() if pairs else []
+    scores = dict(zip(pairs, found_scores, strict=True))
     failures = []
     for query_id, found in failed.items():
         best = [max(((scores[queries[query_id], w], w) for w in c.cut.windows), default=None) for c in found]

@@ -27,7 +27,7 @@ from .confidence import answerability, calibration
 from .diagnosis import diagnose
 from .failures import summarise
 from .gate import judge
-from .queries import QuerySet, given_slices, query_set
+from .queries import QuerySet, given_slices, left_out, query_set
 from .report import render_report
 from .slices import Slices, slices
 from .standing import Standing, comparisons, measures_at, part, standing, systems
@@ -159,7 +159,8 @@ def _test(
     runs = Runs(*(by_system[name] for name in ("first_stage", "reranked", "pipeline")))
     values = standing(by_system, tested.qrels, measures_at(pipeline.depth))
     parts = slices(tested.queries, runs.first_stage, pipeline.documents, tested.synthetic)
-    parts |= given_slices(config.slices, tested.queries)
+    given = given_slices(config.slices, tested.queries)
+    parts |= given
     failures = diagnose(
         runs,
         tested.qrels,
@@ -167,6 +168,7 @@ def _test(
         pipeline.documents,
         pipeline.reranker,
         weight=pipeline.weight,
+        scorer=pipeline.scorer,
         label="windows",
     )
     causes = {failure.query_id: failure.cause for failure in failures}
@@ -174,7 +176,7 @@ def _test(
         "split": tested.split,
         "origin": tested.origin,
         "queries": len(tested.queries),
-        "notes": tested.notes,
+        "notes": [*tested.notes, *left_out(config.slices, given)],
         "systems": systems(values),
         "ceiling": _ceiling(values, pipeline.depth),
         "comparisons": comparisons(values, config, seed=bench.seed),

@@ -100,3 +100,12 @@ def given_slices(files: Mapping[str, str], queries: Mapping[str, str]) -> dict[s
         if inside:
             parts[name] = {"in it": inside, "not in it": [query_id for query_id in queries if query_id not in ids]}
     return parts
+
+
+def left_out(files: Mapping[str, str], parts: Mapping[str, object]) -> list[str]:
+    """What to say of the files that name no query of a test set: a misspelt id would go unnoticed."""
+    return [
+        f"evaluate.slices: {name} is left out, as {files[name]} names none of these"
+        for name in files
+        if name not in parts
+    ]

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
     search.add_argument("query", metavar="QUERY")
     search.add_argument("--top-n", type=int, default=10, metavar="N", help="default: %(default)s")
-    search.add_argument("--json", action="store_true", help="print the results as JSON")
+    search.add_argument("--json", action="store_true", help="print the results, and how sure they are, as JSON")
     search.add_argument(
         "--fallback",
         action="store_true",
@@ -188,7 +188,10 @@ def _search(parsed: argparse.Namespace) -> None:
         print("secondstage: this bundle was never evaluated; the first stage's order is given", file=sys.stderr)
     results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)
     if parsed.json:
-        print(json.dumps([result._asdict() for result in results], ensure_ascii=False, indent=2))
+        # An object, as the confidence is that of the whole list, and there where nothing is found.
+        listed = [result._asdict() for result in results]
+        found = {"answerable": answerable, "confidence": confidence, "results": listed}
+        print(json.dumps(found, ensure_ascii=False, indent=2))
         return
     if not answerable:
         print(f"probably no relevant document: confidence {confidence:.2f} is below the threshold chosen on dev")

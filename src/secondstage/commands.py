@@ -48,7 +48,7 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
 
 
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
-    """Raise `UserError` if a split is missing that a later stage would need: before the work, not after it."""
+    """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     if "train" not in splits and config.train.steps != 0:
         faults.add(
@@ -64,6 +64,11 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
                 faults.add(
                     f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
                     f"{', '.join(splits)}"
+                )
+            elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
+                faults.add(
+                    f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
+                    f"({splits[split]['queries']} are judged): nothing can be measured on it"
                 )
     makes_bundle = "train" in splits or config.train.steps == 0
     faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
@@ -121,8 +126,8 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
     seed = config.seed
 
     dense = "" if config.first_stage.kind == "bm25" else identity(config.first_stage.dense.model)
-    # The dev lists reach as deep as the pipeline may.
-    dev_depth = max(config.serve.deepest, config.train.dev_depth)
+    # Only what training needs: to change the pipeline must not train again.
+    dev_depth = config.train.dev_depth
     replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
     untrained = config.train.steps == 0
     # Where a collection lies does not matter, only what is in it.
@@ -164,8 +169,17 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
         from secondstage.serve import make_bundle
 
         collection = Collection.load(folder["collection"])
-        stages = (folder["first_stage"], folder["mine"], folder["train"])
-        return make_bundle(collection, *stages, config.serve, target, seed=seed, scores=output / SCORES)
+        return make_bundle(
+            collection,
+            folder["first_stage"],
+            folder["train"],
+            config.serve,
+            target,
+            seed=seed,
+            scores=output / SCORES,
+            dev_queries=config.mine.dev_queries,
+            saw_train=not untrained,
+        )
 
     def make_evaluation(target: Path) -> dict[str, Any]:
         from secondstage.serve import Start, evaluate_bundle
@@ -192,6 +206,6 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
         stage("first_stage", make_first_stage, config.first_stage, dense),
         stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
-        stage("bundle", make_bundle, config.serve, seed),
+        stage("bundle", make_bundle, config.serve, config.mine.dev_queries, seed),
         stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate) if evaluating else {}, seed),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from .collection import KIND, ROWS_PER_BATCH, Document, Qrel, Qrels, Query, Source
 from .errors import Faults, UserError
 from .files import write_manifest
-from .splits import cut_dev
+from .splits import answerable, cut_dev
 
 MAX_RELEVANCE = 2**31 - 1
 UNFIT_FOR_IDS = ("Cc", "Cs")
@@ -55,7 +55,10 @@ def write_collection(
     rows = [(split, *qrel) for split, qrels in splits.items() for qrel in _flatten(qrels)]
     names = ("split", *Qrel._fields)
     _write_table(folder / "qrels.arrow", {name: [row[i] for row in rows] for i, name in enumerate(names)})
-    counts = {split: {"queries": len(q), "judgements": sum(map(len, q.values()))} for split, q in splits.items()}
+    counts = {
+        split: {"queries": len(q), "answerable": len(answerable(q)), "judgements": sum(map(len, q.values()))}
+        for split, q in splits.items()
+    }
     details = {
         "name": source.name,
         "documents": len(doc_ids),

@@ -149,8 +149,13 @@ def read_trec(path: Path) -> Run:
     found: dict[str, dict[str, float]] = {}
     name = path.stem
     for number, columns in _columns(path):
-        if len(columns) != 6 or not _is_finite(columns[4]):
+        if len(columns) != 6:
             raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {' '.join(columns)!r}")
+        if not _is_finite(columns[4]):
+            raise UserError(
+                f"{path}, line {number}: the score {columns[4]!r} is no finite number in single precision, so it has "
+                "no place in an order: mend the run, or leave the line out"
+            )
         query_id, _, doc_id, _, score, name = columns
         if doc_id in found.setdefault(query_id, {}):
             raise UserError(f"{path}, line {number}: document {doc_id!r} is there twice for query {query_id!r}")

@@ -145,7 +145,9 @@ def holm(p_values: Mapping[K, float]) -> dict[K, float]:
 
 
 def detectable(sd: float, queries: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true difference that a two-sided paired test shows with this power (Cohen 1988).
+    """The smallest true difference that a two-sided paired t test shows with this power (Cohen 1988).
+
+    Exact, by the noncentral t distribution; infinite where the standard deviation is unknown, as for one query.
 
     Args:
         sd: standard deviation of the per-query differences.
@@ -153,17 +155,26 @@ def detectable(sd: float, queries: int, *, alpha: float = 0.05, power: float = 0
         alpha: the level of the test.
         power: the chance that a true difference of this size is shown.
     """
-    return _deviations(alpha, power) * sd / sqrt(queries) if isfinite(sd) else inf
+    from scipy.special import nctdtrinc, stdtrit
+
+    if not isfinite(sd) or queries < 2:
+        return inf
+    critical = stdtrit(queries - 1, 1 - alpha / 2)
+    # The shift of the statistic at which it stays below the critical value as seldom as the power allows.
+    return float(nctdtrinc(queries - 1, 1 - power, critical)) * sd / sqrt(queries)
 
 
 def queries_needed(sd: float, difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """How many queries a two-sided paired test needs to show a true `difference` with this power; see `detectable`."""
-    return int(np.ceil((_deviations(alpha, power) * sd / difference) ** 2))
+    """How many queries a two-sided paired t test needs to show a true `difference` with this power; see `detectable`.
 
-
-def _deviations(alpha: float, power: float) -> float:
+    Two at least: one has no standard deviation.
+    """
     normal = NormalDist()
-    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+    # The normal distribution asks for a few too little.
+    queries = max(2, int(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * sd / difference) ** 2))
+    while detectable(sd, queries, alpha=alpha, power=power) > abs(difference):
+        queries += 1
+    return queries
 
 
 def _differences(system: Values, baseline: Values) -> npt.NDArray[np.float64]:

@@ -55,11 +55,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _deep_enough(self) -> Config:
-        deepest = max(self.serve.depth or 0, self.serve.max_depth)
-        if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
-            # Its scores depend on how much it fuses: a deeper search would be another first stage.
-            raise ValueError(
-                f"serve looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
-                f"{self.first_stage.depth} of each retriever: raise this, or lower serve.depth and serve.max_depth"
-            )
+        looks = {
+            "serve": (max(self.serve.depth or 0, self.serve.max_depth), "serve.depth and serve.max_depth"),
+            "train": (self.train.dev_depth, "train.dev_depth"),
+        }
+        for section, (deepest, keys) in looks.items():
+            if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
+                # Its scores depend on how much it fuses: a deeper search would be another first stage.
+                raise ValueError(
+                    f"{section} looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
+                    f"{self.first_stage.depth} of each retriever: raise this, or lower {keys}"
+                )
         return self

@@ -165,7 +165,7 @@ class MineConfig(Section):
     max_queries: Count | None = None
     """Use only so many training queries, chosen by the seed."""
     dev_queries: Count = 300
-    """Dev queries whose candidate lists are kept, for the choice of checkpoint and fusion weight."""
+    """Dev queries that choices are made on: of the checkpoint, the depth, the fusion weight and the threshold."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MineConfig:

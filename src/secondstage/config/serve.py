@@ -27,5 +27,5 @@ class ServeConfig(Section):
 
     @property
     def deepest(self) -> int:
-        """Candidates that dev lists need."""
+        """How deep dev is searched for the choices."""
         return self.depth or self.max_depth
