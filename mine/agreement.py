@@ -54,10 +54,10 @@ class Agreement:
 
 
 def _kendall(candidates: Sequence[Candidate]) -> float | None:
-    """Kendall's tau-b of teacher scores and ranks; none where all scores are the same."""
+    """Kendall's tau-b of teacher scores and ranks; none where all scores, or all ranks, are the same."""
     from scipy.stats import kendalltau
 
-    scores = [candidate.teacher_score for candidate in candidates]
-    if len(set(scores)) < 2:
+    scores, ranks = [candidate.teacher_score for candidate in candidates], [-candidate.rank for candidate in candidates]
+    if len(set(scores)) < 2 or len(set(ranks)) < 2:
         return None
-    return round(float(kendalltau(scores, [-candidate.rank for candidate in candidates]).statistic), 6)
+    return round(float(kendalltau(scores, ranks).statistic), 6)

@@ -11,7 +11,7 @@ from typing import Any
 BINS = 20
 # The finest bins are 2 to this power wide: finer than any difference between scores that one looks at.
 FINEST = -10
-# So many bins are kept, and so many are shown.
+# So many bins that are not empty are kept, and so many in a row are shown.
 KEPT, SHOWN = 1024, 24
 # The share of the values at either end that the shown bins need not reach: one outlier must not flatten the rest.
 TAIL = 0.005
@@ -35,7 +35,7 @@ def bin_of(share: float) -> int:
 
 
 class Histogram:
-    """Counts by group, in bins of one width: a power of two that doubles whenever the range needs more than `KEPT`.
+    """Counts by group, in bins of one width: a power of two that doubles whenever a group needs more than `KEPT`.
 
     The range of raw scores is not known beforehand: logits, probabilities and grades differ. The result depends on the
     values alone, not on their order.
@@ -44,14 +44,12 @@ class Histogram:
     def __init__(self) -> None:
         self._exponent = FINEST
         self._groups: dict[str, Counter[int]] = {}
-        self._low = self._high = 0
 
     def add(self, group: str, value: float) -> None:
         """Count one finite value."""
-        i = math.floor(math.ldexp(value, -self._exponent))
-        self._low, self._high = (min(self._low, i), max(self._high, i)) if self._groups else (i, i)
-        self._groups.setdefault(group, Counter())[i] += 1
-        while self._high - self._low >= KEPT:
+        counts = self._groups.setdefault(group, Counter())
+        counts[math.floor(math.ldexp(value, -self._exponent))] += 1
+        while len(self._groups[group]) > KEPT:
             self._double()
 
     def shown(self) -> dict[str, Any]:
@@ -71,7 +69,7 @@ class Histogram:
 
     def _double(self) -> None:
         """Bins of twice the width: 2 i and 2 i + 1 become i."""
-        self._exponent, self._low, self._high = self._exponent + 1, self._low >> 1, self._high >> 1
+        self._exponent += 1
         for name, counts in self._groups.items():
             merged: Counter[int] = Counter()
             for i, count in counts.items():
