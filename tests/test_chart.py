@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondstage.serve.proof.chart import (
+from secondstage.chart import (
     Line,
     Scale,
     bar,

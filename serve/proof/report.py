@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .chart import Line, bar, bars, finite, forest, histogram, line_chart, reliability, span
+from secondstage.chart import Line, bar, bars, finite, forest, histogram, line_chart, reliability, span
+from secondstage.page import MISSING, SPACE, add_charts, environment, number
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-MISSING = "–"
-# Keeps a number and its unit on one line.
-SPACE = "\N{NO-BREAK SPACE}"
 Record = Mapping[str, Any]
 
 SYSTEMS = {
@@ -62,14 +60,6 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def number(value: object, digits: int = 3) -> str:
-    """A number with so many decimals, thousands apart; a dash for what is missing."""
-    if not finite(value):
-        return MISSING
-    text = f"{value:,.{digits}f}".replace("-", "−")
-    return text if text.strip("−0.") else text.lstrip("−")
-
-
 def signed(value: object, digits: int = 3) -> str:
     """A difference: with its sign, but for one that rounds to zero."""
     text = number(value, digits)
@@ -80,11 +70,6 @@ def interval(record: Record | None, digits: int = 3) -> str:
     """The bounds of a record's interval; a dash where it has none."""
     low, high = (record or {}).get("low"), (record or {}).get("high")
     return f"[{signed(low, digits)}, {signed(high, digits)}]" if finite(low) and finite(high) else MISSING
-
-
-def percent(value: object, digits: int = 0) -> str:
-    """A share of one in percent."""
-    return f"{number(100 * value, digits)}{SPACE}%" if finite(value) else MISSING
 
 
 def p_value(value: object) -> str:
@@ -215,17 +200,11 @@ def _marks(positions: Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def _template() -> Template:
-    from jinja2 import ChainableUndefined, Environment
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    texts = (number, signed, interval, percent, p_value, milliseconds, duration)
-    environment.filters |= {function.__name__: function for function in texts}
-    environment.filters["whole"] = partial(number, digits=0)
-    environment.globals |= {function.__name__: function for function in (columns, by_measure, gain, bounds)}
-    environment.globals |= {"systems_in_words": SYSTEMS, "causes": CAUSES, "kinds": KINDS, "methods": METHODS}
-    # Charts escape their texts themselves.
+    found = environment()
+    texts = (signed, interval, p_value, milliseconds, duration)
+    found.filters |= {function.__name__: function for function in texts}
+    found.globals |= {function.__name__: function for function in (columns, by_measure, gain, bounds)}
+    found.globals |= {"systems_in_words": SYSTEMS, "causes": CAUSES, "kinds": KINDS, "methods": METHODS}
     plots = (forest_plot, depth_plot, latency_plot, weight_plot, difference_plot, reliability_plot, score_plot)
-    for plot in (*plots, risk_plot, bar):
-        environment.globals[plot.__name__] = lambda *args, plot=plot: Markup(plot(*args))
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    add_charts(found, *plots, risk_plot, bar)
+    return found.from_string(TEMPLATE.read_text(encoding="utf-8"))

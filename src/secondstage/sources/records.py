@@ -20,19 +20,20 @@ BEIR_COLUMNS, TREC_COLUMNS = 3, 4
 
 def json_documents(path: Path, faults: Faults) -> Iterator[Document]:
     """The documents of a `corpus.jsonl`."""
-    for where, record in _json_lines(path, faults):
+    for where, record in json_lines(path, faults):
         if document := to_document(record, where, faults):
             yield document
 
 
 def json_queries(path: Path, faults: Faults) -> Iterator[Query]:
     """The queries of a `queries.jsonl`."""
-    for where, record in _json_lines(path, faults):
+    for where, record in json_lines(path, faults):
         if query := to_query(record, where, faults):
             yield query
 
 
-def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a file of JSON lines, each with its file and line; anything else is a fault."""
     for number, line in read_lines(path, faults):
         if not line.strip():
             continue
