@@ -28,10 +28,10 @@ from secondstage.commands import carry_out_up_to
 from secondstage.config import MineConfig, TeacherConfig, TrainConfig
 from secondstage.configfile import check_config
 from secondstage.files import replacing, write_json
-from secondstage.lists import DROPPED, NEGATIVE, read_lists
+from secondstage.lists import NEGATIVE, read_lists
+from secondstage.measures import evaluate, mean
 from secondstage.mine import Source, mine
 from secondstage.mine.decisions import DUPLICATE, JUDGED, SHARE, TEACHER
-from secondstage.measures import evaluate, mean
 from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
@@ -80,7 +80,9 @@ def read_ratings(folder: Path) -> dict[str, dict[str, float]]:
 def hide(ratings: Mapping[str, Mapping[str, float]], count: int, seed: int) -> tuple[Qrels, dict[str, set[str]]]:
     """The positive that each query keeps, and those that are hidden."""
     good = {
-        query_id: [doc_id for doc_id, rating in sorted(rated.items(), key=lambda item: (-item[1], item[0])) if rating >= GOOD]
+        query_id: [
+            doc_id for doc_id, rating in sorted(rated.items(), key=lambda item: (-item[1], item[0])) if rating >= GOOD
+        ]
         for query_id, rated in ratings.items()
     }
     several = {query_id: doc_ids for query_id, doc_ids in good.items() if len(doc_ids) > 1}
@@ -123,7 +125,9 @@ class Bench:
         whole = {q: {**judged, **dict.fromkeys(self.hidden[q], 1)} for q, judged in self.kept.items()}
         self.collection.qrels["train"] = whole if visible else self.kept
         teachers = {"teacher": TeacherConfig(model=self.teacher)}
-        config = MineConfig.from_json({"depth": 50, "dev_queries": 1, **settings}).model_copy(update={"teachers": teachers})
+        config = MineConfig.from_json({"depth": 50, "dev_queries": 1, **settings}).model_copy(
+            update={"teachers": teachers}
+        )
         folder.mkdir(parents=True)
         mine(Source(self.collection, self.first_stage, "base", config, seed, self.output), folder, dev_depth=1)
 

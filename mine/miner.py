@@ -102,7 +102,9 @@ class Miner:
         if not self.teaching.names:
             return [{}] * len(candidates)
         doc_ids = [[candidate.doc_id for candidate in found] for found in candidates.values()]
-        pairs = iter(self.texts([(query_id, d) for query_id, ids in zip(candidates, doc_ids, strict=True) for d in ids]))
+        pairs = iter(
+            self.texts([(query_id, d) for query_id, ids in zip(candidates, doc_ids, strict=True) for d in ids])
+        )
         lists = []
         for query_id, ids in zip(candidates, doc_ids, strict=True):
             lists.append((self.asked.queries[query_id], [next(pairs)[1] for _ in ids]))

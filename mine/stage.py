@@ -22,11 +22,11 @@ from secondstage.synthetic import SYNTHETIC, PairTexts, SyntheticQuery, read_rec
 from .auditpage import write_audit
 from .counts import count
 from .miner import Asked, Miner
-from .trainingqueries import TRAIN, TrainingQueries, training_queries
 from .review import read_reviewed
 from .search import CANDIDATES, Search, cut
 from .synthesis import synthesize
 from .teaching import Teaching
+from .trainingqueries import TRAIN, TrainingQueries, training_queries
 
 # Below a run's output: what generators answered.
 ANSWERS = "answers"
@@ -119,7 +119,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         negatives=config.negatives,
         teachers=miner.teaching.names,
         notes=asked.notes,
-        counts={**counts, **report},
+        counts={**counts, **_costs(report)},
     )
     if not counts["lists"]:
         raise UserError(
@@ -128,8 +128,10 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         )
     for note in asked.notes:
         say(f"  {note}")
-    say(f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
-        f"{_dropped(counts)}; see mine/audit.html")
+    say(
+        f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
+        f"{_dropped(counts)}; see mine/audit.html"
+    )
     return {"train_queries": len(miner.asked.qrels), **dict(sorted(counts.items())), **report}
 
 
@@ -154,7 +156,11 @@ def _miner(source: Source, found: TrainingQueries, synthetic: Sequence[Synthetic
     collection, config = source.collection, source.config
     texts = PairTexts(collection.queries, collection.documents, synthetic)
     qrels = {**found.qrels, **synthetic_qrels(synthetic)}
-    reviewed = read_reviewed(Path(config.reviewed).expanduser(), texts.queries, collection.documents) if config.reviewed else {}
+    reviewed = (
+        read_reviewed(Path(config.reviewed).expanduser(), texts.queries, collection.documents)
+        if config.reviewed
+        else {}
+    )
     asked = Asked.of(qrels, texts.queries, reviewed, config.positive_from)
     return Miner(collection, asked, source.search(config.depth), source.teaching(), texts, config, seed=source.seed)
 
@@ -168,6 +174,13 @@ def _lists(miner: Miner, counts: Counter[str]) -> Iterator[TrainingList]:
             yield training_list
         progress.update(len(shard))
     progress.close()
+
+
+def _costs(report: Any) -> Any:
+    """A report without its seconds: the audit of the same lists is the same file."""
+    if isinstance(report, Mapping):
+        return {name: _costs(value) for name, value in report.items() if name != "seconds"}
+    return report
 
 
 def _dropped(counts: Mapping[str, int]) -> str:

@@ -52,8 +52,10 @@ def training_queries(collection: Collection, config: MineConfig, seed: int) -> T
                 f"{', '.join(held_out)}: mine.exclude_leaks={config.exclude_leaks} leaves none; set it to queries or none"
             )
         counts["train_queries_excluded_as_leaks"] = len(given_away)
-        notes.append(f"{len(given_away)} of {len(known)} training queries share {_shared(config)} with a query of "
-                     f"{', '.join(held_out)}: left out")
+        notes.append(
+            f"{len(given_away)} of {len(known)} training queries share {_shared(config)} with a query of "
+            f"{', '.join(held_out)}: left out"
+        )
         known = {query_id: rows for query_id, rows in known.items() if query_id not in given_away}
     chosen = choose_queries(known, config.max_queries, seed)
     return TrainingQueries({query_id: known[query_id] for query_id in chosen}, counts, notes)

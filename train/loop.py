@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from secondstage.collection import Collection
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
 from secondstage.progress import bar, say
 from secondstage.reranker import Reranker, longest, pad
+from secondstage.synthetic import PairTexts
 
 from .batches import Batch, epoch
 from .budget import make_budget, rate
@@ -36,7 +36,7 @@ class Loop:
 
     def __init__(
         self,
-        collection: Collection,
+        texts: PairTexts,
         lists: Sequence[TrainingList],
         selection: Selection,
         config: TrainConfig,
@@ -47,7 +47,7 @@ class Loop:
         """Load the model and make everything ready.
 
         Args:
-            collection: the texts of queries and documents.
+            texts: of queries and documents.
             lists: each with a positive and a negative.
             selection: the dev lists; without dev queries the last checkpoint is kept.
             config: model, budget and optimisation.
@@ -57,7 +57,7 @@ class Loop:
         set_seed(seed)
         keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
-        self.collection, self.lists = collection, lists
+        self.texts, self.lists = texts, lists
         self.accelerator = _accelerator(config)
         network, self.tokenizer = start_model(config)
         self.max_length = longest(network, self.tokenizer, config.max_length)
@@ -117,13 +117,10 @@ class Loop:
         return {"loss": loss.item(), "lists": len(batch.examples), "gradient_norm": norm.item()}
 
     def _batches(self) -> Iterator[Batch]:
-        texts = self.collection.documents
         scorer = self._scorer()
 
         def tokenize(pairs: Sequence[tuple[str, str]]) -> Any:
-            contents = texts.contents([doc_id for _, doc_id in pairs])
-            queries = [self.collection.queries[query_id] for query_id, _ in pairs]
-            return scorer.tokenize(list(zip(queries, contents, strict=True)))
+            return scorer.tokenize(self.texts(pairs))
 
         for number in itertools.count():
             yield from epoch(

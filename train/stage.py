@@ -12,6 +12,7 @@ from secondstage.config import TrainConfig
 from secondstage.lists import NEGATIVE, POSITIVE, read_lists
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
+from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
 
 from .loop import Loop
 from .selection import Selection
@@ -37,7 +38,9 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
     lists = [found for found in read_lists(mined / "train") if found.with_role(POSITIVE) and found.with_role(NEGATIVE)]
     run = read_trec(mined / "dev.trec")
     selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
-    return Loop(collection, lists, selection, config, seed=seed, folder=folder).run()
+    records = mined / SYNTHETIC
+    texts = PairTexts(collection.queries, collection.documents, read_records(records) if records.is_file() else ())
+    return Loop(texts, lists, selection, config, seed=seed, folder=folder).run()
 
 
 def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> None:

@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import firststage
 from .collection import Collection
-from .config import Config, EvaluateConfig, Section
+from .config import Config, EvaluateConfig, MineConfig, Section
 from .errors import Faults, UserError
 from .files import file_digest, fingerprint, read_json, read_manifest
 from .firststage.bm25 import check_language
 from .intake import write_collection
 from .models import identity
+from .parallel import Workers, workers
 from .plan import Stage, carry_out, claimed, done
 from .progress import say
 from .scorecache import SCORES
 from .sources import open_source
 from .version import __version__
 
+if TYPE_CHECKING:
+    from secondstage.mine import Source
+
 # What a command carries out: its own stage, and those before it.
 UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
 
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
-    """Carry out every stage up to the command's own, skipping those that are done; return their manifests."""
+    """Carry out every stage up to the command's own, skipping those that are done; return their manifests.
+
+    Several processes, of `accelerate launch`, all call this: they mine together.
+    """
     output = Path(config.output).expanduser()
+    team = workers()
+    if team.count > 1 and command != "mine":
+        raise UserError(
+            f"{team.count} processes were started for {command!r}, but only mining is shared among several yet: "
+            f"start `secondstage mine` so, then `secondstage {command}` as one process, which goes on from there"
+        )
     stages = plan(config, output, evaluating=command == "evaluate")[: UP_TO[command]]
     manifests: list[dict[str, Any]] = []
-    with claimed(output, [stage.kind for stage in stages]):
-        for stage in stages:
+    with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
+        for stage in stages if team.lead else ():
             done(stage, output)  # a folder that is to be left alone is refused before any work
         for stage in stages:
             # What the stages before it made is part of what a stage is made from: a timed training that was made again
             # is another one, though no setting changed.
             made = [manifest["files"] for manifest in manifests]
             stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, made))
-            manifests.append(carry_out(stage, output))
+            manifests.append(carry_out(stage, output, team))
             if stage.kind == "evaluation":
                 keep_verdict(output, manifests[-2])
             if len(manifests) == 1:
-                for note in manifests[0]["notes"]:
+                for note in manifests[0]["notes"] if team.lead else ():
                     say(f"  {note}")
                 check_splits(manifests[0], config, command)
     return manifests
@@ -50,10 +64,11 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
-    if "train" not in splits and config.train.steps != 0:
+    makes_lists = "train" in splits or config.mine.synthesize is not None
+    if not makes_lists and config.train.steps != 0:
         faults.add(
             "no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
-            "train.model as it is)"
+            "train.model as it is, mine.synthesize makes queries from documents)"
         )
     if command == "evaluate":
         for key, split in (
@@ -70,7 +85,7 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
                     f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
                     f"({splits[split]['queries']} are judged): nothing can be measured on it"
                 )
-    makes_bundle = "train" in splits or config.train.steps == 0
+    makes_bundle = makes_lists or config.train.steps == 0
     faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
 
 
@@ -101,6 +116,25 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
         if not path.is_file():
             raise UserError(f"evaluate.slices: {name}: {path} is not there; give a file of query ids")
         found[f"slice {name}"] = file_digest(path)
+    return found
+
+
+def mined_from(config: MineConfig) -> dict[str, str]:
+    """What decides whether teachers, generator and reviewed labels are still the same.
+
+    Raises:
+        UserError: one is not there, or a key is not set: before the work, not after it.
+    """
+    from . import teachers
+
+    found = {f"teacher {name}": teachers.identity(teacher) for name, teacher in config.teachers.items()}
+    if config.synthesize is not None and config.synthesize.model:
+        found["generator"] = identity(config.synthesize.model)
+    if config.reviewed is not None:
+        path = Path(config.reviewed).expanduser()
+        if not path.is_file():
+            raise UserError(f"mine.reviewed: {path} is not there; give the suspicious.tsv of an earlier run, reviewed")
+        found["reviewed"] = file_digest(path)
     return found
 
 
@@ -153,11 +187,26 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
     def make_lists(target: Path) -> dict[str, Any]:
         from secondstage.mine import mine
 
-        collection = Collection.load(folder["collection"])
-        first_stage = firststage.load(folder["first_stage"])
-        return mine(
-            collection, first_stage, config.mine, seed=seed, dev_depth=dev_depth, folder=target, dev_only=untrained
+        return mine(mining_source(), target, dev_depth=dev_depth, dev_only=untrained)
+
+    def mining_source() -> Source:
+        from secondstage.mine import Source
+
+        made_from = fingerprint(read_manifest(folder["first_stage"], "first_stage")["files"])
+        return Source(
+            Collection.load(folder["collection"]),
+            firststage.load(folder["first_stage"]),
+            made_from,
+            config.mine,
+            seed,
+            output,
         )
+
+    def share_lists(team: Workers) -> None:
+        from secondstage.mine import share
+
+        if not untrained:
+            share(mining_source(), team)
 
     def make_reranker(target: Path) -> dict[str, Any]:
         from secondstage.train import train
@@ -204,7 +253,15 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
     return (
         stage("collection", make_collection, content, source.fingerprint(), seed),
         stage("first_stage", make_first_stage, config.first_stage, dense),
-        stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
+        stage(
+            "mine",
+            make_lists,
+            config.mine,
+            dev_depth,
+            seed,
+            mined_from(config.mine),
+            *(["dev only"] if untrained else []),
+        )._replace(share=share_lists),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
         stage("bundle", make_bundle, config.serve, config.mine.dev_queries, seed),
         stage("evaluation", make_evaluation, config.evaluate, evaluated(config.evaluate) if evaluating else {}, seed),

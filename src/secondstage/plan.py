@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .errors import UserError
 from .files import MANIFEST, IncompleteError, read_manifest, recover, refuse_foreign, replacing, sweep, write_manifest
+from .parallel import ALONE, Workers, wait
 from .progress import say
 
 
@@ -25,11 +26,14 @@ class Stage(NamedTuple):
         kind: what it makes; also the name of its folder.
         fingerprint: of everything that it depends on.
         make: fills an empty folder and returns details for the manifest.
+        share: what several processes do together before one of them makes the stage: each computes its shards of what
+            `make` will then find in files.
     """
 
     kind: str
     fingerprint: str
     make: Callable[[Path], dict[str, Any]]
+    share: Callable[[Workers], None] | None = None
 
 
 @contextlib.contextmanager
@@ -58,19 +62,35 @@ def claimed(output: Path, kinds: Iterable[str]) -> Iterator[None]:
         lock.release()
 
 
-def carry_out(stage: Stage, output: Path) -> dict[str, Any]:
+def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, Any]:
     """Make a stage if it is not there yet; return its manifest.
 
+    Every process of a team calls this for the same stages in the same order. They share what can be shared, then the
+    lead makes the stage.
+
     Raises:
-        UserError: what is there has another format: it is left alone.
+        UserError: what is there has another format: it is left alone; or another process failed.
     """
     folder = output / stage.kind
+    wait()  # all have seen the stage before: nothing is replaced under anybody's eyes
     manifest = done(stage, output)
     if manifest is not None:
-        say(f"{stage.kind}: done before ({manifest['seconds']:.0f} s)")
+        if team.lead:
+            say(f"{stage.kind}: done before ({manifest['seconds']:.0f} s)")
         return manifest
-    say(f"{stage.kind} …")
+    if team.lead:
+        say(f"{stage.kind} …")
     start = time.monotonic()
+    if stage.share is not None and team.count > 1:
+        stage.share(team)
+    wait()
+    if team.lead:
+        manifest = _make(stage, folder, start)
+    wait()
+    return manifest or read_manifest(folder, stage.kind)
+
+
+def _make(stage: Stage, folder: Path, start: float) -> dict[str, Any]:
     with replacing(folder) as temporary:
         details = stage.make(temporary)
         seconds = round(time.monotonic() - start, 2)
