@@ -5,8 +5,8 @@
 COLLECTION is a folder in BEIR layout. The deployed first stage is the hybrid of the defaults for every cell: its lists
 of dev queries are what each reranker orders; no checkpoint is chosen on them, the last one counts. Every finished cell
 is a line of OUTPUT/cells.jsonl, with its values by query, and is not made again. The last line is JSON: for each
-variant the mean nDCG@10 of the reranker alone and fused half and half, and its difference from the defaults with its interval
-over the queries, each query's value being the mean over the seeds.
+variant the mean nDCG@10 of the reranker alone and fused half and half, and its difference from the defaults with its
+interval over the queries, each query's value being the mean over the seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from secondstage.configfile import check_config, override
 from secondstage.files import replacing
 from secondstage.firststage import FirstStage
 from secondstage.measures import evaluate
-from secondstage.mine import mine
+from secondstage.mine import Source, mine
 from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
@@ -83,9 +83,9 @@ class Bench:
         self.run = run.only(choose_queries(run, queries, 13)).top(30)
         self.qrels = {query_id: self.collection.qrels["dev"][query_id] for query_id in self.run}
 
-    def first_stage(self, name: str | None) -> FirstStage:
+    def first_stage(self, name: str) -> FirstStage:
         """The deployed one, or a part of it."""
-        return self.deployed if name is None else self.deployed.parts()[name]
+        return self.deployed if name == "deployed" else self.deployed.parts()[name]
 
     def cell(self, changes: Mapping[str, str], seed: int) -> dict[str, dict[str, float]]:
         """Mine and train with these changes; the values by query."""
@@ -96,14 +96,10 @@ class Bench:
             data[section] = {**data.get(section, {}), name: None}
         config: Config = check_config(data)
         with replacing(self.output / "cell") as work:
-            mine(
-                self.collection,
-                self.first_stage(changes.get("source")),
-                config.mine.model_copy(update={"dev_queries": 1}),
-                seed=seed,
-                dev_depth=1,
-                folder=_made(work / "mine"),
-            )
+            source = changes.get("source", "deployed")
+            settings = config.mine.model_copy(update={"dev_queries": 1})
+            mined = Source(self.collection, self.first_stage(source), source, settings, seed, self.output)
+            mine(mined, _made(work / "mine"), dev_depth=1)
             (work / "mine" / "dev.trec").write_text("")
             train(self.collection, work / "mine", config.train, seed=seed, folder=_made(work / "train"))
             reranker = Reranker.load(work / "train" / "reranker", batch_tokens=8192)

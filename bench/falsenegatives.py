@@ -4,8 +4,8 @@
     … --train [--steps 150] [--seeds 13 14 15]
 
 FEEDBACKQA is the collection's folder in BEIR layout, with people's ratings of passages in extra/feedback_ratings.tsv (0
-bad … 3 excellent). Queries with two or more passages rated 2 or more are the subject: the best one stays their positive,
-the others are hidden from the qrels, up to `--hidden` of them, chosen by the seed. MODEL is a trained cross-encoder
+bad … 3 excellent). Queries with two or more passages rated 2 or more are the subject: the best one stays their
+positive, the others are hidden from the qrels, up to `--hidden` of them, chosen by the seed. MODEL is a trained cross-encoder
 that saw none of these queries. Precision is over the candidates that a person rated: a flagged passage rated 2 or more
 is right, one rated below 1 wrong, one between neither. Recall is over the hidden positives among the candidates.
 
@@ -79,13 +79,11 @@ def read_ratings(folder: Path) -> dict[str, dict[str, float]]:
 
 def hide(ratings: Mapping[str, Mapping[str, float]], count: int, seed: int) -> tuple[Qrels, dict[str, set[str]]]:
     """The positive that each query keeps, and those that are hidden."""
-    good = {
-        query_id: [
-            doc_id for doc_id, rating in sorted(rated.items(), key=lambda item: (-item[1], item[0])) if rating >= GOOD
-        ]
-        for query_id, rated in ratings.items()
-    }
-    several = {query_id: doc_ids for query_id, doc_ids in good.items() if len(doc_ids) > 1}
+    several: dict[str, list[str]] = {}
+    for query_id, rated in ratings.items():
+        good = sorted((-rating, doc_id) for doc_id, rating in rated.items() if rating >= GOOD)
+        if len(good) > 1:
+            several[query_id] = [doc_id for _, doc_id in good]
     hidden: dict[str, set[str]] = {}
     left = count
     for query_id in choose_queries(several, len(several), seed):
@@ -125,9 +123,8 @@ class Bench:
         whole = {q: {**judged, **dict.fromkeys(self.hidden[q], 1)} for q, judged in self.kept.items()}
         self.collection.qrels["train"] = whole if visible else self.kept
         teachers = {"teacher": TeacherConfig(model=self.teacher)}
-        config = MineConfig.from_json({"depth": 50, "dev_queries": 1, **settings}).model_copy(
-            update={"teachers": teachers}
-        )
+        config = MineConfig.from_json({"depth": 50, "dev_queries": 1, **settings})
+        config = config.model_copy(update={"teachers": teachers})
         folder.mkdir(parents=True)
         mine(Source(self.collection, self.first_stage, "base", config, seed, self.output), folder, dev_depth=1)
 
@@ -161,9 +158,9 @@ class Bench:
         with replacing(self.output / "trained") as work:
             self.mined(TREATMENTS[name], work / "mine", seed=seed, visible=name == "never hidden")
             (work / "mine" / "dev.trec").write_text("")
-            settings = {"model": BI_ENCODER, "steps": steps, "max_length": 128, "batch_tokens": 4096, "evaluations": 1}
+            config = TrainConfig(model=BI_ENCODER, steps=steps, max_length=128, batch_tokens=4096, evaluations=1)
             (work / "train").mkdir()
-            train(self.collection, work / "mine", TrainConfig(**settings), seed=seed, folder=work / "train")
+            train(self.collection, work / "mine", config, seed=seed, folder=work / "train")
             reranker = Reranker.load(work / "train" / "reranker")
             reranked = reranker.rerank(self.dev, self.collection.queries, self.collection.documents, label="dev")
             return mean(evaluate(reranked, self.dev_qrels, [MEASURE])[MEASURE])

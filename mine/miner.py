@@ -11,7 +11,7 @@ from secondstage.duplicates import near_pairs
 from secondstage.lists import Candidate, TrainingList
 from secondstage.synthetic import PairTexts
 
-from .assemble import assemble
+from .assemble import TeacherScores, assemble
 from .candidates import draw_random, label
 from .falsenegatives import positives_elsewhere, possible_twins
 from .sample import generator, random_count
@@ -102,12 +102,10 @@ class Miner:
         if not self.teaching.names:
             return [{}] * len(candidates)
         doc_ids = [[candidate.doc_id for candidate in found] for found in candidates.values()]
-        pairs = iter(
-            self.texts([(query_id, d) for query_id, ids in zip(candidates, doc_ids, strict=True) for d in ids])
-        )
-        lists = []
-        for query_id, ids in zip(candidates, doc_ids, strict=True):
-            lists.append((self.asked.queries[query_id], [next(pairs)[1] for _ in ids]))
+        lists = [
+            (self.asked.queries[query_id], [document for _, document in self.texts([(query_id, d) for d in ids])])
+            for query_id, ids in zip(candidates, doc_ids, strict=True)
+        ]
         return self.teaching.by_document(doc_ids, lists)
 
     def _twins(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[tuple[str, str], float]]:

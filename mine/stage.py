@@ -14,7 +14,7 @@ from secondstage.firststage import FirstStage
 from secondstage.lists import TrainingList, read_lists, write_lists
 from secondstage.parallel import Workers
 from secondstage.progress import bar, say
-from secondstage.run import Run
+from secondstage.run import Ranking, Run
 from secondstage.scorecache import SCORES
 from secondstage.splits import choose_answerable
 from secondstage.synthetic import SYNTHETIC, PairTexts, SyntheticQuery, read_records, synthetic_qrels
@@ -80,7 +80,8 @@ def mine(source: Source, folder: Path, *, dev_depth: int, dev_only: bool = False
     details: dict[str, Any] = {"train_queries": 0} if dev_only else _mine_train(source, folder)
     collection = source.collection
     dev = choose_answerable(collection.qrels.get("dev", {}), source.config.dev_queries, source.seed)
-    search, rankings = source.search(dev_depth), {}
+    search = source.search(dev_depth)
+    rankings: dict[str, Ranking] = {}
     for shard in cut({query_id: collection.queries[query_id] for query_id in dev}):
         rankings.update(search.run(shard))
     Run("first_stage", rankings).write_trec(folder / "dev.trec")
@@ -156,11 +157,9 @@ def _miner(source: Source, found: TrainingQueries, synthetic: Sequence[Synthetic
     collection, config = source.collection, source.config
     texts = PairTexts(collection.queries, collection.documents, synthetic)
     qrels = {**found.qrels, **synthetic_qrels(synthetic)}
-    reviewed = (
-        read_reviewed(Path(config.reviewed).expanduser(), texts.queries, collection.documents)
-        if config.reviewed
-        else {}
-    )
+    reviewed = {}
+    if config.reviewed is not None:
+        reviewed = read_reviewed(Path(config.reviewed).expanduser(), texts.queries, collection.documents)
     asked = Asked.of(qrels, texts.queries, reviewed, config.positive_from)
     return Miner(collection, asked, source.search(config.depth), source.teaching(), texts, config, seed=source.seed)
 

@@ -49,7 +49,7 @@ def training_queries(collection: Collection, config: MineConfig, seed: int) -> T
         if known and len(given_away) == len(known):
             raise UserError(
                 f"all {len(known)} training queries share {_shared(config)} with a query of "
-                f"{', '.join(held_out)}: mine.exclude_leaks={config.exclude_leaks} leaves none; set it to queries or none"
+                f"{', '.join(held_out)}: mine.exclude_leaks={config.exclude_leaks} leaves none; loosen it"
             )
         counts["train_queries_excluded_as_leaks"] = len(given_away)
         notes.append(

@@ -23,9 +23,10 @@ from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import evaluate, mean
-from secondstage.mine import mine
+from secondstage.mine import Source, mine
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
+from secondstage.synthetic import PairTexts
 from secondstage.train import train
 from secondstage.train.loop import Loop, as_lists
 from secondstage.train.selection import MEASURE, Selection
@@ -37,13 +38,17 @@ Weights = dict[str, Tensor]
 def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mined")
     bm25 = Bm25.build(Bm25Config(), collection.documents)
-    mine(collection, bm25, MineConfig(), seed=13, dev_depth=10, folder=folder)
+    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
     return folder
 
 
 @pytest.fixture(scope="module")
 def lists(mined: Path) -> list[TrainingList]:
     return list(read_lists(mined / "train"))
+
+
+def texts(collection: Collection) -> PairTexts:
+    return PairTexts(collection.queries, collection.documents)
 
 
 def config(tiny_model: Path, **settings: Any) -> TrainConfig:
@@ -102,7 +107,7 @@ def test_overfitting_beats_the_start_on_its_own_queries(
 ) -> None:
     few = lists[::4]  # one of each topic
     settings = config(tiny_model, steps=150, learning_rate=2e-3, warmup=0.05)
-    loop = Loop(collection, few, no_dev(collection), settings, seed=13, folder=tmp_path)
+    loop = Loop(texts(collection), few, no_dev(collection), settings, seed=13, folder=tmp_path)
     queries = {x.query_id: collection.queries[x.query_id] for x in few}
     qrels = {query_id: collection.split("train")[query_id] for query_id in queries}
     run = search_run(Bm25.build(Bm25Config(), collection.documents), collection.documents.ids, queries, 10)
@@ -146,7 +151,7 @@ def no_dev(collection: Collection) -> Selection:
 def test_without_dev_the_last_checkpoint_is_kept(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
-    loop = Loop(collection, lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
+    loop = Loop(texts(collection), lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
     manifest = loop.run()
     last = {name: value for name, value in loop.weights.master.state_dict().items() if name in weights(tmp_path)}
     assert identical(weights(tmp_path), last)
@@ -158,7 +163,7 @@ def test_in_half_precision_the_working_copy_follows_the_weights_that_learn(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = config(tiny_model, steps=5, precision="bf16", warmup=0.0)
-    loop = Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
     before = [parameter.detach().clone() for parameter in loop.weights.master.parameters()]
     loop.run()
     after, working = (list(network.parameters()) for network in (loop.weights.master, loop.weights.working))
@@ -184,7 +189,7 @@ def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
     (tmp_path / "long").mkdir()
     sinking = Sinking(collection, run, queries=5, depth=5, seed=13)
     settings = config(tiny_model, steps=8, evaluations=4, warmup=0.0)
-    manifest = Loop(collection, lists, sinking, settings, seed=13, folder=tmp_path / "long").run()
+    manifest = Loop(texts(collection), lists, sinking, settings, seed=13, folder=tmp_path / "long").run()
     assert [line["kept"] for line in lines(tmp_path / "long" / "dev.jsonl")] == [True, False, False, False]
     assert manifest[f"dev_{MEASURE}"] == 1
     # The kept weights are those after two steps: a replay of just these ends there.
@@ -192,14 +197,14 @@ def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
     (tmp_path / "two.jsonl").write_text("\n".join(recorded))
     (tmp_path / "short").mkdir()
     short = config(tiny_model, replay=str(tmp_path / "two.jsonl"), warmup=0.0)
-    Loop(collection, lists, no_dev(collection), short, seed=13, folder=tmp_path / "short").run()
+    Loop(texts(collection), lists, no_dev(collection), short, seed=13, folder=tmp_path / "short").run()
     assert identical(weights(tmp_path / "long"), weights(tmp_path / "short"))
 
 
 def test_epochs_see_every_list_as_often(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = Loop(collection, lists, no_dev(collection), config(tiny_model, epochs=2.0), seed=13, folder=tmp_path)
+    loop = Loop(texts(collection), lists, no_dev(collection), config(tiny_model, epochs=2.0), seed=13, folder=tmp_path)
     seen: Counter[str] = Counter()
     step = loop._step
 
@@ -250,14 +255,14 @@ def test_a_new_head_starts_near_chance(
 ) -> None:
     """With seven negatives a list, knowing nothing costs log 8."""
     assert min(len(x.with_role(NEGATIVE)) for x in lists) >= 7
-    Loop(collection, lists, no_dev(collection), config(tiny_model, steps=2), seed=13, folder=tmp_path).run()
+    Loop(texts(collection), lists, no_dev(collection), config(tiny_model, steps=2), seed=13, folder=tmp_path).run()
     assert lines(tmp_path / "steps.jsonl")[0]["loss"] == pytest.approx(torch.log(torch.tensor(8.0)).item(), abs=0.01)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
-    loop = Loop(collection, lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
+    loop = Loop(texts(collection), lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
     with torch.no_grad():
         loop.weights.master.classifier.bias.fill_(float("nan"))
     with pytest.raises(UserError, match=r"not finite at step 0: lower train\.learning_rate \(0\.001\)"):
@@ -276,7 +281,7 @@ def test_wandb_keeps_a_record_offline(
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     settings = config(tiny_model, steps=3, tracker="wandb")
-    Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     deadline = time.monotonic() + 20  # another process writes it
     while b"gradient_norm" not in record.read_bytes() and time.monotonic() < deadline:
@@ -291,7 +296,7 @@ def test_max_length_ends_where_the_model_does(
     collection = Collection.load(collection.folder)
     collection.queries = dict.fromkeys(collection.queries, "snow " * 200)
     settings = config(tiny_model, steps=2, max_length=256)
-    Loop(collection, lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
     assert json.loads((tmp_path / "reranker" / "score.json").read_text())["max_length"] == 64
 
 

@@ -16,7 +16,7 @@ from secondstage.files import file_digest
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, TrainingList, read_lists
-from secondstage.mine import mine
+from secondstage.mine import Source, mine
 from secondstage.run import read_trec
 from secondstage.splits import answerable
 
@@ -41,8 +41,8 @@ def judged(beir_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Colle
 
 def mined(collection: Collection, bm25: Bm25, folder: Path, seed: int = 13, **settings: Any) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    config = MineConfig(**settings)
-    return mine(collection, bm25, config, seed=seed, dev_depth=DEV_DEPTH, folder=folder)
+    source = Source(collection, bm25, "bm25", MineConfig(**settings), seed, folder.parent)
+    return mine(source, folder, dev_depth=DEV_DEPTH)
 
 
 def lists(folder: Path) -> dict[str, TrainingList]:
@@ -191,7 +191,8 @@ def test_where_nothing_is_trained_only_dev_is_searched(
         (tmp_path / "beir" / "qrels" / f"{split}.tsv").unlink()
     part = Collection.read(tmp_path / "beir", tmp_path / "collection", dev_share=0.0)
     (tmp_path / "mined").mkdir()
-    found = mine(part, bm25, MineConfig(), seed=13, dev_depth=DEV_DEPTH, folder=tmp_path / "mined", dev_only=True)
+    source = Source(part, bm25, "bm25", MineConfig(), 13, tmp_path)
+    found = mine(source, tmp_path / "mined", dev_depth=DEV_DEPTH, dev_only=True)
     dev = 16 if "dev" in splits else 0
     assert found == {"train_queries": 0, "dev_queries": dev}
     assert lists(tmp_path / "mined") == {}

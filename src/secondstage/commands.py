@@ -36,9 +36,9 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     """
     output = Path(config.output).expanduser()
     team = workers()
-    if team.count > 1 and command != "mine":
+    if team.size > 1 and command != "mine":
         raise UserError(
-            f"{team.count} processes were started for {command!r}, but only mining is shared among several yet: "
+            f"{team.size} processes were started for {command!r}, but only mining is shared among several yet: "
             f"start `secondstage mine` so, then `secondstage {command}` as one process, which goes on from there"
         )
     stages = plan(config, output, evaluating=command == "evaluate")[: UP_TO[command]]

@@ -81,7 +81,7 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
     if team.lead:
         say(f"{stage.kind} …")
     start = time.monotonic()
-    if stage.share is not None and team.count > 1:
+    if stage.share is not None and team.size > 1:
         stage.share(team)
     wait()
     if team.lead:
