@@ -11,7 +11,6 @@ from .collection import Collection
 from .config import Config, EvaluateConfig, Section
 from .errors import Faults, UserError
 from .files import file_digest, fingerprint, read_json, read_manifest
-from .firststage.bm25 import check_language
 from .intake import write_collection
 from .models import identity
 from .plan import Stage, carry_out, claimed, done
@@ -114,13 +113,11 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
     What only an evaluation needs is looked for where there will be one. A stage's own fingerprint covers its settings
     and the version; what the stages before it made is added when its turn comes.
     """
-    if config.first_stage.kind != "dense":
-        check_language(config.first_stage.bm25.language)
+    retrieval = firststage.made_from(config.first_stage)
     source = open_source(config.collection)
     folder = {kind: output / kind for kind in ("collection", "first_stage", "mine", "train", "bundle", "evaluation")}
     seed = config.seed
 
-    dense = "" if config.first_stage.kind == "bm25" else identity(config.first_stage.dense.model)
     # The dev lists reach as deep as the pipeline may.
     dev_depth = max(config.serve.deepest, config.train.dev_depth)
     replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
@@ -141,7 +138,10 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
         )
 
     def make_first_stage(target: Path) -> dict[str, Any]:
-        built = firststage.build(config.first_stage, Collection.load(folder["collection"]).documents)
+        collection = Collection.load(folder["collection"])
+        built = firststage.build(
+            config.first_stage, collection.documents, cache=output / "embeddings", queries=collection.queries
+        )
         firststage.save(built, config.first_stage, target)
         return {}
 
@@ -189,7 +189,7 @@ def plan(config: Config, output: Path, *, evaluating: bool = True) -> Sequence[S
 
     return (
         stage("collection", make_collection, content, source.fingerprint(), seed),
-        stage("first_stage", make_first_stage, config.first_stage, dense),
+        stage("first_stage", make_first_stage, config.first_stage, retrieval),
         stage("mine", make_lists, config.mine, dev_depth, seed, *(["dev only"] if untrained else [])),
         stage("train", make_reranker, config.train, identity(config.train.model), replayed, seed),
         stage("bundle", make_bundle, config.serve, seed),

@@ -56,7 +56,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _deep_enough(self) -> Config:
         deepest = max(self.serve.depth or 0, self.serve.max_depth)
-        if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
+        if self.first_stage.fuses and deepest > self.first_stage.depth:
             # Its scores depend on how much it fuses: a deeper search would be another first stage.
             raise ValueError(
                 f"serve looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
