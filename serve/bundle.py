@@ -11,7 +11,7 @@ from typing import Any
 from secondstage import firststage
 from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
-from secondstage.files import read_json, write_json
+from secondstage.files import MANIFEST, read_json, write_json
 from secondstage.firststage import search_run
 from secondstage.leakage import count, find_leaks, leaking
 from secondstage.progress import say
@@ -56,7 +56,8 @@ def make_bundle(
     Returns:
         For the manifest: what was chosen, and the dev values behind it.
     """
-    shutil.copytree(first_stage, folder / "first_stage", ignore=shutil.ignore_patterns("manifest.json"))
+    shutil.copytree(first_stage, folder / "first_stage")
+    (folder / "first_stage" / MANIFEST).unlink(missing_ok=True)  # its own alone: an index may hold files of that name
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
     qrels, leakage = _judged(collection, dev_queries, seed, saw_train=saw_train)

@@ -155,7 +155,7 @@ class Pipeline:
         """The best `top_n` documents for a query, best first; at most `depth`, fewer where fewer match.
 
         Raises:
-            UserError: the query is empty, or `top_n` is less than 1.
+            UserError: the query is empty, `top_n` is less than 1, or the first stage is a run without this query.
         """
         return self.answer(query, top_n).results
 
@@ -165,6 +165,7 @@ class Pipeline:
             raise UserError("the query is empty: give at least one word")
         if top_n < 1:
             raise UserError(f"top_n is {top_n}, must be at least 1")
+        firststage.check_query(self.first_stage, query)
         first, reranked, fused = (run["query"] for run in self.rank({"query": query}))
         if self.falls_back:
             fused = first

@@ -154,7 +154,7 @@ class Retriever:
 @pytest.mark.parametrize(("depth", "asked"), [(5, 30), (30, 30), (40, 40)])
 def test_each_retriever_is_asked_for_the_configured_depth_or_more(depth: int, asked: int) -> None:
     bm25, dense = Retriever("bm25", 100), Retriever("dense", 100)
-    hybrid = Hybrid({"bm25": bm25, "dense": dense}, "zscore", 0.5, 30)
+    hybrid = Hybrid({"bm25": bm25, "dense": dense}, "zscore", HALF, 30)
     found = hybrid.search(["a", "b"], depth)
     assert [h.rows.tolist() for h in found] == [list(range(depth))] * 2
     assert (bm25.asked, dense.asked) == (asked, asked)
@@ -162,14 +162,15 @@ def test_each_retriever_is_asked_for_the_configured_depth_or_more(depth: int, as
     assert hybrid.search([], depth) == []
 
 
-def test_the_weight_is_the_dense_share() -> None:
+def test_the_shares_decide_whose_order_it_is() -> None:
     class Backwards(Retriever):
         def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
             return [hits(self.name, {row: float(row) for row in range(self.size)}) for _ in queries]
 
     retrievers: dict[str, FirstStage] = {"bm25": Retriever("bm25", 5), "dense": Backwards("dense", 5)}
-    assert Hybrid(retrievers, "zscore", 0.4, 5).search(["a"], 5)[0].rows.tolist() == [0, 1, 2, 3, 4]
-    assert Hybrid(retrievers, "zscore", 0.6, 5).search(["a"], 5)[0].rows.tolist() == [4, 3, 2, 1, 0]
+    shares = [{"bm25": 1 - dense, "dense": dense} for dense in (0.4, 0.6)]
+    assert Hybrid(retrievers, "zscore", shares[0], 5).search(["a"], 5)[0].rows.tolist() == [0, 1, 2, 3, 4]
+    assert Hybrid(retrievers, "zscore", shares[1], 5).search(["a"], 5)[0].rows.tolist() == [4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

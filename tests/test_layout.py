@@ -20,7 +20,7 @@ import secondstage
 
 ROOT = Path(__file__).parents[1]
 # The command line, and the lazy names of the package, may import stages, but only where they are used.
-BRIDGES = ("secondstage", "secondstage.cli", "secondstage.commands")
+BRIDGES = ("secondstage", "secondstage.cli", "secondstage.commands", "secondstage.stages")
 NOT_SHIPPED = ("tests", "bench", "build", "dist")
 HEAVY = (
     "torch",

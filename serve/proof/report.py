@@ -23,6 +23,7 @@ SYSTEMS = {
     "random": ("Random order", "of the same lists: the floor"),
     "bm25": ("BM25", "keyword search alone"),
     "dense": ("Dense retrieval", "embedding search alone"),
+    "sparse": ("Sparse retrieval", "a learned sparse encoder alone"),
     "untuned": ("Untuned reranker", "the base model before training"),
     "teacher": ("Teacher", "the larger model that labelled the training data"),
     "remote": ("Remote reranker", "a service, for comparison"),

@@ -80,7 +80,8 @@ def comparisons(found: Standing, config: EvaluateConfig, *, seed: int) -> list[d
 
 def _asked(found: Standing) -> list[tuple[str, str]]:
     against_first = [(name, BASELINE) for name in found if name not in (BASELINE, *NOT_ASKED)]
-    return against_first + [("pipeline", name) for name in ("bm25", "dense") if name in found and "pipeline" in found]
+    alone = [name for name in ("bm25", "dense", "sparse") if name in found and "pipeline" in found]
+    return against_first + [("pipeline", name) for name in alone]
 
 
 def gap_closed(system: Values, baseline: Values, best: Values) -> float | None:

@@ -60,7 +60,7 @@ class Config(Section):
             "train": (self.train.dev_depth, "train.dev_depth"),
         }
         for section, (deepest, keys) in looks.items():
-            if self.first_stage.kind == "hybrid" and deepest > self.first_stage.depth:
+            if self.first_stage.fuses and deepest > self.first_stage.depth:
                 # Its scores depend on how much it fuses: a deeper search would be another first stage.
                 raise ValueError(
                     f"{section} looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="

@@ -14,6 +14,7 @@ SYSTEMS = (
     "first_stage",
     "bm25",
     "dense",
+    "sparse",
     "identity",
     "random",
     "untuned",

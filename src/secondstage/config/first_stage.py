@@ -40,20 +40,24 @@ class SparseConfig(Section):
     """A learned sparse encoder (SPLADE and its like), a sentence-transformers `SparseEncoder`."""
 
     model: str = "naver/splade-cocondenser-ensembledistil"
+    """A hub id or a folder."""
     max_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens read of a document; none means the model's own limit."""
     query_prompt: str = ""
+    """Empty means the model's own, if it has one; so for documents."""
     document_prompt: str = ""
     batch_size: Count = 32
 
 
 class MilvusConfig(Section):
-    """Milvus: embedded in one file, or a cluster."""
+    """Milvus: embedded, in a folder, or a cluster."""
 
     uri: str | None = None
-    """None: milvus-lite, a file in the first stage's folder. A cluster: http://host:19530."""
+    """None: milvus-lite, `milvus.db` in the first stage's folder. A cluster: http://host:19530."""
     token_env: str | None = None
     """The environment variable that holds the token of a cluster."""
-    collection: str = "secondstage"
+    collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")] = "secondstage"
+    """How the name of the collection begins; what it is made from follows, so that two corpora never meet in one."""
     retrieve: Literal["bm25", "dense", "hybrid"] = "hybrid"
     """The encoder is that of `first_stage.dense`, the fusion that of `first_stage.fusion`."""
 
@@ -91,11 +95,26 @@ class FirstStageConfig(Section):
             raise ValueError(f"weights must name exactly the retrievers {', '.join(self.retrievers)}")
         return self
 
+    @model_validator(mode="after")
+    def _within_milvus(self) -> FirstStageConfig:
+        if self.kind != "milvus":
+            return self
+        if self.fuses and set(self.retrievers) != {"bm25", "dense"}:
+            raise ValueError("a hybrid on Milvus fuses bm25 and dense: leave first_stage.retrievers at [bm25, dense]")
+        if self.uses("dense") and self.dense.index == "pq":
+            raise ValueError("first_stage.dense.index: on Milvus give auto (its own choice), flat, hnsw or ivf")
+        return self
+
     def uses(self, retriever: str) -> bool:
         """Whether this retriever is part of the first stage."""
         if self.kind == "milvus":
             return self.milvus.retrieve in (retriever, "hybrid") and retriever != "sparse"
         return self.kind == retriever or (self.kind == "hybrid" and retriever in self.retrievers)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether several lists are fused, whose depth then matters."""
+        return self.kind == "hybrid" or (self.kind == "milvus" and self.milvus.retrieve == "hybrid")
 
     @property
     def shares(self) -> dict[str, float]:

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from ..collection import Documents
 from ..config import FirstStageConfig
-from ..files import read_json, write_json
+from ..errors import UserError
+from ..files import file_digest, read_json, write_json
+from ..models import identity
 from ..run import Ranking, Run, strictly_decreasing
 
 
@@ -48,18 +50,54 @@ class FirstStage(Protocol):
         ...
 
 
-def build(config: FirstStageConfig, documents: Documents) -> FirstStage:
-    """Index the documents."""
-    from .bm25 import Bm25
-    from .dense import Dense
-    from .hybrid import Hybrid
+def made_from(config: FirstStageConfig) -> dict[str, str]:
+    """What, beside its settings and the corpus, decides whether a first stage is still the same.
 
-    if config.kind == "bm25":
-        return Bm25.build(config.bm25, documents)
-    if config.kind == "dense":
-        return Dense.build(config.dense, documents)
-    bm25, dense = Bm25.build(config.bm25, documents), Dense.build(config.dense, documents)
-    return Hybrid({"bm25": bm25, "dense": dense}, config.fusion, config.weight, config.depth)
+    Returns:
+        The identity of every encoder, the digest of every file.
+
+    Raises:
+        UserError: a model or file is not there, a language is unknown, a library or a token is missing: before the
+            work, not after it.
+    """
+    from .bm25 import check_language
+    from .milvusstore import check_settings
+
+    if config.uses("bm25"):
+        check_language(config.bm25.language)
+    if config.kind == "milvus":
+        check_settings(config.milvus)
+    models = {"dense": config.dense.model, "sparse": config.sparse.model}
+    found = {name: identity(model) for name, model in models.items() if config.uses(name)}
+    for name in config.run if config.kind == "run" else ():
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UserError(f"first_stage.run: {path} is not there; give TREC files")
+        found[name] = file_digest(path)
+    return found
+
+
+def build(
+    config: FirstStageConfig,
+    documents: Documents,
+    *,
+    cache: Path | None = None,
+    queries: Mapping[str, str] | None = None,
+) -> FirstStage:
+    """Index the documents.
+
+    Args:
+        config: the kind, and its settings.
+        documents: the corpus.
+        cache: a folder where embeddings may be kept, so that none is computed twice; none keeps none.
+        queries: text by query id, which the kind run needs.
+
+    Raises:
+        UserError: there is nothing to index, or a model, file or server is not what it has to be.
+    """
+    from .kinds import KINDS, Material
+
+    return KINDS[config.kind].build(config, Material(documents, cache, queries or {}))
 
 
 def save(first_stage: FirstStage, config: FirstStageConfig, folder: Path) -> None:
@@ -69,17 +107,19 @@ def save(first_stage: FirstStage, config: FirstStageConfig, folder: Path) -> Non
 
 
 def load(folder: Path) -> FirstStage:
-    """Open what `save` wrote; nothing outside the folder is needed."""
-    from .bm25 import Bm25
-    from .dense import Dense
-    from .hybrid import Hybrid
+    """Open what `save` wrote; nothing outside the folder is needed, but a cluster where Milvus runs on one."""
+    from .kinds import KINDS
 
     config = FirstStageConfig.from_json(read_json(folder / "first_stage.json"))
-    if config.kind == "bm25":
-        return Bm25.load(config.bm25, folder)
-    if config.kind == "dense":
-        return Dense.load(config.dense, folder)
-    return Hybrid.load(folder, config)
+    return KINDS[config.kind].load(config, folder)
+
+
+def check_query(first_stage: FirstStage, query: str) -> None:
+    """Raise `UserError` if the first stage answers only the queries of a run, and this is none of them."""
+    from .given import Given
+
+    if isinstance(first_stage, Given):
+        first_stage.check(query)
 
 
 def search_run(

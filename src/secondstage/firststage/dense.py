@@ -32,7 +32,7 @@ class Dense:
         self._index = index
 
     @classmethod
-    def build(cls, config: DenseConfig, documents: Documents) -> Dense:
+    def build(cls, config: DenseConfig, documents: Documents, *, cache: Path | None = None) -> Dense:
         """Encode and index every document."""
         import faiss
 

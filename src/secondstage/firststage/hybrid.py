@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..config import FirstStageConfig
 from . import FirstStage, Hits
 
 Fusion = Literal["minmax", "zscore", "rrf"]
@@ -17,25 +16,23 @@ RRF_K = 60
 
 
 class Hybrid:
-    """BM25 and dense retrieval, fused."""
+    """Any retrievers, fused: BM25, dense, learned sparse."""
 
-    def __init__(self, retrievers: Mapping[str, FirstStage], fusion: Fusion, weight: float, depth: int) -> None:
+    def __init__(
+        self, retrievers: Mapping[str, FirstStage], fusion: Fusion, shares: Mapping[str, float], depth: int
+    ) -> None:
+        """Fuse retrievers.
+
+        Args:
+            retrievers: by name.
+            fusion: how their scores are brought to one scale.
+            shares: the weight of each in the fused score, by name.
+            depth: how many documents each hands in, or more if more are asked for.
+        """
         self._retrievers = dict(retrievers)
         self._fusion: Fusion = fusion
-        self._weights = {"bm25": 1 - weight, "dense": weight}
+        self._shares = dict(shares)
         self._depth = depth
-
-    @classmethod
-    def load(cls, folder: Path, config: FirstStageConfig) -> Hybrid:
-        """Open what `save` wrote."""
-        from .bm25 import Bm25
-        from .dense import Dense
-
-        retrievers: dict[str, FirstStage] = {
-            "bm25": Bm25.load(config.bm25, folder),
-            "dense": Dense.load(config.dense, folder),
-        }
-        return cls(retrievers, config.fusion, config.weight, config.depth)
 
     def save(self, folder: Path) -> None:
         """Write every retriever below `folder`."""
@@ -51,7 +48,7 @@ class Hybrid:
         each = max(depth, self._depth)
         found = {name: retriever.search(queries, each) for name, retriever in self._retrievers.items()}
         return [
-            fuse({name: hits[i] for name, hits in found.items()}, self._weights, self._fusion, depth)
+            fuse({name: hits[i] for name, hits in found.items()}, self._shares, self._fusion, depth)
             for i in range(len(queries))
         ]
 

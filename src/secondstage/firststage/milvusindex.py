@@ -1,0 +1,185 @@
+"""A collection in Milvus: how it is made, what it holds, and what is looked for in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..collection import Documents
+from ..config import FirstStageConfig
+from ..errors import UserError
+from ..files import fingerprint, write_json
+from ..models import identity
+from ..progress import bar, say
+from .bm25 import _tokenize
+from .encoder import Encoder
+from .milvusstore import TIMEOUT, Store
+
+# Documents encoded at a time, and sent at a time: a request of a cluster is at most 64 MiB.
+CHUNK = 2048
+SENT = 256
+# Bytes of a text.
+LONGEST = 65_535
+# By `first_stage.dense.index`: Milvus' name, and its settings.
+INDEXES: dict[str, tuple[str, dict[str, int]]] = {
+    "auto": ("AUTOINDEX", {}),
+    "flat": ("FLAT", {}),
+    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
+    "ivf": ("IVF_FLAT", {"nlist": 1024}),
+}
+
+
+class Index(NamedTuple):
+    """A collection, and what its documents and queries go through.
+
+    Attributes:
+        store: the connection.
+        name: of the collection.
+        size: how many documents it holds: their row numbers are the primary keys.
+        config: of the first stage.
+        encoder: for dense retrieval; none without it.
+    """
+
+    store: Store
+    name: str
+    size: int
+    config: FirstStageConfig
+    encoder: Encoder | None
+
+    def make(self, documents: Documents) -> None:
+        """Fill the collection anew.
+
+        Raises:
+            UserError: Milvus refuses, or no document holds a word.
+        """
+        with self.store.asking() as client:
+            client.drop_collection(self.name)
+            client.create_collection(self.name, schema=_schema(self), consistency_level="Strong", timeout=TIMEOUT)
+            _fill(self, client, documents)
+            client.flush(self.name)
+            client.create_index(self.name, _index_params(self))
+            client.load_collection(self.name)
+
+    def held(self) -> int | None:
+        """How many documents the collection holds; 0 if it was never finished, none if there is no such collection."""
+        from pymilvus.exceptions import MilvusException
+
+        with self.store.asking() as client:
+            if not client.has_collection(self.name, timeout=TIMEOUT):
+                return None
+            if len(client.list_indexes(self.name)) < len(_index_params(self)):
+                return 0
+            try:
+                client.load_collection(self.name)
+                counted = client.query(self.name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+            except MilvusException:
+                return 0
+        return int(counted[0]["count(*)"])
+
+    def search(
+        self, field: str, queries: Sequence[Any], limit: int, settings: Mapping[str, int]
+    ) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """For each query up to `limit` documents, as records of `row` and `distance`."""
+        with self.store.asking() as client:
+            found: Sequence[Sequence[Mapping[str, Any]]] = client.search(
+                self.name,
+                data=list(queries),
+                anns_field=field,
+                limit=limit,
+                output_fields=["row"],
+                search_params={"params": dict(settings)},
+                timeout=TIMEOUT,
+            )
+        return found
+
+    def words(self, texts: Sequence[str]) -> list[str]:
+        """The texts as they are analysed, their words between spaces; an empty one holds none."""
+        return [_fit(tokens) for tokens in _tokenize(self.config.bm25, texts)]
+
+    def save(self, folder: Path) -> None:
+        """Write everything that opens the collection again below `folder`."""
+        write_json(folder / "milvus.json", {"collection": self.name, "documents": self.size})
+        self.store.copy_to(folder / "milvus.db")
+        if self.encoder is not None:
+            self.encoder.save(folder / "encoder")
+
+
+def collection_name(config: FirstStageConfig, documents: Documents) -> str:
+    """The collection's name: of the config, and of everything that its content depends on."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{document.doc_id}\0{document.content}\0".encode())
+    made_from: list[object] = [digest.hexdigest(), config.milvus.retrieve]
+    if config.uses("bm25"):
+        made_from.append(config.bm25.model_dump(mode="json"))
+    if config.uses("dense"):
+        dense = config.dense
+        made_from += [identity(dense.model), dense.max_length, dense.document_prompt, dense.index]
+    return f"{config.milvus.collection}_{fingerprint(made_from)[:16]}"
+
+
+def _schema(index: Index) -> Any:
+    from pymilvus import DataType, Function, FunctionType, MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description="made by secondstage")
+    schema.add_field("row", DataType.INT64, is_primary=True)
+    if index.config.uses("bm25"):
+        # The text is words between spaces already. milvus-lite lacks the tokenizer that splits at white space alone.
+        analyzer = {"tokenizer": "whitespace" if index.config.milvus.uri else "standard"}
+        schema.add_field("words", DataType.VARCHAR, max_length=LONGEST, enable_analyzer=True, analyzer_params=analyzer)
+        schema.add_field("bm25", DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(Function("bm25", FunctionType.BM25, ["words"], ["bm25"]))
+    if index.encoder is not None:
+        schema.add_field("dense", DataType.FLOAT_VECTOR, dim=index.encoder.dimension)
+    return schema
+
+
+def _index_params(index: Index) -> Any:
+    from pymilvus import MilvusClient
+
+    params, config = MilvusClient.prepare_index_params(), index.config
+    # pymilvus spreads `params` over the request, where milvus-lite does not look; one level deeper both read it.
+    if config.uses("bm25"):
+        weights = {"bm25_k1": config.bm25.k1, "bm25_b": config.bm25.b}
+        params.add_index("bm25", "SPARSE_INVERTED_INDEX", metric_type="BM25", params={"params": weights})
+    if config.uses("dense"):
+        name, settings = INDEXES[config.dense.index]
+        # Embedded, nothing is gained by an approximation.
+        name = "FLAT" if name == "AUTOINDEX" and not config.milvus.uri else name
+        params.add_index("dense", name, metric_type="IP", params={"params": settings})
+    return params
+
+
+def _fill(index: Index, client: Any, documents: Documents) -> None:
+    progress = bar(total=len(documents), label="index in Milvus", unit="doc")
+    row, without_words, cut = 0, 0, 0
+    reader = iter(documents)
+    while chunk := list(islice(reader, CHUNK)):
+        records: list[dict[str, Any]] = [{"row": row + i} for i in range(len(chunk))]
+        texts = [document.content for document in chunk]
+        if index.config.uses("bm25"):
+            for record, tokens in zip(records, _tokenize(index.config.bm25, texts), strict=True):
+                record["words"] = _fit(tokens)
+                without_words += not tokens
+                cut += len(record["words"]) < sum(map(len, tokens)) + len(tokens) - 1
+        if index.encoder is not None:
+            for record, vector in zip(records, index.encoder.documents(texts), strict=True):
+                record["dense"] = vector
+        for start in range(0, len(records), SENT):
+            client.insert(index.name, records[start : start + SENT], timeout=TIMEOUT)
+        row += len(chunk)
+        progress.update(len(chunk))
+    progress.close()
+    if index.config.milvus.retrieve == "bm25" and without_words == row:
+        raise UserError(f"no document holds a word that BM25 can index (language {index.config.bm25.language!r})")
+    if cut:
+        say(f"  BM25 in Milvus reads {LONGEST} bytes of words: the rest of {cut} longer documents is left out")
+
+
+def _fit(tokens: Sequence[str]) -> str:
+    """The tokens as one text, as many as Milvus takes."""
+    text = " ".join(tokens).encode()
+    return (text if len(text) <= LONGEST else text[:LONGEST].rpartition(b" ")[0]).decode(errors="ignore")
