@@ -1,0 +1,109 @@
+"""Several processes that share one piece of work through files.
+
+Work is cut into numbered shards whose results are files. Each process computes its own shards, all wait for each other,
+and then any of them reads every file. What a shard holds never depends on who computed it: any number of processes
+gives exactly the result of one. `accelerate launch` and `torchrun` start such processes; they share one file system.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import UserError
+
+# A slow process is waited for; a dead one ends the wait at once, by its closed connection.
+PATIENCE = timedelta(days=30)
+
+
+class Workers(NamedTuple):
+    """Which process this is, and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def lead(self) -> bool:
+        """Whether this is the one that goes on alone."""
+        return self.rank == 0
+
+    def own(self, shards: int) -> range:
+        """The numbers of this process's shards, of `shards` in all."""
+        return range(self.rank, shards, self.size)
+
+    def owns(self, shard: int) -> bool:
+        """Whether this process computes that shard."""
+        return shard % self.size == self.rank
+
+
+def workers() -> Workers:
+    """As the launcher says, in RANK and WORLD_SIZE; alone without one. Imports nothing heavy.
+
+    Raises:
+        UserError: the two are no whole numbers that fit each other.
+    """
+    rank, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
+        raise UserError(
+            f"RANK={rank!r} and WORLD_SIZE={count!r} in the environment: want whole numbers, RANK below WORLD_SIZE; "
+            "unset both for one process, or start with accelerate launch or torchrun"
+        )
+    return Workers(int(rank), int(count))
+
+
+def wait() -> None:
+    """Return when every process is here; at once if there is one.
+
+    Raises:
+        UserError: another process ended before it came here.
+    """
+    if workers().size == 1:
+        return
+    import torch.distributed as distributed
+
+    try:
+        distributed.barrier(_group())
+    except RuntimeError as error:
+        raise UserError(f"another process of this run has failed, see its output: {error}") from error
+
+
+def share(shards: int, work: Callable[[int], None]) -> None:
+    """Compute this process's shards, then wait for those of the others."""
+    for shard in workers().own(shards):
+        work(shard)
+    wait()
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, and put it in place: a reader sees a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Named by chance, not by process id: processes of two machines may have the same.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_groups: list[Any] = []
+
+
+def _group() -> Any:
+    """The processes, joined on first use over gloo, which needs no accelerator."""
+    import torch.distributed as distributed
+
+    if not _groups:
+        if distributed.is_initialized():
+            _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
+            _groups.append(distributed.group.WORLD)
+    return _groups[0]
