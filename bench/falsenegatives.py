@@ -5,9 +5,10 @@
 
 FEEDBACKQA is the collection's folder in BEIR layout, with people's ratings of passages in extra/feedback_ratings.tsv (0
 bad … 3 excellent). Queries with two or more passages rated 2 or more are the subject: the best one stays their
-positive, the others are hidden from the qrels, up to `--hidden` of them, chosen by the seed. MODEL is a trained cross-encoder
-that saw none of these queries. Precision is over the candidates that a person rated: a flagged passage rated 2 or more
-is right, one rated below 1 wrong, one between neither. Recall is over the hidden positives among the candidates.
+positive, the others are hidden from the qrels, up to `--hidden` of them, chosen by the seed. MODEL is a trained
+cross-encoder that saw none of these queries. Precision is over the candidates that a person rated: a flagged passage
+rated 2 or more is right, one rated below 1 wrong, one between neither. Recall is over the hidden positives among the
+candidates.
 
 With `--train` a reranker is trained on the subject's lists for each treatment of what the rules find, and on lists
 whose hidden positives were never hidden, and orders the dev lists. The last line is JSON.

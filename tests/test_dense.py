@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from secondstage import encoder as encoder_module
 from secondstage.collection import Collection, Documents
 from secondstage.config import DenseConfig, FirstStageConfig
 from secondstage.errors import UserError
 from secondstage.firststage import Hits, build, load, save
-from secondstage.firststage import dense as dense_module
 from secondstage.firststage.dense import Dense
 
 AsDocuments = Callable[[Sequence[str]], Documents]
@@ -25,7 +25,7 @@ QUERIES = ["flour of the bread", "water of the river", "key", "king queen rook o
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Single precision on any processor."""
-    monkeypatch.setattr(dense_module, "resolve", lambda _: "fp32")
+    monkeypatch.setattr(encoder_module, "resolve", lambda _: "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_hits_are_those_of_brute_force(
 def test_in_half_precision_they_are_close(
     collection: Collection, tiny_model: Path, cosines: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dense_module, "resolve", lambda _: "bf16")
+    monkeypatch.setattr(encoder_module, "resolve", lambda _: "bf16")
     dense = Dense.build(DenseConfig(model=str(tiny_model)), collection.documents)
     for hits, expected in zip(dense.search(QUERIES, 64), cosines, strict=True):
         assert np.abs(hits.scores - expected[hits.rows]).max() < 0.02

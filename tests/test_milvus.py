@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import secondstage.encoder
 from secondstage.collection import Collection, Documents
 from secondstage.config import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig
 from secondstage.errors import UserError
 from secondstage.files import folder_digests
 from secondstage.firststage import FirstStage, Hits, build, load, made_from, save
-from secondstage.firststage import encoder as encoder_module
 from secondstage.firststage import milvus as milvus_module
 from secondstage.firststage import milvusindex as index_module
 from secondstage.firststage.bm25 import Bm25
-from secondstage.firststage.encoder import Encoder
+from secondstage.firststage.dense import load_encoder
 from secondstage.firststage.hybrid import fuse
 
 pytest.importorskip("pymilvus", reason="needs the extra milvus")
@@ -36,7 +36,7 @@ QUERIES = ["flour of the bread", "water of the river", "key", "king queen rook o
 @pytest.fixture(autouse=True, scope="module")
 def single_precision() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_module, "resolve", lambda _: "fp32")
+        patch.setattr(secondstage.encoder, "resolve", lambda _: "fp32")
         yield
 
 
@@ -78,9 +78,9 @@ def test_its_bm25_is_ours(collection: Collection, settings: Bm25Config) -> None:
 
 
 def test_its_dense_search_is_exact(collection: Collection, tiny_model: Path, hybrid: FirstStage) -> None:
-    encoder = Encoder.load(DenseConfig(model=str(tiny_model)))
+    encoder = load_encoder(DenseConfig(model=str(tiny_model)))
     contents = [document.content for document in collection.documents]
-    expected = encoder.queries(QUERIES) @ encoder.documents(contents).T
+    expected = encoder.encode(QUERIES) @ encoder.encode(contents).T
     for hits, scores in zip(hybrid.parts()["dense"].search(QUERIES, 10), expected, strict=True):
         assert hits.rows.tolist() == np.argsort(-scores, kind="stable")[:10].tolist()
         assert hits.scores == pytest.approx(scores[hits.rows], abs=1e-5)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import firststage
-from .collection import Collection
-from .config import Config, EvaluateConfig, MineConfig, Section
+from .config import Config
 from .errors import Faults, UserError
-from .files import file_digest, fingerprint, read_json, read_manifest
-from .intake import write_collection
-from .models import identity
-from .parallel import Workers, workers
-from .plan import Stage, carry_out, claimed, done
+from .files import fingerprint, read_json
+from .parallel import workers
+from .plan import carry_out, claimed, done
 from .progress import say
-from .scorecache import SCORES
-from .sources import open_source
-from .version import __version__
-
-if TYPE_CHECKING:
-    from secondstage.mine import Source
+from .stages import Stages
 
 # What a command carries out: its own stage, and those before it.
 UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}

@@ -1,4 +1,4 @@
-"""The stages of a run: what each is made from, and how it is made. A stage's own code is imported when its turn comes."""
+"""The stages of a run: what each is made from, and how; a stage's own code is imported when its turn comes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import firststage
 from .collection import Collection
 from .config import Config, Section
+from .embeddings import EMBEDDINGS
 from .files import file_digest, fingerprint, read_manifest
 from .inputs import evaluated, mined_from, replayed_steps
 from .intake import write_collection
@@ -21,9 +22,6 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from secondstage.mine import Source
-
-# Below a run's output: it belongs to no stage and outlives them all.
-EMBEDDINGS = "embeddings"
 
 
 class Stages:
@@ -48,7 +46,7 @@ class Stages:
         """
         config, seed = self.config, self.config.seed
         # Where a collection lies does not matter, only what is in it.
-        nowhere = {"source": None, "documents": None, "queries": None, "qrels": {}}
+        nowhere: dict[str, Any] = {"source": None, "documents": None, "queries": None, "qrels": {}}
         content = config.collection.model_copy(update=nowhere)
         replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
         proof = evaluated(config.evaluate) if evaluating else {}
@@ -106,9 +104,7 @@ class Stages:
         """Train."""
         from secondstage.train import train
 
-        return train(
-            self.collection(), self.folder("mine"), self.config.train, seed=self.config.seed, folder=target
-        )
+        return train(self.collection(), self.folder("mine"), self.config.train, seed=self.config.seed, folder=target)
 
     def make_bundle(self, target: Path) -> dict[str, Any]:
         """Put the pipeline together."""

@@ -17,7 +17,8 @@ class Bm25Config(Section):
     k1: Positive = 0.9
     b: Share = 0.4
     language: str = "english"
-    """Of the Snowball stemmer and the stop words; "none" for neither."""
+    """Of the Snowball stemmer and the stop words; "none" for neither, as for Chinese and Japanese, which are indexed by
+    pairs of characters in any language."""
 
 
 class DenseConfig(Section):
@@ -30,8 +31,10 @@ class DenseConfig(Section):
     query_prompt: str = ""
     document_prompt: str = ""
     batch_size: Count = 64
+    """How many texts of usual length (32 tokens on a processor) share a batch; of longer ones fewer."""
     index: Literal["auto", "flat", "ivf", "hnsw", "pq"] = "auto"
-    """auto: exact while that is fast and fits `memory_gib`; then HNSW, then IVF with product quantisation."""
+    """auto: exact while that is fast and fits `memory_gib` (260,000 vectors of 384); then HNSW (520,000), IVF while it
+    fits, and IVF with product quantisation, rescored with the vectors on disk. The recall reached is said and kept."""
     memory_gib: Positive = 4.0
     """What the index may take."""
 

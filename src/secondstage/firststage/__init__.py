@@ -100,6 +100,14 @@ def build(
     return KINDS[config.kind].build(config, Material(documents, cache, queries or {}))
 
 
+def share(config: FirstStageConfig, documents: Documents, cache: Path) -> None:
+    """Compute this process's part of what several compute together before one of them builds: the embeddings."""
+    if config.uses("dense"):
+        from .dense import embed, load_encoder
+
+        embed(config.dense, documents, load_encoder(config.dense), cache=cache, together=True)
+
+
 def save(first_stage: FirstStage, config: FirstStageConfig, folder: Path) -> None:
     """Write a first stage and its configuration into an existing folder."""
     first_stage.save(folder)

@@ -1,17 +1,35 @@
-"""BM25 over stemmed words, with bm25s."""
+"""BM25 over stemmed words, with bm25s.
+
+A word is two letters or more between whatever is no letter, in any script. Chinese and Japanese write no spaces: a run
+of their characters is indexed by its pairs of neighbours, as Lucene's analyser for them does. Thai, Lao and Khmer write
+none either, and whole phrases of theirs are words: split them before, or use a dense first stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise
+from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..collection import Documents
 from ..config import Bm25Config
 from ..errors import UserError
+from ..progress import bar
 from . import FirstStage, Hits
+
+# Documents whose words are held as Python's own objects at a time.
+CHUNK = 4096
+# Entries of the index that are scored at a time.
+SCORED = 1 << 22
+# Kana, and the ideographs with their extensions.
+UNSPACED = re.compile(r"[぀-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff]+")
 
 
 class Bm25:
@@ -23,25 +41,28 @@ class Bm25:
 
     @classmethod
     def build(cls, config: Bm25Config, documents: Documents) -> Bm25:
-        """Tokenise and index every document."""
+        """Tokenise and index every document, a chunk at a time.
+
+        bm25s would hold every word of the corpus at once, and count them in Python; the index is the same to the bit.
+        """
         import bm25s
 
-        index = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
-        tokens = _tokenize(config, (document.content for document in documents))
-        # Sorted, where bm25s would take a set's order: the same corpus gives the same files.
-        vocabulary = {token: i for i, token in enumerate(sorted({token for words in tokens for token in words}))}
-        if not vocabulary:
+        counts = _count(config, documents)
+        if not counts.vocabulary:
             raise UserError(f"no document holds a word that BM25 can index (language {config.language!r})")
-        ids = [[vocabulary[token] for token in words] for words in tokens]
-        index.index((ids, vocabulary), show_progress=False)
+        index = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
+        index.scores = _score(config, counts)
+        index.vocab_dict = counts.vocabulary
+        index.unique_token_ids_set = set(counts.vocabulary.values())
+        index.nonoccurrence_array = None
         return cls(config, index)
 
     @classmethod
     def load(cls, config: Bm25Config, folder: Path) -> Bm25:
-        """Open what `save` wrote."""
+        """Open what `save` wrote, memory-mapped."""
         import bm25s
 
-        return cls(config, bm25s.BM25.load(str(folder / "bm25"), load_vocab=True))
+        return cls(config, bm25s.BM25.load(str(folder / "bm25"), load_vocab=True, mmap=True))
 
     def save(self, folder: Path) -> None:
         """Write the index below `folder`."""
@@ -68,6 +89,82 @@ class Bm25:
         return Hits(rows.astype(np.int64), scores[rows], ("bm25",) * len(rows))
 
 
+class Counts(NamedTuple):
+    """How often each document holds each word.
+
+    Attributes:
+        matrix: `[documents, words]` sparse, by column; single precision.
+        lengths: `[documents]` words.
+        vocabulary: column by word, sorted.
+    """
+
+    matrix: Any
+    lengths: npt.NDArray[np.int64]
+    vocabulary: dict[str, int]
+
+
+def _count(config: Bm25Config, documents: Documents) -> Counts:
+    """Count the words of every document; what is held grows with the entries of the index, not with the text."""
+    from scipy.sparse import csr_array
+
+    numbers: dict[str, int] = {}
+    chunks, lengths = [], array("q")
+    progress = bar(total=len(documents), label="bm25", unit="doc")
+    texts = (document.content for document in documents)
+    while chunk := list(islice(texts, CHUNK)):
+        words = _tokenize(config, chunk)
+        lengths.extend(map(len, words))
+        for word in chain.from_iterable(words):
+            numbers.setdefault(word, len(numbers))
+        chunks.append(_rows(words, numbers))
+        progress.update(len(chunk))
+    progress.close()
+    # Sorted, where words were numbered as they came: the same corpus gives the same files.
+    vocabulary = {word: i for i, word in enumerate(sorted(numbers))}
+    places = np.fromiter((vocabulary[word] for word in numbers), np.int32, len(numbers))
+    ends = np.cumsum(np.concatenate([[0], *(np.diff(chunk.indptr) for chunk in chunks)]))
+    columns, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+    start = 0
+    for number, chunk in enumerate(chunks):
+        end = start + chunk.nnz
+        columns[start:end], values[start:end] = places[chunk.indices], chunk.data
+        chunks[number] = None
+        start = end
+    matrix = csr_array((values, columns, ends), shape=(len(lengths), len(vocabulary)))
+    return Counts(matrix.tocsc(), np.array(lengths, np.int64), vocabulary)
+
+
+def _rows(words: list[list[str]], numbers: dict[str, int]) -> Any:
+    """The counts of some documents, `[documents, words so far]`."""
+    from scipy.sparse import csr_array
+
+    ends = np.cumsum([0, *map(len, words)])
+    columns = np.fromiter((numbers[word] for word in chain.from_iterable(words)), np.int32, ends[-1])
+    matrix = csr_array((np.ones(ends[-1], np.float32), columns, ends), shape=(len(words), len(numbers)))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _score(config: Bm25Config, counts: Counts) -> dict[str, Any]:
+    """bm25s' arrays: what each word adds to each document's score."""
+    matrix, lengths = counts.matrix, counts.lengths
+    documents = len(lengths)
+    holding, places = np.unique(np.diff(matrix.indptr), return_inverse=True)
+    idf = np.array([log(1 + (documents - n + 0.5) / (n + 0.5)) for n in holding.tolist()], np.float32)[places]
+    damping = config.k1 * ((1 - config.b) + config.b * lengths / lengths.mean())
+    for start in range(0, matrix.nnz, SCORED):
+        part = slice(start, min(start + SCORED, matrix.nnz))
+        words = np.searchsorted(matrix.indptr, np.arange(part.start, part.stop), side="right") - 1
+        frequency = matrix.data[part]
+        matrix.data[part] = idf[words] * (frequency / (damping[matrix.indices[part]] + frequency))
+    return {
+        "data": matrix.data,
+        "indices": matrix.indices.astype(np.int32, copy=False),
+        "indptr": matrix.indptr.astype(np.int64),
+        "num_docs": documents,
+    }
+
+
 def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
     """Lower-cased words of two letters or more, stemmed, without stop words."""
     import bm25s
@@ -75,13 +172,23 @@ def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
     plain = config.language == "none"
     tokenize: Any = bm25s.tokenize
     tokens: list[list[str]] = tokenize(
-        texts,
+        _spaced(texts),
         stopwords=[] if plain else _stop_words(config.language),
         stemmer=None if plain else _stemmer(config.language),
         return_ids=False,
         show_progress=False,
     )
     return tokens
+
+
+def _spaced(texts: Iterable[str]) -> Iterator[str]:
+    """Each run of characters that are written without spaces becomes its pairs of neighbours."""
+    for text in texts:
+        yield text if text.isascii() else UNSPACED.sub(lambda run: _pairs(run.group()), text)
+
+
+def _pairs(run: str) -> str:
+    return f" {' '.join(map(''.join, pairwise(run))) or run} "
 
 
 def _stemmer(language: str) -> Any:

@@ -60,7 +60,9 @@ KINDS: dict[str, Kind] = {
         lambda config, material: _hybrid(config, lambda kind: kind.build(config, material)),
         lambda config, folder: _hybrid(config, lambda kind: kind.load(config, folder)),
     ),
-    "milvus": Kind(lambda config, material: Milvus.build(config, material.documents), Milvus.load),
+    "milvus": Kind(
+        lambda config, material: Milvus.build(config, material.documents, cache=material.cache), Milvus.load
+    ),
     "run": Kind(
         lambda config, material: Given.build(config.run, material.documents, material.queries),
         lambda _, folder: Given.load(folder),

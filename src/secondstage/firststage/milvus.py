@@ -10,11 +10,12 @@ import numpy as np
 
 from ..collection import Documents
 from ..config import FirstStageConfig
+from ..encoder import Encoder
 from ..errors import UserError
 from ..files import read_json
 from ..progress import say
 from . import FirstStage, Hits
-from .encoder import Encoder
+from .dense import load_encoder
 from .hybrid import Hybrid
 from .milvusindex import Index, collection_name
 from .milvusstore import Store
@@ -62,7 +63,8 @@ class Part:
         if not queries:
             return []
         if self._index.encoder is not None and self._name == "dense":
-            return list(enumerate(self._index.encoder.queries(queries)))
+            prompt = self._index.config.dense.query_prompt
+            return list(enumerate(self._index.encoder.encode(queries, prompt)))
         return [(i, words) for i, words in enumerate(self._index.words(queries)) if words]
 
     def _hits(self, answer: Sequence[Mapping[str, Any]]) -> Hits:
@@ -95,19 +97,19 @@ class Milvus:
             self._stage = Hybrid(parts, config.fusion, config.shares, config.depth)
 
     @classmethod
-    def build(cls, config: FirstStageConfig, documents: Documents) -> Milvus:
+    def build(cls, config: FirstStageConfig, documents: Documents, *, cache: Path | None = None) -> Milvus:
         """Fill a collection, whose name tells what it is made from; one that a cluster holds already is taken as it is.
 
         Raises:
             UserError: pymilvus is not installed, Milvus cannot be reached or refuses, or no document holds a word.
         """
         store = Store(config.milvus)
-        encoder = Encoder.load(config.dense) if config.uses("dense") else None
+        encoder = load_encoder(config.dense) if config.uses("dense") else None
         index = Index(store, collection_name(config, documents), len(documents), config, encoder)
         if there := index.held() == index.size:
             say(f"  Milvus at {store.place} holds collection {index.name} already")
         else:
-            index.make(documents)
+            index.make(documents, cache)
         if config.milvus.uri and not there:
             say(f"  Milvus at {store.place}: made collection {index.name}")
         return cls(index)
@@ -121,7 +123,7 @@ class Milvus:
         """
         settings = read_json(folder / "milvus.json")
         store = Store(config.milvus, folder / "milvus.db")
-        encoder = Encoder.load(config.dense, str(folder / "encoder")) if config.uses("dense") else None
+        encoder = Encoder.load(str(folder / "encoder")) if config.uses("dense") else None
         index = Index(store, settings["collection"], settings["documents"], config, encoder)
         count = index.held()
         if count != index.size:

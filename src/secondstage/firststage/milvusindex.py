@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 from ..collection import Documents
 from ..config import FirstStageConfig
+from ..encoder import Encoder
 from ..errors import UserError
 from ..files import fingerprint, write_json
 from ..models import identity
 from ..progress import bar, say
 from .bm25 import _tokenize
-from .encoder import Encoder
+from .dense import embed
 from .milvusstore import TIMEOUT, Store
 
-# Documents encoded at a time, and sent at a time: a request of a cluster is at most 64 MiB.
+# Documents read at a time, and sent at a time: a request of a cluster is at most 64 MiB.
 CHUNK = 2048
 SENT = 256
 # Bytes of a text.
@@ -49,8 +50,8 @@ class Index(NamedTuple):
     config: FirstStageConfig
     encoder: Encoder | None
 
-    def make(self, documents: Documents) -> None:
-        """Fill the collection anew.
+    def make(self, documents: Documents, cache: Path | None = None) -> None:
+        """Fill the collection anew; embeddings that `cache` holds are not computed again.
 
         Raises:
             UserError: Milvus refuses, or no document holds a word.
@@ -58,7 +59,7 @@ class Index(NamedTuple):
         with self.store.asking() as client:
             client.drop_collection(self.name)
             client.create_collection(self.name, schema=_schema(self), consistency_level="Strong", timeout=TIMEOUT)
-            _fill(self, client, documents)
+            _fill(self, client, documents, cache)
             client.flush(self.name)
             client.create_index(self.name, _index_params(self))
             client.load_collection(self.name)
@@ -153,7 +154,8 @@ def _index_params(index: Index) -> Any:
     return params
 
 
-def _fill(index: Index, client: Any, documents: Documents) -> None:
+def _fill(index: Index, client: Any, documents: Documents, cache: Path | None) -> None:
+    vectors = embed(index.config.dense, documents, index.encoder, cache=cache) if index.encoder else None
     progress = bar(total=len(documents), label="index in Milvus", unit="doc")
     row, without_words, cut = 0, 0, 0
     reader = iter(documents)
@@ -165,8 +167,8 @@ def _fill(index: Index, client: Any, documents: Documents) -> None:
                 record["words"] = _fit(tokens)
                 without_words += not tokens
                 cut += len(record["words"]) < sum(map(len, tokens)) + len(tokens) - 1
-        if index.encoder is not None:
-            for record, vector in zip(records, index.encoder.documents(texts), strict=True):
+        if vectors is not None:
+            for record, vector in zip(records, vectors.take(range(row, row + len(chunk))), strict=True):
                 record["dense"] = vector
         for start in range(0, len(records), SENT):
             client.insert(index.name, records[start : start + SENT], timeout=TIMEOUT)
