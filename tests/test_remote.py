@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from secondstage.config import RemoteConfig
 from secondstage.errors import UserError
-from secondstage.remote import RemoteReranker, grouped, keep_remote_scores, read_answer
+from secondstage.remote import RemoteReranker, grouped, keep_remote_scores
+from secondstage.rerankapi import read_answer
 from secondstage.scorecache import CachedScorer, read_scores
 from secondstage.scoring import Random
 
