@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ..scorecache import CachedScorer
 
 
+# How the classes of models with a head are named, by the kind of teacher.
+HEADS = {
+    "cross_encoder": ("ForSequenceClassification",),
+    "decoder": ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"),
+}
+
+
 class Teacher(Protocol):
     """Whatever orders the candidates of a query: a cross-encoder, a decoder, a listwise LLM, an API."""
 
@@ -112,6 +119,7 @@ def _remote(config: TeacherConfig) -> RemoteReranker:
 def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
     from ..reranker import Reranker, keep_scores
 
+    check_head(config)
     if config.kind == "decoder":
         from ..decoder import DecoderReranker
 
@@ -123,20 +131,21 @@ def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
             precision=config.precision,
         )
         return keep_scores(decoder, cache, "decoder", decoder.template, decoder.instruction)
-    check_head(config.model)
     reranker = Reranker.load(
         config.model, max_length=config.max_length, batch_tokens=config.batch_tokens, precision=config.precision
     )
     return keep_scores(reranker, cache)
 
 
-def check_head(model: str) -> None:
-    """Raise `UserError` if a model has no trained head: loading it would draw one, and teach at random."""
+def check_head(config: TeacherConfig) -> None:
+    """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random."""
     from transformers import AutoConfig
 
-    kinds = loading(model, AutoConfig.from_pretrained).architectures or ()
-    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+    kinds = loading(config.model, AutoConfig.from_pretrained).architectures or ()
+    wanted = HEADS[config.kind]
+    if not any(kind.endswith(wanted) for kind in kinds):
         raise UserError(
-            f"model {model!r} is {' or '.join(kinds) or 'of no known kind'}, which scores no pairs: a trained "
-            "cross-encoder is needed to teach (…ForSequenceClassification, one label); for a decoder say kind: decoder"
+            f"model {config.model!r} is {' or '.join(kinds) or 'of no known kind'}, which cannot teach as kind "
+            f"{config.kind}: its head would be drawn at random; give a model that was trained as one (…{wanted[0]}), "
+            f"or say another kind ({', '.join(HEADS)})"
         )

@@ -19,9 +19,10 @@ PROSE, PER_NUMBER = 64, 8
 WORD = 10
 # Letters of an answer that are looked at.
 LONGEST = 20_000
-# Ways to write an order; a number may stand in brackets or quotes.
-NUMBER = r"[\[\x22'*]*\d+[\]\x22'*]*"
-CHAINS = (rf"{NUMBER}(?:\s*>\s*{NUMBER})+", rf"{NUMBER}(?:\s*,\s*{NUMBER}){{2,}}")
+# Ways to write an order; a number may stand in brackets or quotes. Every repetition is bounded: what a model babbles
+# takes no time to read.
+NUMBER = r"[\[\x22'*]{0,4}(?<!\d)\d{1,9}(?!\d)[\]\x22'*]{0,4}"
+CHAINS = (rf"{NUMBER}(?:\s{{0,4}}>\s{{0,4}}{NUMBER})+", rf"{NUMBER}(?:\s{{0,4}},\s{{0,4}}{NUMBER}){{2,}}")
 
 
 class Chat(Protocol):
@@ -167,7 +168,7 @@ def numbers(answer: str) -> list[int]:
     for pattern in CHAINS:
         if found := re.findall(pattern, answer):
             return whole_numbers(max(found, key=len))
-    if found := re.findall(r"\[\W*\d+\W*\]", answer):
+    if found := re.findall(r"\[\W{0,4}\d{1,9}\W{0,4}\]", answer):
         return whole_numbers(" ".join(found))
     return [] if re.search(r"[^\W\d_]", answer) else whole_numbers(answer)
 
