@@ -9,16 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondstage.config import RemoteConfig
 from secondstage.errors import UserError
-from secondstage.remote import RemoteReranker, grouped, read_answer
-from secondstage.scorecache import CachedScorer
+from secondstage.remote import RemoteReranker, grouped, keep_remote_scores
+from secondstage.rerankapi import read_answer
+from secondstage.scorecache import CachedScorer, read_scores
 from secondstage.scoring import Random
 
 from .conftest import serving
@@ -48,8 +50,8 @@ def api() -> Iterator[JsonServer]:
         yield server
 
 
-def remote(api: JsonServer, **settings: Any) -> RemoteReranker:
-    return RemoteReranker(api.url, "rerank-x", KEY, backoff=0.001, **settings)
+def remote(server: JsonServer, **settings: Any) -> RemoteReranker:
+    return RemoteReranker(server.url, "rerank-x", KEY, backoff=0.001, **settings)
 
 
 def failure(scorer: RemoteReranker, pairs: Sequence[tuple[str, str]] = PAIRS[:1]) -> str:
@@ -282,3 +284,115 @@ def test_cached_remote_scores_are_paid_for_once(api: JsonServer, tmp_path: Path)
             Random(1).score(PAIRS * 2).tolist()
         )
     assert sum(len(body["documents"]) for body in api.seen) == len(PAIRS)
+
+
+def test_an_error_leaves_every_answered_score_in_the_cache(api: JsonServer, tmp_path: Path) -> None:
+    api.misbehave = lambda server, body: (400, b"no", {}) if "document 23" in body["documents"] else None
+    with pytest.raises(UserError, match="status 400"):
+        CachedScorer(remote(api, documents_per_request=3), tmp_path / "scores").score(PAIRS)
+    answered = sum(len(body["documents"]) for body in api.seen if "document 23" not in body["documents"])
+    assert 0 < answered == len(read_scores(tmp_path / "scores"))
+    api.misbehave = lambda server, body: None
+    api.seen.clear()
+    cached = CachedScorer(remote(api), tmp_path / "scores")
+    assert cached.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
+    assert cached.scored == sum(len(body["documents"]) for body in api.seen) == len(PAIRS) - answered
+
+
+def test_scores_are_in_the_file_as_soon_as_they_are_answered(api: JsonServer, tmp_path: Path) -> None:
+    stored: list[int] = []
+    api.misbehave = lambda server, body: stored.append(len(read_scores(tmp_path / "scores")))
+    CachedScorer(remote(api, documents_per_request=1, concurrency=1), tmp_path / "scores").score(PAIRS)
+    # One more request may be under way than was written.
+    assert all(count - 2 <= size <= count for count, size in enumerate(stored))
+
+
+# --- other shapes
+
+
+def in_teis_shape(body: dict[str, Any]) -> object:
+    scores = Random(1).score([(body["query"], text) for text in body["texts"]])
+    return [{"index": i, "score": float(scores[i])} for i in np.argsort(-scores).tolist()]
+
+
+def in_jinas_shape(body: dict[str, Any]) -> object:
+    answer = scored_by_seed(body)
+    assert isinstance(answer, dict)
+    return {**answer, "model": body["model"], "usage": {"total_tokens": 10 * len(body["documents"])}}
+
+
+def test_tei_is_sent_texts_and_gives_a_bare_list(api: JsonServer) -> None:
+    api.answer = in_teis_shape
+    scorer = remote(api, api="tei")
+    pairs = [("q", f"text {i}") for i in range(70)]
+    assert scorer.score(pairs).tolist() == Random(1).score(pairs).tolist()
+    assert sorted(len(body["texts"]) for body in api.seen) == [6, 32, 32]
+    assert api.seen[0].keys() == {"path", "query", "texts", "raw_scores", "truncate"}
+    assert api.seen[0]["raw_scores"] is api.seen[0]["truncate"] is True
+
+
+def test_jina_tells_its_tokens(api: JsonServer) -> None:
+    api.answer = in_jinas_shape
+    scorer = remote(api, api="jina", price=0.02, documents_per_request=9)
+    assert scorer.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
+    assert all(body["return_documents"] is False for body in api.seen)
+    report = scorer.report()
+    assert 0 < report.pop("seconds") < 60
+    assert report == {"documents": 47, "requests": 7, "retries": 0, "tokens": 470, "search_units": 0,
+                      "cost": pytest.approx(0.02 * 470 / 1e6)}  # fmt: skip
+
+
+def test_cohere_charges_search_units(api: JsonServer) -> None:
+    units = {"meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}}
+    api.answer = lambda body: {**cast(dict[str, Any], scored_by_seed(body)), **units}
+    scorer = remote(api, price=2.0)
+    scorer.score(PAIRS)
+    assert (scorer.report()["search_units"], scorer.report()["cost"]) == (5, pytest.approx(2.0 * 5 / 1000))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"usage": 3, "meta": []}, {"usage": {"total_tokens": "7"}}, {"meta": {"billed_units": 1}}]
+)
+def test_charges_that_cannot_be_read_are_none(odd: dict[str, Any]) -> None:
+    content = json.dumps({"results": [{"index": 0, "relevance_score": 0.5}], **odd}).encode()
+    assert read_answer(content, 1) == ([0.5], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b'{"error": "overloaded"}', "the answer is no list of objects; the answer must be TEI's"),
+        (b"[0.5]", "the answer is no list of objects"),
+        (b'[{"index": 0, "relevance_score": 0.5}]', "the score of document 0 is no finite number: None"),
+        (b'[{"index": 0, "score": NaN}]', "the score of document 0 is no finite number: nan"),
+        (b"[]", "1 of 1 documents have no result"),
+    ],
+)
+def test_teis_faulty_answers_are_refused(content: bytes, fault: str, api: JsonServer) -> None:
+    api.misbehave = first(99, (200, content, {}))
+    assert fault in failure(remote(api, api="tei"))
+
+
+def test_a_section_of_a_config_decides_everything(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_KEY", KEY)
+    full = threading.Barrier(3)
+
+    def together(server: JsonServer, body: dict[str, Any]) -> None:
+        full.wait(timeout=10)
+
+    api.misbehave = together
+    settings = {"url": api.url, "model": "m", "api_key_env": "RERANK_KEY", "concurrency": 3, "documents_per_request": 2}
+    config = RemoteConfig.model_validate(settings)
+    pairs = [("q", f"document {i}") for i in range(12)]
+    assert RemoteReranker.from_config(config).score(pairs).tolist() == Random(1).score(pairs).tolist()
+    assert (api.most_under_way, len(api.seen), api.keys) == (3, 6, {f"Bearer {KEY}"})
+
+
+def test_each_api_has_a_file_of_its_own(tmp_path: Path) -> None:
+    config = RemoteConfig(url="http://127.0.0.1:9/rerank", model="a")
+    changes: list[dict[str, Any]] = [{}, {"model": "b"}, {"url": "http://127.0.0.1:9/v2"}, {"api": "tei"}]
+    scorer = RemoteReranker.from_config(config)
+    paths = [keep_remote_scores(scorer, tmp_path, config.model_copy(update=change)).path for change in changes]
+    assert len({*paths}) == 4
+    same = config.model_copy(update={"concurrency": 9, "timeout": 1.0, "documents_per_request": 3})
+    assert keep_remote_scores(scorer, tmp_path, same).path == paths[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +193,28 @@ def test_a_scorer_that_gives_too_few_scores_is_caught_before_anything_is_stored(
     with pytest.raises(ValueError, match="50 pairs, but scores of shape"):
         CachedScorer(Short(), tmp_path / "scores").score(PAIRS)
     assert read_scores(tmp_path / "scores") == {}
+
+
+class Streaming(Counting):
+    """Gives scores two by two, the last pairs first, and is killed after `chunks` of them."""
+
+    def stream(self, pairs: Pairs) -> Iterator[tuple[list[int], list[float]]]:
+        scores = Random(1).score(pairs)
+        for part, start in enumerate(reversed(range(0, len(pairs), 2))):
+            if part == self.chunks:
+                raise KeyboardInterrupt
+            places = list(range(start, min(start + 2, len(pairs))))
+            self.asked.update(pairs[i] for i in places)
+            yield places, [float(scores[i]) for i in places]
+
+
+@pytest.mark.parametrize("parts", range(0, 26, 5))
+def test_a_scorer_that_streams_loses_nothing_that_it_gave(parts: int, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        CachedScorer(Streaming(chunks=parts), tmp_path / "scores").score([*PAIRS, ("q", "one more")])
+    assert len(read_scores(tmp_path / "scores")) == max(0, 2 * parts - (parts > 0))
+    fresh = Streaming()
+    cached = CachedScorer(fresh, tmp_path / "scores")
+    assert cached.score(PAIRS).tolist() == expected(PAIRS)
+    assert cached.scored == len(fresh.asked) == len(PAIRS) - max(0, 2 * parts - 2)
+    assert fresh.labels == []  # never asked in chunks

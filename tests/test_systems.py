@@ -262,7 +262,7 @@ def test_an_api_is_asked_once_about_the_sample(
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "s3cret")
     url = f"http://127.0.0.1:{api.server_port}/rerank"
-    remote = {"url": url, "model": "rerank-x", "api_key_env": "SOME_KEY"}
+    remote = {"url": url, "model": "rerank-x", "api_key_env": "SOME_KEY", "documents_per_request": 8, "concurrency": 2}
     config = EvaluateConfig.model_validate({"remote": remote, "baseline_queries": 4})
     runs = run_systems(pipeline, tested, config, None, seed=13, scores=tmp_path)
     chosen = choose_queries(tested.queries, 4, 13)
@@ -270,7 +270,9 @@ def test_an_api_is_asked_once_about_the_sample(
     assert candidates(runs["remote"]) == candidates(runs["first_stage"].only(chosen))
     expected = rerank(Random(5), runs["first_stage"].only(chosen), tested.queries, pipeline.documents)
     assert scores_of(runs["remote"]) == scores_of(expected)
-    assert sorted(body["query"] for body in api.seen) == sorted(tested.queries[query_id] for query_id in chosen)
+    # 20 candidates, eight at a time.
+    assert sorted(body["query"] for body in api.seen) == sorted(tested.queries[query_id] for query_id in chosen * 3)
+    assert {len(body["documents"]) for body in api.seen} == {8, 4}
     assert {body["model"] for body in api.seen} == {"rerank-x"}
     assert api.keys == {"Bearer s3cret"}
     assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.rglob("*"))

@@ -142,6 +142,11 @@ class ChatClient:
             yield None
 
 
+def answers_file(folder: Path, endpoint: EndpointConfig) -> Path:
+    """Where the answers of an endpoint's model are kept below `folder`."""
+    return folder / f"{fingerprint('chat', endpoint.url, endpoint.model)[:16]}.answers.jsonl"
+
+
 def read_reply(content: bytes) -> Reply:
     """The answer in a response's body.
 

@@ -50,6 +50,14 @@ def identity(model: str) -> str:
     return fingerprint(model, stats)
 
 
+def commit_of(hub_id: str) -> str:
+    """The commit of a model that was loaded from the hub, which may change under its name; empty if it is not known."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else ""
+
+
 def loading(model: str, load: Callable[[str], T]) -> T:
     """Call `load` with the located model, and turn what a hub or a folder may raise into one clear error.
 

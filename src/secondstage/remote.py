@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .config import RemoteConfig
-from .endpoint import Endpoint, Kind, key_from, whole
+from .endpoint import Endpoint, Kind, key_from
 from .files import fingerprint
 from .progress import bar
-from .run import LARGEST, Scores
+from .rerankapi import SIZES, Answer, Api, read_answer, request
+from .run import Scores
 from .scorecache import CachedScorer
 
-Api = Literal["cohere", "jina", "tei"]
-
 KIND = Kind("a rerank API", "https://api.cohere.com/v2/rerank", "lower documents_per_request")
-# Documents of a request, where nobody says otherwise: Cohere's advice, and what TEI takes unless it is told otherwise.
-SIZES: dict[Api, int] = {"cohere": 100, "jina": 100, "tei": 32}
-NAMED = '{"results": [{"index": 0, "relevance_score": 0.5}, …]}, one result for each document'
-SHAPES: dict[Api, str] = {
-    "cohere": f"Cohere's: {NAMED}",
-    "jina": f"Jina's: {NAMED}",
-    "tei": 'TEI\'s: [{"index": 0, "score": 0.5}, …], one result for each document',
-}
 
 
 class RemoteReranker:
-    """A rerank API: POST a query and documents, answered by an index and a score for each document.
-
-    cohere (v1 and v2) and jina: `{model, query, documents, top_n}`, `{results: [{index, relevance_score}]}`; they tell
-    what they charge as `meta.billed_units.search_units` and as `usage.total_tokens`. tei: `{query, texts, raw_scores,
-    truncate}`, `[{index, score}]`; its scores are logits, which do not saturate, and texts are cut to what the model
-    reads.
+    """A rerank API: POST a query and documents, answered by an index and a score for each document; see `rerankapi`.
 
     Attributes:
         documents: how many were scored.
@@ -155,11 +140,16 @@ class RemoteReranker:
             UserError: as `score`, after the scores of all requests that ended well.
         """
         started = time.perf_counter()
+        groups = grouped(pairs, self._size)
         jobs = (
-            (places, self._body(query, [pairs[i][1] for i in places])) for query, places in grouped(pairs, self._size)
+            (places, request(query, [pairs[i][1] for i in places], self._model, self._api)) for query, places in groups
         )
+
+        def read(places: list[int], content: bytes) -> Answer:
+            return read_answer(content, len(places), self._api)
+
         try:
-            for places, answer in self._endpoint.ask(jobs, lambda places, content: self._read(content, len(places))):
+            for places, answer in self._endpoint.ask(jobs, read):
                 self.documents += len(places)
                 self.tokens += answer.tokens
                 self.search_units += answer.search_units
@@ -180,20 +170,6 @@ class RemoteReranker:
             "seconds": round(self.seconds, 3),
         }
 
-    def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
-        if self._api == "tei":
-            return {"query": query, "texts": documents, "raw_scores": True, "truncate": True}
-        body: dict[str, Any] = {"query": query, "documents": documents, "top_n": len(documents)}
-        # Jina sends every text back unless it is told not to.
-        body |= {"return_documents": False} if self._api == "jina" else {}
-        return body | ({"model": self._model} if self._model else {})
-
-    def _read(self, content: bytes, count: int) -> Answer:
-        try:
-            return read_answer(content, count, self._api)
-        except ValueError as error:
-            raise ValueError(f"{error}; the answer must be {SHAPES[self._api]}") from None
-
 
 def keep_remote_scores(remote: RemoteReranker, folder: Path, config: RemoteConfig) -> CachedScorer:
     """Keep every score of an API in a file below `folder`, named after its address, model and shape.
@@ -211,58 +187,3 @@ def grouped(pairs: Sequence[tuple[str, str]], size: int) -> Iterator[tuple[str, 
         places.setdefault(query, []).append(i)
     for query, rows in places.items():
         yield from ((query, rows[start : start + size]) for start in range(0, len(rows), size))
-
-
-class Answer(NamedTuple):
-    """What an answer says.
-
-    Attributes:
-        scores: `[documents]`, in the order in which they were sent.
-        tokens: that it took; 0 if it does not tell.
-        search_units: the same of Cohere's unit.
-    """
-
-    scores: list[float]
-    tokens: int = 0
-    search_units: int = 0
-
-
-def read_answer(content: bytes, count: int, api: Api = "cohere") -> Answer:
-    """Read the body of the answer to a request with `count` documents.
-
-    Raises:
-        ValueError: it has not the shape, a document has no score or two, or one is not finite in single precision.
-    """
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ValueError("the answer is not JSON") from None
-    if api == "tei":
-        return Answer(_scores(answer, "score", count, "is no list of objects"))
-    answer = answer if isinstance(answer, dict) else {}
-    scores = _scores(answer.get("results"), "relevance_score", count, "has no list of objects under 'results'")
-    tokens = whole(_inner(answer, "usage").get("total_tokens"))
-    return Answer(scores, tokens, whole(_inner(_inner(answer, "meta"), "billed_units").get("search_units")))
-
-
-def _scores(results: object, field: str, count: int, fault: str) -> list[float]:
-    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-        raise ValueError(f"the answer {fault}")
-    scores: dict[int, float] = {}
-    for result in results:
-        index, score = result.get("index"), result.get(field)
-        if type(index) is not int or not 0 <= index < count:
-            raise ValueError(f"a result has index {index!r:.20}, but {count} documents were sent")
-        if index in scores:
-            raise ValueError(f"document {index} has two results")
-        if type(score) not in (int, float) or not abs(score) <= LARGEST:
-            raise ValueError(f"the {field} of document {index} is no finite number: {score!r:.20}")
-        scores[index] = float(score)
-    if missing := set(range(count)) - scores.keys():
-        raise ValueError(f"{len(missing)} of {count} documents have no result, document {min(missing)} first")
-    return [scores[i] for i in range(count)]
-
-
-def _inner(answer: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = answer.get(name)
-    return value if isinstance(value, dict) else {}

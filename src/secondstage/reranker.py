@@ -13,11 +13,11 @@ from .collection import Documents
 from .compute import Precision, device, resolve
 from .errors import UserError
 from .files import fingerprint, folder_digests, read_json, write_json, writing
-from .models import loading, locate, quiet_transformers
+from .models import commit_of, loading, locate, quiet_transformers
 from .progress import bar
 from .run import Run, Scores
 from .scorecache import CachedScorer
-from .scoring import rerank
+from .scoring import LoadedScorer, rerank
 
 CONTRACT = "score.json"
 # Pairs that are tokenised and sorted by length at a time.
@@ -163,21 +163,22 @@ class Reranker:
         return self.calibration.of_list(scores).tolist() if self.calibration else [None] * len(scores)
 
 
-def keep_scores(reranker: Reranker, folder: Path, *parts: object) -> CachedScorer:
-    """Keep every score of a loaded reranker in a file below `folder`, so that none is computed twice.
+def keep_scores(scorer: LoadedScorer, folder: Path, *parts: object) -> CachedScorer:
+    """Keep every score of a loaded model in a file below `folder`, so that none is computed twice.
 
     The file is named after all that decides a score: weights, tokenizer, length and precision, and `parts` besides,
-    such as the seed of a head that was drawn.
+    such as the seed of a head that was drawn, or the template of a prompt.
     """
-    if reranker.origin is None:
-        raise ValueError("scores are kept of rerankers that were loaded: nothing else tells them apart")
-    place, precision = reranker.origin
-    digests: object = place
+    if scorer.origin is None:
+        raise ValueError("scores are kept of models that were loaded: nothing else tells them apart")
+    place, precision = scorer.origin
     if Path(place).is_dir():
         # The contract may gain a calibration, which changes no logit.
-        digests = {name: digest for name, digest in folder_digests(Path(place)).items() if name != CONTRACT}
-    name = fingerprint(digests, precision, reranker.max_length, parts)[:16]
-    return CachedScorer(reranker, folder / f"{name}.scores")
+        digests: object = {name: digest for name, digest in folder_digests(Path(place)).items() if name != CONTRACT}
+    else:
+        digests = [place, commit_of(place)]
+    name = fingerprint(digests, precision, scorer.max_length, parts)[:16]
+    return CachedScorer(scorer, folder / f"{name}.scores")
 
 
 def longest(network: Any, tokenizer: Any, wanted: int | None) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from .collection import Documents
+from .compute import Precision
 from .errors import UserError
 from .run import Run, Scores
 
@@ -27,6 +28,13 @@ class Scorer(Protocol):
             `[n]` scores, in the order of the pairs: higher is more relevant.
         """
         ...
+
+
+class LoadedScorer(Scorer, Protocol):
+    """A model that knows where it was loaded from, and in which precision it computes."""
+
+    max_length: int
+    origin: tuple[str, Precision] | None
 
 
 @runtime_checkable

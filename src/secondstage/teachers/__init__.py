@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..config import TeacherConfig
+from ..errors import UserError
+from ..files import fingerprint
+from ..models import identity as model_identity
+from ..models import loading
 from ..run import Scores
+
+if TYPE_CHECKING:
+    from ..chat import ChatClient
+    from ..remote import RemoteReranker
+    from ..scorecache import CachedScorer
+
+
+# How the classes of models with a head are named, by the kind of teacher.
+HEADS = {
+    "cross_encoder": ("ForSequenceClassification",),
+    "decoder": ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"),
+}
 
 
 class Teacher(Protocol):
@@ -30,3 +48,104 @@ class Teacher(Protocol):
     def report(self) -> Mapping[str, Any]:
         """What it cost so far: pairs scored, requests, tokens, price, seconds; for the manifest."""
         ...
+
+
+def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
+    """Load a model, or make the client of an endpoint.
+
+    Args:
+        config: which teacher.
+        cache: the folder where scores and answers are kept, named after all that decides them: teachers never share a
+            file unless they are the same, and whatever else scores with the same model uses the same one.
+
+    Raises:
+        UserError: the model is not there or cannot score, an address is none, or the key of an endpoint is not set.
+    """
+    from .listwise import ListwiseTeacher
+    from .pointwise import PointwiseTeacher
+
+    if config.kind == "listwise":
+        return ListwiseTeacher(
+            _chat(config, cache),
+            instruction=config.instruction,
+            window=config.window,
+            step=config.step,
+            passage_words=config.passage_words,
+        )
+    if config.kind == "api":
+        from ..remote import keep_remote_scores
+
+        remote, section = _remote(config), config.api
+        assert section is not None
+        return PointwiseTeacher(section.model or section.url, keep_remote_scores(remote, cache, section), remote.report)
+    return PointwiseTeacher(config.model, _model(config, cache))
+
+
+def identity(config: TeacherConfig) -> str:
+    """What decides whether a teacher is still the same: its model or address, and what changes its scores.
+
+    Raises:
+        UserError: the model is not there, an address is none, or the key of an endpoint is not set: so that this is
+            told before the work, not after it.
+    """
+    settings: list[object] = [config.kind]
+    if config.kind == "listwise":
+        _chat(config, None)
+        settings += [config.instruction, config.window, config.step, config.passage_words]
+    elif config.kind == "api":
+        _remote(config)
+    else:
+        settings += [model_identity(config.model), config.max_length, config.precision]
+        settings += [config.instruction] if config.kind == "decoder" else []
+    place = config.endpoint or config.api
+    address = place.model_dump(mode="json", include={"url", "model", "api"}) if place else None
+    return fingerprint(settings, address)
+
+
+def _chat(config: TeacherConfig, cache: Path | None) -> ChatClient:
+    from ..chat import ChatClient, answers_file
+
+    assert config.endpoint is not None
+    return ChatClient(config.endpoint, cache=cache and answers_file(cache, config.endpoint), price=config.price)
+
+
+def _remote(config: TeacherConfig) -> RemoteReranker:
+    from ..remote import RemoteReranker
+
+    assert config.api is not None
+    return RemoteReranker.from_config(config.api, price=config.price)
+
+
+def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
+    from ..reranker import Reranker, keep_scores
+
+    check_head(config)
+    if config.kind == "decoder":
+        from ..decoder import DecoderReranker
+
+        decoder = DecoderReranker.load(
+            config.model,
+            instruction=config.instruction,
+            max_length=config.max_length,
+            batch_tokens=config.batch_tokens,
+            precision=config.precision,
+        )
+        return keep_scores(decoder, cache, "decoder", decoder.template, decoder.instruction)
+    reranker = Reranker.load(
+        config.model, max_length=config.max_length, batch_tokens=config.batch_tokens, precision=config.precision
+    )
+    return keep_scores(reranker, cache)
+
+
+def check_head(config: TeacherConfig) -> None:
+    """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random."""
+    from transformers import AutoConfig
+
+    kinds = loading(config.model, AutoConfig.from_pretrained).architectures or ()
+    wanted = HEADS[config.kind]
+    if not any(kind.endswith(wanted) for kind in kinds):
+        raise UserError(
+            f"model {config.model!r} is {' or '.join(kinds) or 'of no known kind'}, which cannot teach as kind "
+            f"{config.kind}: its head would be drawn at random; give a model that was trained as one (…{wanted[0]}), "
+            f"or say another kind ({', '.join(HEADS)})"
+        )
