@@ -60,4 +60,5 @@ def _kendall(candidates: Sequence[Candidate]) -> float | None:
     scores, ranks = [candidate.teacher_score for candidate in candidates], [-candidate.rank for candidate in candidates]
     if len(set(scores)) < 2 or len(set(ranks)) < 2:
         return None
-    return round(float(kendalltau(scores, ranks).statistic), 6)
+    result: Any = kendalltau(scores, ranks)
+    return round(float(result.statistic), 6)

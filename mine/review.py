@@ -63,7 +63,7 @@ def label(suspect: Mapping[str, Any]) -> str:
 
 def one_line(text: str, most: int = LONGEST) -> str:
     """A text on one line, cut."""
-    line = " ".join(text.split())
+    line = " ".join(text.replace("\0", " ").split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

@@ -107,6 +107,7 @@ def test_the_page_says_what_was_found(written: Path) -> None:
     assert "12 training lists have, on average, 1.0 positives and 1.0 negatives." in text
     assert "a note & more" in text
     assert "12 negatives are missing" in text
+    assert "train queries 12" in text
     assert "the teacher puts it 0.29 above the best positive" in text
     assert html.count('<details class="case">') == 12
     # Scaled scores of both scorers, kept and left out, and the one teacher's own.

@@ -247,7 +247,7 @@ def test_without_dev_nothing_is_chosen_and_nothing_scored(
 
 @pytest.mark.parametrize(("settings", "depth"), [({"max_depth": 7}, 7), ({"max_depth": 300}, 50), ({"depth": 64}, 64)])
 def test_without_dev_the_depth_is_usual_or_what_may_be(
-    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
+    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, Any], depth: int
 ) -> None:
     bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle", weight=0.3, **settings)
     found = read_json(tmp_path / "bundle" / "pipeline.json")

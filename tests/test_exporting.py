@@ -178,7 +178,7 @@ def test_sentence_transformers_takes_them(
     builder = "parquet" if suffix == ".parquet" else "json"
     rows = load_dataset(builder, data_files=str(out), split="train", cache_dir=str(mined / "cache"))
     model = CrossEncoder(str(tiny_model), num_labels=1, device="cpu")
-    batch = CrossEncoderDataCollator(preprocess_fn=model.preprocess)(list(rows))
+    batch = CrossEncoderDataCollator(preprocess_fn=model.preprocess)([dict(row) for row in rows])
     labels = batch.pop("label", None)
     assert (labels is not None) == (scores or form == "labeled-list")
     made = getattr(losses, loss)(model)

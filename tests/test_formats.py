@@ -63,9 +63,8 @@ def test_what_was_written_is_read(form: str, scores: bool) -> None:
     positives = dict.fromkeys(passage for item in found for passage in item.positives)
     negatives = dict.fromkeys(passage for item in found for passage in item.negatives)
     expected = LIST if form == "labeled-list" and not scores else flat(LIST)
-    lost = {} if scores else {"score": None}
-    assert list(positives) == [passage._replace(**lost) for passage in expected.positives]
-    assert list(negatives) == [passage._replace(**lost) for passage in expected.negatives]
+    for got, sent in ((positives, expected.positives), (negatives, expected.negatives)):
+        assert list(got) == (list(sent) if scores else [passage._replace(score=None) for passage in sent])
 
 
 def test_columns_are_taken_by_their_order_as_sentence_transformers_does() -> None:

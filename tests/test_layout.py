@@ -110,8 +110,10 @@ def test_the_map_lists_every_folder_and_the_wheel_holds_every_file(wheel: list[s
 
 def test_data_are_found_where_the_package_is_installed() -> None:
     """What the code opens by the name of its package, not by a path in this tree."""
-    packages = {path.parent for name, path in shipped_files().items() if name.endswith((".j2", ".yaml", ".tsv"))}
-    assert len(packages) == 3
+    packages = {
+        path.parent for name, path in shipped_files().items() if name.endswith((".j2", ".yaml", ".tsv", ".css"))
+    }
+    assert len(packages) == 5
     for name, path in shipped_files().items():
         if path.parent in packages and path.suffix != ".py":
             package = name.rpartition("/")[0].replace("/", ".")

@@ -27,7 +27,7 @@ from secondstage.mine.review import (
 
 TEXTS = [
     '=HYPERLINK("https://example.org")',
-    "two\nlines\tand a tab",
+    "two\nlines\tand a tab\0",
     'says "quoted"',
     "-1 + 1 = 0",
     "سؤال 质问 é",
@@ -66,9 +66,9 @@ def rows_of(path: Path) -> Rows:
 
 def save(path: Path, rows: Rows) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, dialect="excel-tab")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, dialect="excel-tab")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for row in rows)
 
 
 def edited(path: Path, **answers: str) -> Path:

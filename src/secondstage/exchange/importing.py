@@ -152,7 +152,7 @@ def _notes(out: Path, judged: Judged, counts: Counter[str]) -> list[str]:
     if counts["without a positive"]:
         notes.append(f"left out: {counts['without a positive']} rows without a positive")
     if counts["both"]:
-        notes.append(f"taken as positives: {counts['both']} documents that are a query's positive and negative")
+        notes.append(f"taken as positives: {counts['both']} times a document is positive and negative for one query")
     return [
         *notes,
         f"to train on these candidates: collection: {out}, first_stage: {{kind: run, run: [{out / RUN}]}}, "
