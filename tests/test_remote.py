@@ -307,6 +307,11 @@ def test_scores_are_in_the_file_as_soon_as_they_are_answered(api: JsonServer, tm
     assert all(count - 2 <= size <= count for count, size in enumerate(stored))
 
 
+def test_texts_of_every_script_and_broken_ones_are_scored(api: JsonServer) -> None:
+    pairs = [("漢字", text) for text in ("שלום", "😀", "\0\u2028", "half \ud83d", "")]
+    assert remote(api).score(pairs).tolist() == Random(1).score(pairs).tolist()
+
+
 # --- other shapes
 
 

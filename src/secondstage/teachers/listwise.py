@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..progress import say
 from ..run import Scores
 
 Lists = Sequence[tuple[str, Sequence[str]]]
@@ -76,6 +77,7 @@ class ListwiseTeacher:
         Raises:
             UserError: the endpoint failed. What it answered until then is in its cache.
         """
+        windows_before, unreadable_before = self.windows, self.unreadable
         orders = [list(range(len(documents))) for _, documents in lists]
         starts = [windows(len(order), self.window, self.step) for order in orders]
         rounds = max(map(len, starts), default=0)
@@ -92,6 +94,8 @@ class ListwiseTeacher:
             for (i, start), answer in zip(asked, answers, strict=True):
                 shown = orders[i][start : start + self.window]
                 orders[i][start : start + self.window] = [shown[place] for place in self._read(answer, len(shown))]
+        if unreadable := self.unreadable - unreadable_before:
+            say(f"  {unreadable} of {self.windows - windows_before} answers of the listwise teacher name no passage")
         self.lists += len(lists)
         self.documents += sum(map(len, orders))
         return [reciprocal_ranks(order) for order in orders]
