@@ -50,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             answer = server.misbehave(server, body)
             status, content, headers = answer or (200, json.dumps(server.answer(body)).encode(), {})
+            if self.headers["Content-Type"] != "application/json":
+                status = 415
         finally:
             with server.lock:
                 server.under_way -= 1

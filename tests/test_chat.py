@@ -88,9 +88,9 @@ def test_equal_prompts_are_sent_once(api: JsonServer) -> None:
 
 def test_a_prompt_is_paid_for_once_and_anything_else_is_another_prompt(api: JsonServer, tmp_path: Path) -> None:
     cache = tmp_path / "new" / "answers.jsonl"
-    for _ in range(2):
-        chat = client(api, cache)
-        assert chat.complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert client(api, cache).complete(PROMPTS, **SETTINGS) == ANSWERS
+    chat = client(api, cache)
+    assert chat.complete(PROMPTS, **SETTINGS) == ANSWERS
     assert len(api.seen) == 11
     assert (chat.report()["cached"], chat.report()["requests"], chat.report()["cost"]) == (11, 0, 0.0)
     others: list[dict[str, Any]] = [{"max_tokens": 8}, {"temperature": 0.5}, {"seed": 1}, {"seed": 2}]
@@ -164,3 +164,11 @@ def test_an_address_or_a_key_that_cannot_be_is_refused(monkeypatch: pytest.Monke
         ChatClient(EndpointConfig(url="localhost:8000/v1"))
     with pytest.raises(UserError, match="CHAT_KEY is not set"):
         ChatClient(EndpointConfig(url="http://localhost:8000/v1", api_key_env="CHAT_KEY"))
+
+
+def test_texts_of_every_script_and_broken_ones_are_sent_and_kept(api: JsonServer, tmp_path: Path) -> None:
+    texts = ["שלום", "漢字", "😀", "\0\u2028", "half \ud83d", "x" * 1_000_000]
+    prompts = [[{"role": "user", "content": text}] for text in texts]
+    for _ in range(2):
+        assert client(api, tmp_path / "answers").complete(prompts, **SETTINGS) == texts
+    assert len(api.seen) == len(texts)

@@ -230,11 +230,12 @@ class Saying(Sorting):
     ],
 )
 def test_faulty_answers_are_counted_and_lose_no_document(
-    answer: str, expected: list[int], unreadable: int, incomplete: int
+    answer: str, expected: list[int], unreadable: int, incomplete: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = teacher(Saying(answer))
     (scores,) = asked.score_lists([("q", values(1, 2, 3))])
     assert ranks(scores) == expected
+    assert ("1 of 1 answers of the listwise teacher name no passage" in capsys.readouterr().err) == (unreadable > 0)
     assert asked.report() == {"requests": 1, "lists": 1, "documents": 3, "windows": 1, "unreadable": unreadable,
                               "incomplete": incomplete}  # fmt: skip
 

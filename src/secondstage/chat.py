@@ -91,30 +91,34 @@ class ChatClient:
             UserError: the server refused, gave no answer after all retries, or a faulty one. What was answered until
                 then is in the cache.
         """
-        started = time.perf_counter()
         settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
         settings |= {"model": self._model} if self._model else {}
         settings |= {} if seed is None else {"seed": seed}
         bodies = [{**settings, "messages": [dict(message) for message in messages]} for messages in prompts]
-        keys = [fingerprint(self._endpoint.url, body) for body in bodies]
+        keys = [fingerprint(self._endpoint.url, json.dumps(body, sort_keys=True)) for body in bodies]
         replies = self._known if self._cache else {}
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in replies}
-        shown = bar(total=len(missing), label=label, unit="prompt") if label and missing else nullcontext()
+        started = time.perf_counter()
         try:
-            with self._keeping(missing) as file, shown as progress:
-                for key, reply in self._endpoint.ask(missing.items(), lambda _, content: read_reply(content)):
-                    replies[key] = reply
-                    if file is not None:
-                        write_reply(file, key, reply)
-                    self.prompt_tokens += reply.prompt_tokens
-                    self.completion_tokens += reply.completion_tokens
-                    if progress is not None:
-                        progress.update()
+            self._ask(missing, replies, label)
         finally:
             self.seconds += time.perf_counter() - started
         self.prompts += len(prompts)
         self.cached += len(prompts) - len(missing)
         return [replies[key].answer for key in keys]
+
+    def _ask(self, missing: Mapping[str, Mapping[str, Any]], replies: dict[str, Reply], label: str | None) -> None:
+        """Put the replies to what is missing into `replies` and the cache, each as it comes."""
+        shown = bar(total=len(missing), label=label, unit="prompt") if label and missing else nullcontext()
+        with self._keeping(missing) as file, shown as progress:
+            for key, reply in self._endpoint.ask(missing.items(), lambda _, content: read_reply(content)):
+                replies[key] = reply
+                if file is not None:
+                    write_reply(file, key, reply)
+                self.prompt_tokens += reply.prompt_tokens
+                self.completion_tokens += reply.completion_tokens
+                if progress is not None:
+                    progress.update()
 
     def report(self) -> dict[str, Any]:
         """What it cost so far: counts, tokens, their price, wall seconds. What came from the cache cost nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -86,7 +87,8 @@ class Endpoint:
         self._kind, self._key_name, self._concurrency = kind, api_key_env, concurrency
         self._most_retries, self._backoff = retries, backoff
         self._lock = Lock()
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=concurrency)
         self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
         weakref.finalize(self, self._client.close)
@@ -154,7 +156,8 @@ class Endpoint:
             self.requests += 1
             self.retries += attempt > 0
         try:
-            response = self._client.post(self.url, json=body)
+            # ASCII: half a character, as broken texts hold, can be escaped but not encoded.
+            response = self._client.post(self.url, content=json.dumps(body).encode("ascii"))
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise _BusyError(str(error) or type(error).__name__, 0, "") from None
         status = response.status_code

@@ -53,8 +53,12 @@ def identity(model: str) -> str:
 def commit_of(hub_id: str) -> str:
     """The commit of a model that was loaded from the hub, which may change under its name; empty if it is not known."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(hub_id, "config.json")
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json")
+    except HFValidationError:  # no hub has such a name
+        return ""
     return Path(found).parent.name if isinstance(found, str) else ""
 
 

@@ -66,7 +66,8 @@ class RemoteReranker:
         """
         self.documents = self.tokens = self.search_units = 0
         self.seconds = 0.0
-        self._model, self._api, self._price = model, api, price
+        self._model, self._price = model, price
+        self._api: Api = api
         self._size = documents_per_request or SIZES[api]
         self._endpoint = Endpoint(
             url,

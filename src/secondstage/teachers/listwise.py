@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..progress import say
 from ..run import Scores
 
 Lists = Sequence[tuple[str, Sequence[str]]]
@@ -76,25 +77,33 @@ class ListwiseTeacher:
         Raises:
             UserError: the endpoint failed. What it answered until then is in its cache.
         """
+        windows_before, unreadable_before = self.windows, self.unreadable
         orders = [list(range(len(documents))) for _, documents in lists]
         starts = [windows(len(order), self.window, self.step) for order in orders]
         rounds = max(map(len, starts), default=0)
         # The windows of a list need each other's answers; those of different lists are asked side by side.
         for turn in range(rounds):
             asked = [(i, starts[i][turn]) for i in range(len(lists)) if turn < len(starts[i])]
-            prompts = [self._prompt(*lists[i], orders[i][start : start + self.window]) for i, start in asked]
-            answers = self.chat.complete(
-                prompts,
-                max_tokens=PROSE + PER_NUMBER * self.window,
-                temperature=0.0,
-                label=f"{label} {turn + 1}/{rounds}" if label else None,
-            )
-            for (i, start), answer in zip(asked, answers, strict=True):
-                shown = orders[i][start : start + self.window]
-                orders[i][start : start + self.window] = [shown[place] for place in self._read(answer, len(shown))]
+            self._order(lists, orders, asked, f"{label} {turn + 1}/{rounds}" if label else None)
+        if unreadable := self.unreadable - unreadable_before:
+            say(f"  {unreadable} of {self.windows - windows_before} answers of the listwise teacher name no passage")
         self.lists += len(lists)
         self.documents += sum(map(len, orders))
         return [reciprocal_ranks(order) for order in orders]
+
+    def _order(
+        self, lists: Lists, orders: Sequence[list[int]], asked: Sequence[tuple[int, int]], label: str | None
+    ) -> None:
+        """Order one window of each list that has one: (its place, the window's start)."""
+        shown = [orders[i][start : start + self.window] for i, start in asked]
+        answers = self.chat.complete(
+            [self._prompt(*lists[i], places) for (i, _), places in zip(asked, shown, strict=True)],
+            max_tokens=PROSE + PER_NUMBER * self.window,
+            temperature=0.0,
+            label=label,
+        )
+        for (i, start), places, answer in zip(asked, shown, answers, strict=True):
+            orders[i][start : start + self.window] = [places[j] for j in self._read(answer, len(places))]
 
     def report(self) -> dict[str, Any]:
         """Lists, documents, windows, and how many answers were faulty; and what the endpoint cost."""
