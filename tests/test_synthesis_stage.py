@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from secondstage.config import Bm25Config, SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.files import file_digest
 from secondstage.firststage.bm25 import Bm25
-from secondstage.mine.synthesis import Synthesized, stage, synthesize
+from secondstage.mine.synthesis import Synthesized, held_out_documents, stage, synthesize
 from secondstage.mine.synthesis.prompts import Messages
 from secondstage.run import Scores
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records, read_synthetic, synthetic_qrels
@@ -71,12 +71,20 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
 
 
 def run(
-    collection: Collection, bm25: Bm25, folder: Path, *, teach: bool = False, seed: int = 13, **settings: Any
+    collection: Collection,
+    bm25: Bm25,
+    folder: Path,
+    *,
+    teach: bool = False,
+    seed: int = 13,
+    spared: Set[str] = frozenset(),
+    **settings: Any,
 ) -> Synthesized:
     folder.mkdir(parents=True)
     config = SynthesizeConfig(**{"min_words": 3, "documents": 40, **settings})
     teacher = Agrees() if teach else None
-    return synthesize(collection, bm25, teacher, config, seed=seed, folder=folder, cache=folder / "cache")
+    cache = folder / "cache"
+    return synthesize(collection, bm25, teacher, config, seed=seed, folder=folder, cache=cache, spared=spared)
 
 
 LOCAL: dict[str, Any] = {"generator": "local", "model": "m"}
@@ -170,15 +178,33 @@ def test_training_reads_titles_pairs_without_the_title(collection: Collection, b
         assert content
 
 
+@pytest.mark.parametrize("settings", [{}, LOCAL], ids=["title", "local"])
+def test_no_query_is_made_from_a_spared_document(
+    collection: Collection, bm25: Bm25, writer: Writer, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    spared = held_out_documents(collection)
+    assert len(spared) == 32
+    made = run(collection, bm25, tmp_path / "a", spared=spared, documents=None, **settings)
+    assert {record.doc_id for record in read_records(tmp_path / "a" / SYNTHETIC)} == {
+        *collection.documents.ids
+    } - spared
+    assert (made.counts["documents"], made.counts["documents_spared"]) == (32, 32)
+    assert made.counts["kept_of_dev_or_test_documents"] == 0
+    with pytest.raises(UserError, match=r"none of the 64 documents can be asked about \(64 are spared"):
+        run(collection, bm25, tmp_path / "b", spared={*collection.documents.ids}, **settings)
+
+
 # --- nothing left
 
 
 def test_no_document_long_enough_is_an_error(
     collection: Collection, bm25: Bm25, writer: Writer, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"none of the 64 documents has at least 99 words .* lower mine\.synthesize"):
+    with pytest.raises(
+        UserError, match=r"none of the 64 documents can .* 64 have not at least 99 words: lower mine\.synthesize\.min"
+    ):
         run(collection, bm25, tmp_path / "a", min_words=99, **LOCAL)
-    with pytest.raises(UserError, match=r"none of the 64 documents has a title or first sentence and besides it 99"):
+    with pytest.raises(UserError, match=r"64 have not a title or first sentence and, besides it, 99 words"):
         run(collection, bm25, tmp_path / "b", min_words=99)
     assert writer.prompts == []
 

@@ -94,12 +94,13 @@ def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequenc
         ("What is an oven?", "What is an\n  OVEN? A hot box.", "A hot box."),
         ("art", "Art\nParts of art, and artful smart party.", "Parts of art, and artful smart party."),
         (
-            "the art of party",
-            "Smart the art of party\n\nand THE art, of party; the art of",
-            "Smart \n\nand ; the art of",
+            "a b c d e f g h",
+            "Ha b c d e f g h\n\nA b c d, e f g H; a b c d e f g",
+            "Ha b c d e f g h\n\n; a b c d e f g",
         ),
         ("C++", "C++\nC and C++ and c.", "++\nC and C++ and c."),
-        ("パンの作り方", "パンの作り方\n彼はパンの作り方を学ぶ。", "彼はを学ぶ。"),
+        ("おいしいパンの作り方", "おいしいパンの作り方\n彼はおいしいパンの作り方を学ぶ。", "彼はを学ぶ。"),
+        ("the art of party", "The art of party\nand THE art of party.", "and THE art of party."),
         ("不存在", "パン", "パン"),
         ("…", "… and more", "… and more"),
         ("بيت كبير", "بيت كبير\nهذا نص", "هذا نص"),
@@ -112,7 +113,7 @@ def test_a_document_without_a_query(query: str, content: str, rest: str) -> None
 words = st.lists(st.text("abcXYZäß", min_size=1, max_size=5), min_size=1, max_size=6)
 
 
-@given(query=words.filter(lambda query: len(query) >= SENTENCE_WORDS), before=words, after=words)
+@given(query=words.map(lambda query: query * SENTENCE_WORDS), before=words, after=words)
 def test_nothing_but_the_query_is_taken(query: list[str], before: list[str], after: list[str]) -> None:
     text = " ".join(query)
     content = f"1{' '.join(before)}1\n{text}.\n2{' '.join(after)}2"

@@ -1,5 +1,5 @@
 """Queries made from documents, for collections with few or none."""
 
-from .stage import Synthesized, synthesize
+from .stage import Synthesized, held_out_documents, synthesize
 
-__all__ = ["Synthesized", "synthesize"]
+__all__ = ["Synthesized", "held_out_documents", "synthesize"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from secondstage.collection import Document, Documents
@@ -28,12 +28,22 @@ def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
     return (documents.by_id(doc_id) for doc_id in order)
 
 
-def draw_passages(documents: Documents, config: SynthesizeConfig, *, seed: int, counts: Counter[str]) -> list[Passage]:
+def draw_passages(
+    documents: Documents,
+    config: SynthesizeConfig,
+    *,
+    seed: int,
+    counts: Counter[str],
+    spared: Set[str] = frozenset(),
+) -> list[Passage]:
     """The first `config.documents` that are long enough; more of them are these and more."""
     drawn: list[Passage] = []
     for document in in_drawn_order(documents, seed):
         if len(drawn) == config.documents:
             break
+        if document.doc_id in spared:
+            counts["documents_spared"] += 1
+            continue
         text = shorten(document.content, config.passage_words)
         # Of a passage cut short, the document itself may have the words.
         if len(units(text)) < min(config.min_words, config.passage_words):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,7 @@ def synthesize(
     seed: int,
     folder: Path,
     cache: Path,
+    spared: Set[str] = frozenset(),
 ) -> Synthesized:
     """Make queries from the collection's documents, filter them, and write all of them to `folder/synthetic.jsonl`.
 
@@ -73,6 +74,7 @@ def synthesize(
         seed: of every choice.
         folder: existing; training reads the texts of the queries there.
         cache: the folder of the generator's answers, which outlive a kill.
+        spared: ids of documents that no query is made from, e.g. `held_out_documents(collection)`.
 
     Raises:
         UserError: no document is long enough, the generator cannot be reached or loaded, or no query is left.
@@ -80,10 +82,10 @@ def synthesize(
     counts: Counter[str] = Counter()
     generator: Generator | None = None
     if config.generator == "title":
-        made = title_queries(collection.documents, config, seed=seed, counts=counts)
+        made = title_queries(collection.documents, config, seed=seed, counts=counts, spared=spared)
         _refuse_none(counts, len(collection.documents), config)
     else:
-        passages = draw_passages(collection.documents, config, seed=seed, counts=counts)
+        passages = draw_passages(collection.documents, config, seed=seed, counts=counts, spared=spared)
         _refuse_none(counts, len(collection.documents), config)
         examples = choose_examples(collection, config, seed=seed)
         counts["examples"] = len(examples)
@@ -108,14 +110,7 @@ def count(queries: Sequence[SyntheticQuery], collection: Collection) -> dict[str
     """
     counts = Counter(f"dropped_{query.rule}" for query in queries if not query.kept)
     counts.update(f"kept_{query.kind}" for query in queries if query.kept)
-    held_out = {
-        doc_id
-        for split, qrels in collection.qrels.items()
-        if split != "train"
-        for judged in qrels.values()
-        for doc_id, relevance in judged.items()
-        if relevance > 0
-    }
+    held_out = held_out_documents(collection)
     counts["queries"] = len(queries)
     counts["kept"] = sum(query.kept for query in queries)
     counts["kept_without_their_text"] = sum(query.kept and query.kind in TAKEN for query in queries)
@@ -123,13 +118,22 @@ def count(queries: Sequence[SyntheticQuery], collection: Collection) -> dict[str
     return dict(counts)
 
 
+def held_out_documents(collection: Collection) -> set[str]:
+    """The documents that are relevant to a query of any split but train."""
+    splits = (qrels for split, qrels in collection.qrels.items() if split != "train")
+    judged = (judged for qrels in splits for judged in qrels.values())
+    return {doc_id for relevances in judged for doc_id, relevance in relevances.items() if relevance > 0}
+
+
 def _refuse_none(counts: Mapping[str, int], total: int, config: SynthesizeConfig) -> None:
-    if not counts["documents"]:
-        needs = "a title or first sentence and besides it" if config.generator == "title" else "at least"
-        raise UserError(
-            f"mine.synthesize: none of the {total} documents has {needs} {config.min_words} words to ask about: lower "
-            "mine.synthesize.min_words"
-        )
+    if counts["documents"]:
+        return
+    needs = "a title or first sentence and, besides it," if config.generator == "title" else "at least"
+    raise UserError(
+        f"mine.synthesize: none of the {total} documents can be asked about ({counts['documents_spared']} are spared "
+        f"for dev and test queries); {counts['documents_too_short']} have not {needs} {config.min_words} words: lower "
+        "mine.synthesize.min_words"
+    )
 
 
 def _refuse_all_dropped(queries: Sequence[SyntheticQuery], counts: Mapping[str, int]) -> None:

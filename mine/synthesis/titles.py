@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.duplicates import normalise
 from secondstage.pydocs.text import first_sentence
-from secondstage.synthetic import FIRST_SENTENCE, SENTENCE_WORDS, TITLE, SyntheticQuery, document_without, units
+from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, units
 
 from .draw import in_drawn_order
 from .parse import LONGEST, MOST_WORDS, query_id
 
+# Words (or characters, in scripts without spaces) of a first sentence that says something.
+LEAST_WORDS = 4
 _IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
 
 
 def title_queries(
-    documents: Documents, config: SynthesizeConfig, *, seed: int, counts: Counter[str]
+    documents: Documents,
+    config: SynthesizeConfig,
+    *,
+    seed: int,
+    counts: Counter[str],
+    spared: Set[str] = frozenset(),
 ) -> list[SyntheticQuery]:
     """One query for each of the first `config.documents` documents, in the order of the seed, that have one.
 
@@ -35,6 +42,9 @@ def title_queries(
     for document in in_drawn_order(documents, seed):
         if len(made) == config.documents:
             break
+        if document.doc_id in spared:
+            counts["documents_spared"] += 1
+            continue
         found = summary(document, shared, config.min_words)
         if found is None:
             counts["documents_too_short"] += 1
@@ -70,5 +80,5 @@ def _summaries(document: Document, shared: set[str]) -> Iterator[tuple[str, str]
     # A paragraph longer than this starts with no sentence that could be a query.
     paragraph = re.split(r"\n\s*\n", document.text[: 10 * LONGEST].strip(), maxsplit=1)[0]
     sentence = _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
-    if len(units(sentence)) >= SENTENCE_WORDS:
+    if len(units(sentence)) >= LEAST_WORDS:
         yield FIRST_SENTENCE, sentence

@@ -19,8 +19,8 @@ SYNTHETIC = "synthetic.jsonl"
 TITLE = "title"
 FIRST_SENTENCE = "first_sentence"
 TAKEN = (TITLE, FIRST_SENTENCE)
-# From so many words on, a text that repeats a query repeats it word for word, and does not just speak of the same.
-SENTENCE_WORDS = 4
+# From so many words on, a text that holds a query repeats it, and does not just name the same thing.
+SENTENCE_WORDS = 8
 # The rule of a query that another one, which is kept, repeats: its document answers that one as well.
 SAME_TEXT = "same_text"
 
@@ -143,8 +143,8 @@ class PairTexts:
 def document_without(query: str, content: str) -> str:
     """A document without the query that was taken from it, whatever its case, line breaks and punctuation.
 
-    A sentence is taken out wherever it stands. Of a title of fewer than 4 words only the first place is: a text about
-    asthma speaks of asthma, and without the word, its absence would become the sign of relevance.
+    A sentence is taken out wherever it stands. Of a name, which has fewer than 8 words, only the first place is: a text
+    about asthma speaks of asthma, and without the word, its absence would become the sign of relevance.
 
     Args:
         query: a title or a sentence of the document.
