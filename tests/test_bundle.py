@@ -242,8 +242,8 @@ def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, 
     assert chosen.threshold == pytest.approx(fitted.threshold, abs=1e-6)
     assert len(chosen.weights) == 6
     for q, ranking in first.items():
-        scores = np.stack([reranked[q].scores_of(ranking.doc_ids), ranking.scores])
-        assert chosen.confidence(scores) == pytest.approx(fitted.confidence(scores), abs=1e-5)
+        both = np.stack([reranked[q].scores_of(ranking.doc_ids), ranking.scores])
+        assert chosen.confidence(both) == pytest.approx(fitted.confidence(both), abs=1e-5)
 
 
 def test_without_dev_nothing_is_chosen_and_nothing_scored(
@@ -260,7 +260,7 @@ def test_without_dev_nothing_is_chosen_and_nothing_scored(
 
 @pytest.mark.parametrize(("settings", "depth"), [({"max_depth": 7}, 7), ({"max_depth": 300}, 50), ({"depth": 64}, 64)])
 def test_without_dev_the_depth_is_usual_or_what_may_be(
-    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, int], depth: int
+    run_folder: Path, beir_folder: Path, tmp_path: Path, settings: dict[str, Any], depth: int
 ) -> None:
     bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle", weight=0.3, **settings)
     found = read_json(tmp_path / "bundle" / "pipeline.json")
