@@ -18,6 +18,7 @@ from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.splits import answerable, choose_answerable
 
+from .barren import find_barren
 from .choices import Choices, choose_on_dev, depths_to_time, without_dev
 from .latency import time_searches
 from .pipeline import Pipeline
@@ -94,7 +95,8 @@ def _choose(
     reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
-    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed)
+    barren = find_barren(pipeline, queries, qrels, config.deepest)
+    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed, barren=barren)
 
 
 def _judged(collection: Collection, dev_queries: int, seed: int, *, saw_train: bool) -> tuple[Qrels, dict[str, Any]]:

@@ -44,6 +44,13 @@ class Choices(NamedTuple):
     details: dict[str, Any]
 
 
+class Barren(NamedTuple):
+    """What both stages make of queries whose relevant documents are not in the corpus."""
+
+    first_stage: Run
+    reranked: Run
+
+
 class Labelled(NamedTuple):
     """The candidates of several queries in one row.
 
@@ -72,7 +79,14 @@ def without_dev(config: ServeConfig) -> Choices:
 
 
 def choose_on_dev(
-    first: Run, reranked: Run, qrels: Qrels, config: ServeConfig, timings: Mapping[int, Timing], *, seed: int
+    first: Run,
+    reranked: Run,
+    qrels: Qrels,
+    config: ServeConfig,
+    timings: Mapping[int, Timing],
+    *,
+    seed: int,
+    barren: Barren | None = None,
 ) -> Choices:
     """Choose everything from the dev lists.
 
@@ -83,6 +97,8 @@ def choose_on_dev(
         config: what is fixed, and the latency budget.
         timings: of a search at each depth, needed where there is a latency budget.
         seed: of the folds of the calibration.
+        barren: the lists without any relevant document; none means to take these out of the reranker's lists, and to
+            fit the threshold to the reranker's scores alone.
     """
     depths = depths_tried(config)
     curve = sweep(first, reranked, qrels, depths, config.weight)
@@ -95,7 +111,7 @@ def choose_on_dev(
         depth,
         fusion["weight"],
         choose(labelled.scores, labelled.relevant, labelled.queries, seed=seed) if both else None,
-        fit_answerability(*split_answerable(labelled)) if both else None,
+        _threshold(first, reranked, qrels, depth, barren) if both else None,
         {"fusion": fusion, "depth": describe(curve, timings, depth)},
     )
 
@@ -141,6 +157,31 @@ def split_answerable(
             answerable.append(scores)
         unanswerable.append(without_relevant(scores, relevant))
     return answerable, unanswerable
+
+
+def both_scores(first: Run, reranked: Run, depth: int | None = None) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores of both stages over the first `depth` documents by query id: `[2, n]`, the reranker's in the first row."""
+    heads = {query_id: ranking.cut(depth) for query_id, ranking in first.items()}
+    return {
+        query_id: np.stack([reranked[query_id].scores_of(head.doc_ids), head.scores]).astype(np.float64)
+        for query_id, head in heads.items()
+    }
+
+
+def has_relevant(run: Run, qrels: Qrels, depth: int | None = None) -> set[str]:
+    """The ids of the queries with a relevant document among the first `depth`."""
+    pairs = run.pairs() if depth is None else run.top(depth).pairs()
+    return {query_id for query_id, doc_id in pairs if qrels.get(query_id, {}).get(doc_id, 0) > 0}
+
+
+def _threshold(first: Run, reranked: Run, qrels: Qrels, depth: int, barren: Barren | None) -> Answerability | None:
+    if barren is None:
+        return fit_answerability(*split_answerable(label(reranked_head(first, reranked, depth), qrels)))
+    found, scores = has_relevant(first, qrels, depth), both_scores(first, reranked, depth)
+    unanswerable = list(both_scores(barren.first_stage, barren.reranked, depth).values())
+    if not any(each.size for each in unanswerable):
+        return None
+    return fit_answerability([scores[query_id] for query_id in first if query_id in found], unanswerable)
 
 
 def _fusion(first: Run, reranked: Run, qrels: Qrels, depth: int, config: ServeConfig) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from secondstage import firststage
 from secondstage.answerability import Answerability
 from secondstage.collection import Documents
@@ -189,7 +191,8 @@ class Pipeline:
                     probability=probabilities[doc_id],
                 )
             )
-        return Answer(results, *self._answerable(reranked.scores))
+        both = np.stack([reranked.scores_of(first.doc_ids), first.scores])
+        return Answer(results, *self._answerable(both))
 
     def rank(self, queries: Mapping[str, str], *, depth: int | None = None, label: str | None = None) -> Runs:
         """Search many queries (text by id): the candidates of each in first-stage, reranked and fused order.

@@ -235,3 +235,49 @@ def test_the_order_of_the_queries_does_not_matter(turn: Callable[[Any], Any]) ->
     rng = np.random.default_rng(4)
     confidence, correct = rng.integers(0, 10, 60) / 10, rng.random(60) < 0.7
     assert risk_coverage(turn(confidence), turn(correct)) == risk_coverage(confidence, correct)
+
+
+# --- both stages
+
+
+def both(seed: int, count: int = 60) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Lists whose reranker knows nothing, while the first stage gives a relevant document 2 more than the others."""
+    rng = np.random.default_rng(seed)
+    answerable = [rng.normal(size=(2, 12)) for _ in range(count)]
+    for scores in answerable:
+        scores[1, rng.integers(12)] += 3
+    return answerable, [rng.normal(size=(2, 12)) for _ in range(count)]
+
+
+def test_the_features_of_two_scorers_stand_side_by_side() -> None:
+    scores = [[1.0, 5.0, 3.0], [0.5, 0.25, 0.0]]
+    assert features(scores).tolist() == [*features(scores[0]), *features(scores[1])] == [5, 2, 3, 0.5, 0.25, 0.375]
+    assert features(np.zeros((2, 0))).tolist() == [0] * 6
+
+
+def test_what_the_first_stage_knows_is_learnt_beside_the_reranker() -> None:
+    model, alone = fit(*both(1)), fit(*([scores[0] for scores in side] for side in both(1)))
+    assert (len(model.weights), len(alone.weights)) == (6, 3)
+    answerable, unanswerable = both(2, 200)
+    area, without = (
+        auroc([found.confidence(s) for s in answerable], [found.confidence(s) for s in unanswerable])
+        for found in (model, alone)
+    )
+    assert area > 0.85
+    assert without == pytest.approx(0.5, abs=0.08)
+    assert Answerability.from_json(json.loads(json.dumps(model.to_json()))) == model
+
+
+def test_a_model_of_the_reranker_alone_passes_over_the_first_stage() -> None:
+    """Bundles made before both were looked at."""
+    model = Answerability((1.0, 0.5, 0.25), -1.0, 0.5)
+    scores = np.array([[2.0, 1.0], [9.0, -9.0]])
+    assert model.confidence(scores) == model.confidence(scores[0])
+    assert model.answerable(scores) == model.answerable(scores[0])
+    assert model.confidence(np.zeros((2, 0))) == 0
+    assert not model.answerable(np.zeros((2, 0)))
+
+
+def test_a_model_of_both_stages_needs_both() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Answerability((1.0,) * 6, 0.0, 0.5).confidence([2.0, 1.0])

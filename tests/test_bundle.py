@@ -19,6 +19,7 @@ from secondstage.collection import Collection
 from secondstage.config import ServeConfig
 from secondstage.files import folder_digests, read_json, read_manifest
 from secondstage.firststage import search_run
+from secondstage.firststage.without import search_without
 from secondstage.reranker import CONTRACT, Reranker
 from secondstage.run import Run, Scores, rank, read_trec
 from secondstage.serve import make_bundle
@@ -222,15 +223,27 @@ def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, 
     assert (loaded.method, loaded.basis) == (expected.method, expected.basis)
     probes = np.linspace(min(scores), max(scores), 12)
     assert loaded.of_list(probes) == pytest.approx(expected.of_list(probes), abs=1e-6)
-    lists = {query_id: [(s, r) for s, r, q in rows if q == query_id] for query_id in reranked}
+    first = dev_run(run_folder, 12)
+    answered = [
+        query_id for query_id, ranking in first.items() if not qrels[query_id].keys().isdisjoint(ranking.doc_ids)
+    ]
+    collection = Collection.load(run_folder / "collection")
+    asked = {query_id: collection.queries[query_id] for query_id in first}
+    stage = firststage.load(run_folder / "first_stage")
+    hidden = search_without(stage, collection.documents.ids, asked, qrels, 12)
+    reranker = Reranker.load(run_folder / "train" / "reranker", precision="fp32")
+    again = reranker.rerank(hidden, asked, collection.documents)
+    assert 0 < len(answered) <= len(hidden) == 16
     fitted = fit(
-        [[s for s, _ in found] for found in lists.values() if any(r for _, r in found)],
-        [[s for s, r in found if not r] for found in lists.values()],
+        [np.stack([reranked[q].scores_of(first[q].doc_ids), first[q].scores]) for q in answered],
+        [np.stack([again[q].scores_of(hidden[q].doc_ids), hidden[q].scores]) for q in hidden],
     )
     chosen = Answerability.from_json(read_json(tmp_path / "bundle" / "pipeline.json")["answerability"])
     assert chosen.threshold == pytest.approx(fitted.threshold, abs=1e-6)
-    for ranking in reranked.values():
-        assert chosen.confidence(ranking.scores) == pytest.approx(fitted.confidence(ranking.scores), abs=1e-6)
+    assert len(chosen.weights) == 6
+    for q, ranking in first.items():
+        both = np.stack([reranked[q].scores_of(ranking.doc_ids), ranking.scores])
+        assert chosen.confidence(both) == pytest.approx(fitted.confidence(both), abs=1e-5)
 
 
 def test_without_dev_nothing_is_chosen_and_nothing_scored(
@@ -283,17 +296,18 @@ def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(
 
 def test_a_second_bundle_scores_nothing_again(run_folder: Path, tmp_path: Path, scored: list[int]) -> None:
     bundle(run_folder, tmp_path / "one", max_depth=20)
-    assert sum(scored) == 16 * 20
+    # For the threshold the relevant document is hidden, and the next one moves up.
+    assert sum(scored) == 16 * 21
     (kept,) = (tmp_path / "scores").iterdir()
     before = (kept.read_bytes(), kept.stat().st_mtime_ns)
     bundle(run_folder, tmp_path / "two", max_depth=20)
     bundle(run_folder, tmp_path / "three", depth=10)  # a part of these
-    assert sum(scored) == 16 * 20
+    assert sum(scored) == 16 * 21
     assert (kept.read_bytes(), kept.stat().st_mtime_ns) == before
     one, two = (folder_digests(tmp_path / name) for name in ("one", "two"))
     assert one == two
     bundle(run_folder, tmp_path / "four", depth=25)
-    assert sum(scored) == 16 * 25
+    assert sum(scored) == 16 * 26
 
 
 def test_the_choices_search_deeper_than_mining_did_and_begin_with_the_same_lists(run_folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from secondstage.answerability import auroc, without_relevant
+from secondstage.answerability import auroc, fit, without_relevant
 from secondstage.collection import Qrels
 from secondstage.config import ServeConfig
 from secondstage.measures import evaluate, mean
@@ -16,9 +16,12 @@ from secondstage.run import Run, rank
 from secondstage.serve.choices import (
     DEPTH_WITHOUT_DEV,
     WEIGHT_WITHOUT_DEV,
+    Barren,
     Labelled,
+    both_scores,
     choose_on_dev,
     depths_to_time,
+    has_relevant,
     label,
     reranked_head,
     split_answerable,
@@ -97,6 +100,39 @@ def test_the_confidence_tells_lists_with_a_relevant_document_from_those_without(
     assert auroc(confident, doubtful) == 1
     assert all(map(model.answerable, answerable))
     assert not any(map(model.answerable, unanswerable))
+
+
+def test_lists_without_answers_fit_the_threshold_to_both_stages_at_the_chosen_depth() -> None:
+    first, qrels = lists()
+    reranked = perfect(first, qrels)
+    without = {
+        query_id: [doc_id for doc_id in ranking.doc_ids if qrels[query_id].get(doc_id, 0) <= 0]
+        for query_id, ranking in first.items()
+    }
+    hidden = Run("first_stage", {q: rank(ids, -np.arange(len(ids)), ["bm25"] * len(ids)) for q, ids in without.items()})
+    scores = {q: reranked[q].scores_of(ranking.doc_ids) for q, ranking in hidden.items()}
+    barren = Barren(hidden, hidden.rescored("reranked", np.concatenate(list(scores.values()))))
+    model = choose_on_dev(first, reranked, qrels, ServeConfig(depth=15), {}, seed=13, barren=barren).answerability
+    assert model is not None
+    found = has_relevant(first, qrels, 15)
+    assert 0 < len(found) < QUERIES
+    expected = fit(
+        [both_scores(first, reranked, 15)[query_id] for query_id in first if query_id in found],
+        list(both_scores(*barren, 15).values()),
+    )
+    assert model == expected
+    assert len(model.weights) == 6
+    assert all(model.answerable(both_scores(first, reranked, 15)[query_id]) for query_id in found)
+
+
+def test_scores_of_both_stages_are_of_the_same_documents() -> None:
+    first = Run("first_stage", {"q": rank("abc", [3, 2, 1], "xxx"), "none": rank("", [], "")})
+    reranked = first.rescored("reranked", [0.1, 0.9, 0.5])
+    assert both_scores(first, reranked)["q"] == pytest.approx(np.array([[0.1, 0.9, 0.5], [3, 2, 1]]))
+    assert both_scores(first, reranked, 2)["q"] == pytest.approx(np.array([[0.1, 0.9], [3, 2]]))
+    assert both_scores(first, reranked)["none"].shape == (2, 0)
+    assert has_relevant(first, {"q": {"c": 1, "a": 0}}) == {"q"}
+    assert has_relevant(first, {"q": {"c": 1, "a": 0}}, 2) == set()
 
 
 def test_everything_is_chosen_at_the_chosen_depth() -> None:

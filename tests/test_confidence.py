@@ -15,7 +15,7 @@ from secondstage.calibration import Calibration, sigmoid
 from secondstage.collection import Qrels
 from secondstage.run import Run, rank
 from secondstage.serve import Pipeline
-from secondstage.serve.choices import label
+from secondstage.serve.choices import Barren, label
 from secondstage.serve.pipeline import Runs
 from secondstage.serve.proof.confidence import HISTOGRAM_BINS, answerability, calibration, histogram
 
@@ -243,4 +243,19 @@ def test_the_first_document_is_the_pipelines() -> None:
     reranked, pipeline = as_run({"a": [4, 1], "b": [3, 2]}), as_run({"a": [1, 4], "b": [3, 2]})
     found = answerability(Runs(reranked, reranked, pipeline), {"a": {"d1": 1}, "b": {"d0": 1}}, TOP)
     assert found is not None
+    assert found["risk_coverage"] == [[0.5, 0], [1, 0]]
+
+
+def test_with_lists_that_never_held_an_answer_both_stages_are_looked_at() -> None:
+    """The confidence is the sigmoid of the first stage's top score: 0.9 and 0.6, without answers 0.7 and nothing."""
+    first, reranked = as_run({"a": [0.9, 0.5], "b": [0.6, 0.1]}), as_run({"a": [4, 1], "b": [3, 2]})
+    qrels: Qrels = {"a": {"d0": 1}, "b": {"d0": 1}}
+    model = Answerability((0.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0.0, float(sigmoid(0.65)))
+    barren = Barren(as_run({"a": [0.7], "b": []}), as_run({"a": [9], "b": []}))
+    found = answerability(Runs(first, reranked, reranked), qrels, model, barren)
+    assert found is not None
+    assert (found["answerable"], found["unanswerable"]) == (2, 2)
+    assert found["auroc"] == pytest.approx(3 / 4)
+    assert (found["kept_answerable"], found["refused_unanswerable"]) == (0.5, 0.5)
+    # A list of one query that is left empty has confidence 0, and both first documents are right.
     assert found["risk_coverage"] == [[0.5, 0], [1, 0]]

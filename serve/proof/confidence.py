@@ -14,7 +14,7 @@ from secondstage.collection import Qrels
 from secondstage.reliability import expected_calibration_error, reliability
 from secondstage.run import Run
 
-from ..choices import Labelled, label, split_answerable
+from ..choices import Barren, Labelled, both_scores, has_relevant, label, split_answerable
 from ..pipeline import Pipeline, Runs
 
 HISTOGRAM_BINS = 30
@@ -79,8 +79,13 @@ def histogram(labelled: Labelled) -> dict[str, Any]:
     }
 
 
-def answerability(runs: Runs, qrels: Qrels, found: Answerability | None) -> dict[str, Any] | None:
-    """How well lists with a relevant document are told from the same lists without any.
+def answerability(
+    runs: Runs, qrels: Qrels, found: Answerability | None, barren: Barren | None = None
+) -> dict[str, Any] | None:
+    """How well lists with a relevant document are told from those of the same queries without any.
+
+    Without `barren` lists, the relevant documents are taken out of the reranker's lists: right for a model that looks
+    at the reranker's scores alone.
 
     Returns:
         AUROC, the threshold that dev chose, the shares that it keeps and refuses, and the risk–coverage curve. None if
@@ -91,7 +96,12 @@ def answerability(runs: Runs, qrels: Qrels, found: Answerability | None) -> dict
     labelled = label(runs.reranked, qrels)
     if not labelled.relevant.any():
         return None
-    with_relevant, without = split_answerable(labelled)
+    if barren is None:
+        with_relevant, without = split_answerable(labelled)
+    else:
+        both, answered = both_scores(runs.first_stage, runs.reranked), has_relevant(runs.first_stage, qrels)
+        with_relevant = [both[query_id] for query_id in both if query_id in answered]
+        without = list(both_scores(barren.first_stage, barren.reranked).values())
     kept, refused = (np.array([found.confidence(scores) for scores in lists]) for lists in (with_relevant, without))
     confidences, correct = _first_documents(runs, qrels, found)
     return {
@@ -109,6 +119,7 @@ def _first_documents(
     runs: Runs, qrels: Qrels, found: Answerability
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     answered = [query_id for query_id, ranking in runs.pipeline.items() if ranking.doc_ids]
-    confidences = [found.confidence(runs.reranked[query_id].scores) for query_id in answered]
+    scores = both_scores(runs.first_stage, runs.reranked)
+    confidences = [found.confidence(scores[query_id]) for query_id in answered]
     correct = [qrels[query_id].get(runs.pipeline[query_id].doc_ids[0], 0) > 0 for query_id in answered]
     return np.array(confidences), np.array(correct, dtype=bool)

@@ -18,6 +18,7 @@ from secondstage.measures import mean
 from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
+from ..barren import find_barren
 from ..depth import Timing, depths_up_to, describe, sweep
 from ..fuse import MEASURE
 from ..latency import time_first_stage, time_searches
@@ -171,6 +172,7 @@ def _test(
         scorer=pipeline.scorer,
         label="windows",
     )
+    barren = find_barren(pipeline, tested.queries, tested.qrels, pipeline.depth) if pipeline.answerability else None
     causes = {failure.query_id: failure.cause for failure in failures}
     found = {
         "split": tested.split,
@@ -192,7 +194,7 @@ def _test(
         "calibration": calibration(
             runs.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
         ),
-        "answerability": answerability(runs, tested.qrels, pipeline.answerability),
+        "answerability": answerability(runs, tested.qrels, pipeline.answerability, barren),
         "diagnosis": summarise(failures, len(tested.queries), CUTOFF),
         "worst": worst(tested, runs, values, causes, pipeline.documents),
     }

@@ -1,6 +1,7 @@
-"""Is there a relevant document among a query's candidates at all? A confidence from the reranker's scores alone.
+"""Is there a relevant document among a query's candidates at all? A confidence from the scores of both stages.
 
-A query is answerable if its list holds a relevant document.
+A query is answerable if its list holds a relevant document. Scores are given as a matrix `[scorers, n]`, the reranker's
+in the first row, the first stage's in the second, of the same candidates in any order; `[n]` is the reranker's alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .calibration import finite, sigmoid
 from .errors import UserError
 from .reliability import Floats
 
-# Of `features`, in this order.
+# Of each scorer.
 FEATURES = 3
 
 
@@ -23,7 +24,7 @@ class Answerability(NamedTuple):
     """A logistic regression over `features`, and the confidence from which on a query counts as answerable.
 
     Attributes:
-        weights: `[3]` of the features. They are correlated, so that one alone may well be negative.
+        weights: `[3 × scorers]` of the features. They are correlated, so that one alone may well be negative.
         bias: added to the weighted sum.
         threshold: in 0 … 1.
     """
@@ -33,20 +34,20 @@ class Answerability(NamedTuple):
     threshold: float
 
     def confidence(self, scores: npt.ArrayLike) -> float:
-        """The probability that a list of these `[n]` scores, in any order, holds a relevant document; 0 for no score.
+        """The probability that a list with these scores holds a relevant document; 0 for no score.
 
-        It is a probability where answerable and other queries come in the proportion of those it was fitted on.
+        Rows of scorers that nothing was fitted on are passed over. It is a probability where answerable and other
+        queries come in the proportion of those it was fitted on.
         """
-        values = np.asarray(scores, np.float64)
-        if not len(values):
+        values = np.atleast_2d(np.asarray(scores, np.float64))[: len(self.weights) // FEATURES]
+        if not values.size:
             return 0.0
         terms = zip(self.weights, features(values).tolist(), strict=True)
         return float(sigmoid(self.bias + sum(weight * feature for weight, feature in terms)))
 
     def answerable(self, scores: npt.ArrayLike) -> bool:
         """Whether the confidence reaches the threshold; never of an empty list."""
-        values = np.asarray(scores, np.float64)
-        return bool(len(values)) and self.confidence(values) >= self.threshold
+        return bool(np.size(scores)) and self.confidence(scores) >= self.threshold
 
     def to_json(self) -> dict[str, object]:
         """What `from_json` reads."""
@@ -63,8 +64,10 @@ class Answerability(NamedTuple):
             raise UserError(f"answerability: {record!r} is no mapping; calibrate again")
         weights = finite(record.get("weights"), "answerability: weights")
         bias, threshold = finite([record.get("bias"), record.get("threshold")], "answerability: bias, threshold")
-        if len(weights) != FEATURES:
-            raise UserError(f"answerability: weights must be {FEATURES} numbers, but is {weights!r}; calibrate again")
+        if not weights or len(weights) % FEATURES:
+            raise UserError(
+                f"answerability: weights must be {FEATURES} numbers a scorer, but is {weights!r}; calibrate again"
+            )
         if not 0 <= threshold <= 1:
             raise UserError(f"answerability: threshold must be within 0 and 1, but is {threshold!r}; calibrate again")
         return cls(weights, bias, threshold)
@@ -76,12 +79,16 @@ def features(scores: npt.ArrayLike) -> Floats:
     A reranker trained with a listwise loss may shift all logits of a query: the leads do not see that.
 
     Args:
-        scores: `[n]` logits of one query's candidates, in any order.
+        scores: `[n]` or `[scorers, n]` scores of one query's candidates, in any order.
 
     Returns:
-        `[3]`; a single score leads by 0, and without any score all are 0.
+        `[3 × scorers]`; a single score leads by 0, and without any score all are 0.
     """
-    ordered = np.sort(np.asarray(scores, np.float64))[::-1]
+    return np.concatenate([_of_one(row) for row in np.atleast_2d(np.asarray(scores, np.float64))])
+
+
+def _of_one(scores: Floats) -> Floats:
+    ordered = np.sort(scores)[::-1]
     if len(ordered) < 2:
         return np.array([ordered.sum(), 0.0, 0.0])
     return np.array([ordered[0], ordered[0] - ordered[1], ordered[0] - ordered[1:].mean()])
@@ -104,15 +111,15 @@ def fit(answerable: Sequence[npt.ArrayLike], unanswerable: Sequence[npt.ArrayLik
     equal ones the lowest, which answers more. Empty lists are left out: their confidence is 0 in any case.
 
     Args:
-        answerable: `[n]` scores of each answerable query.
-        unanswerable: `[n]` scores of each other query.
+        answerable: scores of each answerable query, `[n]` or `[scorers, n]`.
+        unanswerable: those of each other query.
 
     Raises:
         ValueError: either has no list with a score.
     """
     from sklearn.linear_model import LogisticRegression
 
-    lists = [[scores for scores in map(np.asarray, side) if len(scores)] for side in (unanswerable, answerable)]
+    lists = [[scores for scores in map(np.asarray, side) if scores.size] for side in (unanswerable, answerable)]
     if not all(lists):
         raise ValueError("answerability needs at least one answerable and one unanswerable list of scores")
     matrix = np.stack([features(scores) for side in lists for scores in side])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,12 @@ class Hybrid:
     def parts(self) -> Mapping[str, FirstStage]:
         """The retrievers by name."""
         return self._retrievers
+
+    def with_parts(self, parts: Mapping[str, FirstStage]) -> Hybrid:
+        """The same fusion of other retrievers, by the same names."""
+        other = copy.copy(self)
+        other._retrievers = dict(parts)
+        return other
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The best of the fused lists; each retriever hands in `depth` documents of the config, or more if asked."""
