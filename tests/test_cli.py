@@ -357,7 +357,7 @@ def test_a_score_that_is_no_finite_number_is_named_with_its_line(
 
     path = changed(runs / "bm25.trec", tmp_path / "theirs.trec", change)
     said = fails(capsys, "evaluate", str(run_folder / "bundle"), path)
-    assert f"{path}, line 7: not `query_id Q0 doc_id rank score name`: " in said
+    assert f"{path}, line 7: the score '{score}' is no finite number" in said
     assert score in said
 
 

@@ -139,7 +139,7 @@ def test_equal_texts_share_the_first_list(
     ("line", "said"),
     [
         ("q1 Q0 d3 1 7.5", "line 1: not `query_id Q0 doc_id rank score name`"),
-        ("q1 Q0 d3 1 nan a", "line 1: not `query_id Q0 doc_id rank score name`"),
+        ("q1 Q0 d3 1 nan a", "line 1: the score 'nan' is no finite number"),
     ],
 )
 def test_a_faulty_file_is_named(documents: Documents, tmp_path: Path, line: str, said: str) -> None:

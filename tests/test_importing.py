@@ -16,7 +16,7 @@ from secondstage.exchange.importing import text_id
 from secondstage.exchange.rows import write_rows
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import NEGATIVE, POSITIVE, read_index, read_lists, write_lists
-from secondstage.mine import mine
+from secondstage.mine import Source, mine
 from secondstage.run import read_trec
 
 QUERIES = {"how to knead dough": ("knead the dough well", "dough rests an hour"), "brake a bike": ("pull the brake",)}
@@ -84,7 +84,7 @@ def test_lists_that_were_exported_come_back(tmp_path: Path, collection: Collecti
     (tmp_path / "run" / "mine").mkdir(parents=True)
     bm25 = Bm25.build(Bm25Config(), collection.documents)
     config = MineConfig(negatives=3, max_share=None)
-    mine(collection, bm25, config, seed=1, dev_depth=5, folder=tmp_path / "run" / "mine")
+    mine(Source(collection, bm25, "bm25", config, 1, tmp_path), tmp_path / "run" / "mine", dev_depth=5)
     out = tmp_path / f"lists{suffix}"
     export_lists(tmp_path / "run", form, out, collection=collection.folder)
     import_lists(out, form, tmp_path / "imported")
@@ -107,7 +107,8 @@ def test_an_imported_collection_can_be_mined(tmp_path: Path) -> None:
     collection = Collection.read(tmp_path / "out", tmp_path / "collection", dev_share=0.0)
     (tmp_path / "mine").mkdir()
     bm25 = Bm25.build(Bm25Config(), collection.documents)
-    counts = mine(collection, bm25, MineConfig(max_share=None), seed=1, dev_depth=5, folder=tmp_path / "mine")
+    source = Source(collection, bm25, "bm25", MineConfig(max_share=None), 1, tmp_path)
+    counts = mine(source, tmp_path / "mine", dev_depth=5)
     assert counts["positives"] == 3
 
 

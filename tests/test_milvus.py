@@ -18,6 +18,7 @@ import pytest
 import secondstage.encoder
 from secondstage.collection import Collection, Documents
 from secondstage.config import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig
+from secondstage.configfile import check_config
 from secondstage.errors import UserError
 from secondstage.files import folder_digests
 from secondstage.firststage import FirstStage, Hits, build, load, made_from, save
@@ -253,7 +254,7 @@ def test_a_cluster_keeps_each_corpus_apart(
 ) -> None:
     from pymilvus import MilvusClient
 
-    client = MilvusClient(server)
+    client: Any = MilvusClient(server)
     built = build(at(server), collection.documents)
     folder = tmp_path / "first_stage"
     folder.mkdir()
@@ -297,7 +298,7 @@ def test_what_a_kill_left_is_made_anew(collection: Collection, server: str, monk
                 build(at(server), collection.documents)
         (found,) = build(at(server), collection.documents).search(["key"], 64)
         assert scored(found) == pytest.approx({row: 1.9 * score for row, score in scored(whole).items()})
-        client = MilvusClient(server)
+        client: Any = MilvusClient(server)
         client.drop_collection(client.list_collections()[0])
         client.close()
 
@@ -317,6 +318,26 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         made_from(wanted)
     monkeypatch.setenv("MILVUS_TOKEN", "root:secret")
     assert made_from(wanted) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"dense": {"index": "pq"}}, "first_stage.dense.index: on Milvus give auto"),
+        ({"retrievers": ["bm25", "sparse"], "weights": {"bm25": 1.0, "sparse": 1.0}}, "Milvus fuses bm25 and dense"),
+        ({"milvus": {"collection": "my-docs"}}, "collection"),
+    ],
+)
+def test_what_milvus_cannot_do_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        FirstStageConfig.from_json({"kind": "milvus"} | settings)
+
+
+def test_a_hybrid_is_not_searched_deeper_than_it_fuses() -> None:
+    run: dict[str, Any] = {"output": "x", "collection": "x", "train": {"steps": 1}, "serve": {"depth": 201}}
+    with pytest.raises(UserError, match="looks 201 documents deep, but the hybrid fuses only"):
+        check_config(run | {"first_stage": "milvus"})
+    check_config(run | {"first_stage": {"kind": "milvus", "milvus": {"retrieve": "bm25"}}})
 
 
 def test_without_pymilvus_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def test_batches_of_queries_do_not_matter(
     collection: Collection, bm25: Bm25, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mined(collection, bm25, tmp_path / "whole")
-    monkeypatch.setattr("secondstage.mine.stage.QUERIES_PER_BATCH", 5)
+    monkeypatch.setattr("secondstage.mine.search.QUERIES_PER_SHARD", 5)
     mined(collection, bm25, tmp_path / "parts")
     for file in ("train/00000.arrow", "dev.trec"):
         assert file_digest(tmp_path / "whole" / file) == file_digest(tmp_path / "parts" / file)
@@ -204,7 +204,7 @@ def test_where_nothing_is_trained_only_dev_is_searched(
 def test_lists_without_negatives_are_counted(judged: Collection, tmp_path: Path) -> None:
     """BM25 finds the marked document first: at depth 1 there is nothing else, but where that document is judged."""
     bm25 = Bm25.build(Bm25Config(), judged.documents)
-    with pytest.raises(UserError, match=r"no training list has a negative: raise mine\.depth or mine\.max_share"):
+    with pytest.raises(UserError, match=r"none of 32 training lists has both a positive and a negative.*: raise mine\.depth, or loosen these rules"):
         mined(judged, bm25, tmp_path / "mined", depth=1)
     manifest = mined(judged, bm25, tmp_path / "two", depth=2, min_score=2.1)
     with_negatives = [found for found in lists(tmp_path / "two").values() if found.with_role(NEGATIVE)]

@@ -80,8 +80,8 @@ class Milvus:
     """A collection in Milvus (Wang et al. 2021).
 
     BM25 is Milvus' own, over our words: text is tokenised, stemmed and freed of stop words here, as for the kind bm25,
-    so that it means the same embedded and in a cluster. milvus-lite counts words by segment: in a corpus of several, of
-    a hundred thousand documents or some hundred MiB, its scores are near BM25's, not equal.
+    so that it means the same embedded and in a cluster. milvus-lite searches in pure Python, and counts words by
+    segment: with several of them, beyond some hundred thousand documents, it is slow and its scores only near BM25's.
 
     Embeddings are made here, by the encoder of `first_stage.dense`. Of the fusions that Milvus has (RRFRanker, and
     WeightedRanker over scores squeezed by an arctangent) none is a z-score or min-max average, so both lists are

@@ -17,7 +17,7 @@ from ..models import identity
 from ..progress import bar, say
 from .bm25 import _tokenize
 from .dense import embed
-from .milvusstore import TIMEOUT, Store
+from .milvusstore import Store
 
 # Documents read at a time, and sent at a time: a request of a cluster is at most 64 MiB.
 CHUNK = 2048
@@ -58,7 +58,9 @@ class Index(NamedTuple):
         """
         with self.store.asking() as client:
             client.drop_collection(self.name)
-            client.create_collection(self.name, schema=_schema(self), consistency_level="Strong", timeout=TIMEOUT)
+            client.create_collection(
+                self.name, schema=_schema(self), consistency_level="Strong", timeout=self.store.timeout
+            )
             _fill(self, client, documents, cache)
             client.flush(self.name)
             client.create_index(self.name, _index_params(self))
@@ -69,7 +71,7 @@ class Index(NamedTuple):
         from pymilvus.exceptions import MilvusException
 
         with self.store.asking() as client:
-            if not client.has_collection(self.name, timeout=TIMEOUT):
+            if not client.has_collection(self.name, timeout=self.store.timeout):
                 return None
             if len(client.list_indexes(self.name)) < len(_index_params(self)):
                 return 0
@@ -92,7 +94,7 @@ class Index(NamedTuple):
                 limit=limit,
                 output_fields=["row"],
                 search_params={"params": dict(settings)},
-                timeout=TIMEOUT,
+                timeout=self.store.timeout,
             )
         return found
 
@@ -171,7 +173,7 @@ def _fill(index: Index, client: Any, documents: Documents, cache: Path | None) -
             for record, vector in zip(records, vectors.take(range(row, row + len(chunk))), strict=True):
                 record["dense"] = vector
         for start in range(0, len(records), SENT):
-            client.insert(index.name, records[start : start + SENT], timeout=TIMEOUT)
+            client.insert(index.name, records[start : start + SENT], timeout=index.store.timeout)
         row += len(chunk)
         progress.update(len(chunk))
     progress.close()

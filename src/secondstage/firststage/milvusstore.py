@@ -16,7 +16,7 @@ from typing import Any
 from ..config import MilvusConfig
 from ..errors import UserError
 
-# Seconds for a connection, and for one request.
+# Seconds for a connection, and for one request to a cluster.
 CONNECT = 10
 TIMEOUT = 120
 # milvus-lite writes these once and never again: they can be linked to instead of copied.
@@ -53,6 +53,8 @@ class Store:
         from pymilvus import MilvusClient
 
         self.place = config.uri or "milvus-lite"
+        # Embedded, slow is not broken.
+        self.timeout = TIMEOUT if config.uri else None
         self._embedded = None if config.uri else Path(tempfile.mkdtemp(prefix="secondstage-milvus-")) / "milvus.db"
         self.client: Any = None
         if self._embedded is not None:
@@ -61,7 +63,9 @@ class Store:
                 _mirror(saved, self._embedded, link=True)
         with self.asking():
             # A connection within the process needs no pings; the server would take them for an attack.
-            calm = {} if config.uri else {"grpc_options": {"grpc.keepalive_permit_without_calls": False}}
+            calm: dict[str, Any] = (
+                {} if config.uri else {"grpc_options": {"grpc.keepalive_permit_without_calls": False}}
+            )
             address = config.uri or str(self._embedded)
             self.client = MilvusClient(address, token=_token(config), timeout=CONNECT, **calm)
         # Finalizers run in the reverse order of their making: closed first, deleted then.
