@@ -201,8 +201,6 @@ def _empty(kind: Kind, config: DenseConfig, embeddings: Embeddings) -> Any:
         index.pq.cp.min_points_per_centroid = 1
     index.cp.seed = SEED
     index.cp.min_points_per_centroid = 1
-    # The quantiser would otherwise be freed with its Python name.
-    index.kept = centroids
     index.train(embeddings.take(_sample(count, max(PER_CENTROID * lists, PER_CENTROID * 256))))
     return index
 
