@@ -57,7 +57,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, half)
     assert list(path.parent.iterdir()) == []
-    write_whole(path, lambda temporary: temporary.write_text("whole") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("whole")
+
+    write_whole(path, write)
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, half)
     assert path.read_text() == "whole"

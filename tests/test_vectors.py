@@ -11,7 +11,8 @@ import pytest
 from secondstage.config import DenseConfig
 from secondstage.embeddings import Embeddings
 from secondstage.encoder import Vectors
-from secondstage.firststage.vectors import TARGET, VectorIndex, choose, exact, size_gib
+from secondstage.firststage.kinds import size_gib
+from secondstage.firststage.vectors import TARGET, VectorIndex, exact
 
 KINDS = ["flat", "hnsw", "ivf", "pq"]
 COUNT, DIMENSION = 2500, 16
@@ -114,23 +115,6 @@ def test_the_same_vectors_give_the_same_files(corpus: Embeddings, tmp_path: Path
         VectorIndex.build(config(kind), corpus).save(tmp_path / name)
         files.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert files[0] == files[1]
-
-
-@pytest.mark.parametrize(
-    ("count", "gib", "kind"),
-    [
-        (10_000, 4, "flat"),
-        (260_000, 4, "flat"),
-        (300_000, 4, "hnsw"),
-        (1_000_000, 4, "ivf"),
-        (1_000_000, 1, "pq"),
-        (10_000_000, 4, "pq"),
-        (100_000, 0.1, "pq"),
-    ],
-)
-def test_the_kind_follows_size_and_budget(count: int, gib: float, kind: str) -> None:
-    assert choose(config("auto", gib), count, 384) == kind
-    assert choose(config("flat", gib), count, 384) == "flat"
 
 
 def test_a_compressed_index_keeps_to_its_budget(corpus: Embeddings) -> None:
