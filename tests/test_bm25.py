@@ -17,6 +17,7 @@ from secondstage.config import Bm25Config
 from secondstage.errors import UserError
 from secondstage.files import folder_digests
 from secondstage.firststage import Hits
+from secondstage.firststage import bm25 as bm25_module
 from secondstage.firststage.bm25 import Bm25
 
 AsDocuments = Callable[[Sequence[str]], Documents]
@@ -165,3 +166,57 @@ def test_scores_do_not_increase_and_rows_are_whole_numbers(collection: Collectio
         assert hits.scores.dtype == np.float32
         assert (np.diff(hits.scores) <= 0).all()
         assert len(set(hits.rows.tolist())) == len(hits.rows)
+
+
+def test_the_index_is_bm25s_own_to_the_bit(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bm25s
+
+    config = Bm25Config(k1=1.2, b=0.7)
+    words = bm25_module._tokenize(config, [document.content for document in collection.documents])
+    vocabulary = {word: i for i, word in enumerate(sorted({word for each in words for word in each}))}
+    oracle = bm25s.BM25(k1=1.2, b=0.7, method="lucene")
+    oracle.index(([[vocabulary[word] for word in each] for each in words], vocabulary), show_progress=False)
+    for chunk in (1, 7, 4096):
+        monkeypatch.setattr(bm25_module, "CHUNK", chunk)
+        monkeypatch.setattr(bm25_module, "SCORED", 100)
+        index = Bm25.build(config, collection.documents)._index
+        assert index.vocab_dict == {word: i for word, i in oracle.vocab_dict.items() if word}
+        assert index.scores["num_docs"] == oracle.scores["num_docs"]
+        for name in ("data", "indices"):
+            assert index.scores[name].dtype == oracle.scores[name].dtype
+            assert index.scores[name].tobytes() == oracle.scores[name].tobytes()
+        assert index.scores["indptr"].tolist() == oracle.scores["indptr"][: len(index.scores["indptr"])].tolist()
+
+
+def test_text_without_spaces_is_found_by_pairs_of_characters(as_documents: AsDocuments) -> None:
+    documents = as_documents(
+        ["東京都に住んでいます。", "京都の寺", "機械学習のモデル model", "학교에 간다", "カタカナ"]
+    )
+    for config in (PLAIN, Bm25Config()):
+        bm25 = Bm25.build(config, documents)
+        assert found(bm25, "東京") == [0]
+        assert found(bm25, "京都") == [1, 0]
+        assert found(bm25, "学習モデル") == [2]
+        assert found(bm25, "model") == [2]
+        assert found(bm25, "학교에") == [3]
+        assert found(bm25, "タカ") == [4]
+
+
+def test_text_from_right_to_left_is_found_by_its_words(as_documents: AsDocuments) -> None:
+    bm25 = Bm25.build(PLAIN, as_documents(["כלב גדול רץ", "قطة صغيرة", "a כלב too"]))
+    assert sorted(found(bm25, "כלב")) == [0, 2]
+    assert found(bm25, "قطة") == [1]
+
+
+def test_a_document_of_ten_megabytes_is_one_among_others(as_documents: AsDocuments) -> None:
+    bm25 = Bm25.build(PLAIN, as_documents(["snow frost", "rail snow " * 1_000_000, "ice"]))
+    assert sorted(found(bm25, "snow")) == [0, 1]
+    assert found(bm25, "rail") == [1]
+
+
+def test_equal_scores_beyond_one_chunk_keep_the_corpus_order(
+    as_documents: AsDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bm25_module, "CHUNK", 3)
+    bm25 = Bm25.build(PLAIN, as_documents(["snow", "rail"] * 10))
+    assert found(bm25, "rail", 4) == [1, 3, 5, 7]

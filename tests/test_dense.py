@@ -162,3 +162,31 @@ def test_it_opens_from_a_copied_folder_after_the_model_is_gone(
 def test_a_missing_model_is_named(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         Dense.build(DenseConfig(model=str(tmp_path / "nowhere")), collection.documents)
+
+
+def test_documents_and_queries_are_encoded_once_for_a_cache(
+    collection: Collection, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DenseConfig(model=str(tiny_model), query_prompt="the ")
+    first = Dense.build(config, collection.documents, cache=tmp_path)
+    hits = first.search(QUERIES, 9)
+    assert len(list(tmp_path.iterdir())) == 2
+    first.search(QUERIES[:1], 9)
+    assert len(list(tmp_path.iterdir())) == 2
+
+    def encode(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(encoder_module.Encoder, "encode", encode)
+    again = Dense.build(config, collection.documents, cache=tmp_path)
+    assert same(again.search(QUERIES, 9), hits)
+
+
+@pytest.mark.parametrize("index", ["hnsw", "ivf", "pq"])
+def test_every_index_is_saved_and_opened(collection: Collection, tiny_model: Path, tmp_path: Path, index: Any) -> None:
+    config = DenseConfig(model=str(tiny_model), index=index)
+    dense = Dense.build(config, collection.documents)
+    dense.save(tmp_path)
+    hits = Dense.load(config, tmp_path).search(QUERIES, 100)
+    assert same(hits, dense.search(QUERIES, 100))
+    assert [len(hit.rows) for hit in hits] == [64] * len(QUERIES)

@@ -204,7 +204,10 @@ def test_where_nothing_is_trained_only_dev_is_searched(
 def test_lists_without_negatives_are_counted(judged: Collection, tmp_path: Path) -> None:
     """BM25 finds the marked document first: at depth 1 there is nothing else, but where that document is judged."""
     bm25 = Bm25.build(Bm25Config(), judged.documents)
-    with pytest.raises(UserError, match=r"none of 32 training lists has both a positive and a negative.*: raise mine\.depth, or loosen these rules"):
+    with pytest.raises(
+        UserError,
+        match=r"none of 32 training lists has both a positive and a negative.*: raise mine\.depth, or loosen these rules",
+    ):
         mined(judged, bm25, tmp_path / "mined", depth=1)
     manifest = mined(judged, bm25, tmp_path / "two", depth=2, min_score=2.1)
     with_negatives = [found for found in lists(tmp_path / "two").values() if found.with_role(NEGATIVE)]

@@ -54,7 +54,9 @@ class Dense:
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The nearest documents of each query; equal scores in the order of the corpus."""
-        embedded = encode(queries, self.encoder, self.config.query_prompt, self.cache, total=len(queries))
+        # A query alone is faster encoded than looked up.
+        cache = self.cache if len(queries) > 1 else None
+        embedded = encode(queries, self.encoder, self.config.query_prompt, cache, total=len(queries))
         return [
             Hits(rows, scores, ("dense",) * len(rows))
             for block in embedded

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import log2, sqrt
+from math import log2
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +19,10 @@ from ..embeddings import Embeddings
 from ..encoder import Vectors
 from ..files import read_json, write_json
 from ..progress import say
+from .vectorkinds import Kind, Rows, choose, code_bytes, empty_index, faiss_library, sample, size_gib
 
-Kind = Literal["flat", "hnsw", "ivf", "pq"]
-Rows = npt.NDArray[np.int64]
-
-GIB = 1 << 30
-# Numbers (vectors x dimension) up to which each is chosen. Exact search of 100 million takes some 10 ms a query; a
-# graph of 200 million is built in minutes by the one thread that makes it the same each time.
-FLAT_NUMBERS, GRAPH_NUMBERS = 100_000_000, 200_000_000
-# Below this, an index that must be trained is trained on too little.
-TRAINABLE = 1000
-# FAISS wants so many training vectors for a centroid, at least.
-PER_CENTROID = 39
-# Links of a node; vectors looked at when it is placed (Malkov and Yashunin 2018).
-LINKS, CONSTRUCTION = 32, 80
 # What a tuned index must find, of so many neighbours of so many documents.
 TARGET, NEIGHBOURS, PROBES = 0.95, 100, 200
-SEED = 13
 QUERIES_PER_BLOCK = 1024
 
 
@@ -66,11 +53,11 @@ class VectorIndex:
         """Choose, train, fill and tune an index; what was chosen, and its recall, is said on standard error."""
         count, dimension = embeddings.count, embeddings.dimension
         kind = choose(config, count, dimension)
-        index = _empty(kind, config, embeddings)
+        index = empty_index(kind, config, embeddings)
         with _threads(1 if kind == "hnsw" else None):
             for shard in embeddings:
                 index.add(np.ascontiguousarray(shard))
-        size = round(size_gib(kind, count, dimension, _code_bytes(config, count, dimension)), 3)
+        size = round(size_gib(kind, count, dimension, code_bytes(config, count, dimension)), 3)
         report: dict[str, Any] = {"kind": kind, "vectors": count, "gib": size, "visits": 1, "rescored": 1}
         built = cls(index, report, partial(_half, embeddings))
         if kind != "flat":
@@ -84,7 +71,7 @@ class VectorIndex:
     @classmethod
     def load(cls, folder: Path) -> VectorIndex:
         """Open what `save` wrote."""
-        faiss = _faiss()
+        faiss = faiss_library()
         report = read_json(folder / "dense.json")
         index = faiss.read_index(str(folder / "dense.faiss"))
         if report["kind"] != "pq":
@@ -94,7 +81,7 @@ class VectorIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index and its report; beside a compressed one the vectors, in half precision."""
-        faiss = _faiss()
+        faiss = faiss_library()
         faiss.write_index(self._index, str(folder / "dense.faiss"))
         write_json(folder / "dense.json", self.report)
         if self.kind == "pq":
@@ -131,7 +118,7 @@ class VectorIndex:
 
     def _parameters(self, visits: int, depth: int) -> Any:
         """Those of one search: enough is visited for `depth` results, whatever the tuning found to be enough."""
-        faiss = _faiss()
+        faiss = faiss_library()
         if self.kind == "flat":
             return None
         if self.kind == "hnsw":
@@ -142,74 +129,9 @@ class VectorIndex:
         return (faiss.IVFPQSearchParameters if self.kind == "pq" else faiss.SearchParametersIVF)(nprobe=probes)
 
 
-def choose(config: DenseConfig, count: int, dimension: int) -> Kind:
-    """The kind for so many vectors: that of the config, or by size and budget."""
-    numbers = count * dimension
-    if config.index == "auto":
-        if numbers <= FLAT_NUMBERS and size_gib("flat", count, dimension) <= config.memory_gib:
-            return "flat"
-        if numbers <= GRAPH_NUMBERS and size_gib("hnsw", count, dimension) <= config.memory_gib:
-            return "hnsw"
-        wanted: Kind = "ivf" if size_gib("ivf", count, dimension) <= config.memory_gib else "pq"
-    else:
-        wanted = config.index
-    if wanted in ("ivf", "pq") and count < TRAINABLE:
-        say(f"dense index: {count} vectors are too few to train {wanted} ({TRAINABLE}): exact search instead")
-        return "flat"
-    return wanted
-
-
-def size_gib(kind: Kind, count: int, dimension: int, code: int = 0) -> float:
-    """What an index holds in memory; `code` is the bytes of a compressed vector."""
-    centroids = _lists(count) * dimension * 4
-    size = {
-        "flat": count * dimension * 4,
-        "hnsw": count * (dimension * 4 + 2 * LINKS * 4 + 8),
-        "ivf": count * (dimension * 4 + 8) + centroids,
-        "pq": count * (code + 8) + centroids,
-    }[kind]
-    return size / GIB
-
-
-def _lists(count: int) -> int:
-    return max(1, min(int(4 * sqrt(count)), count // PER_CENTROID))
-
-
-def _code_bytes(config: DenseConfig, count: int, dimension: int) -> int:
-    """Bytes of a compressed vector: one for 8 numbers or more, as many as the budget allows."""
-    divisors = [m for m in range(max(1, dimension // 8), 0, -1) if dimension % m == 0]
-    return next((m for m in divisors if size_gib("pq", count, dimension, m) <= config.memory_gib), 1)
-
-
-def _empty(kind: Kind, config: DenseConfig, embeddings: Embeddings) -> Any:
-    """An index without vectors, trained where it has to be."""
-    faiss = _faiss()
-    dimension, count, metric = embeddings.dimension, embeddings.count, faiss.METRIC_INNER_PRODUCT
-    if kind == "flat":
-        return faiss.IndexFlatIP(dimension)
-    if kind == "hnsw":
-        graph = faiss.IndexHNSWFlat(dimension, LINKS, metric)
-        graph.hnsw.efConstruction = CONSTRUCTION
-        return graph
-    lists, centroids = _lists(count), faiss.IndexFlatIP(dimension)
-    if kind == "ivf":
-        index = faiss.IndexIVFFlat(centroids, dimension, lists, metric)
-    else:
-        bits = min(8, int(log2(count / PER_CENTROID)))
-        index = faiss.IndexIVFPQ(centroids, dimension, lists, _code_bytes(config, count, dimension), bits, metric)
-        index.pq.cp.seed = SEED
-        index.pq.cp.min_points_per_centroid = 1
-    index.cp.seed = SEED
-    index.cp.min_points_per_centroid = 1
-    # The quantiser would otherwise be freed with its Python name.
-    index.kept = centroids
-    index.train(embeddings.take(_sample(count, max(PER_CENTROID * lists, PER_CENTROID * 256))))
-    return index
-
-
 def _tune(built: VectorIndex, embeddings: Embeddings) -> None:
     """Raise the effort until the target is reached, or all efforts are made; keep what it took in the report."""
-    rows = _sample(embeddings.count, PROBES)
+    rows = sample(embeddings.count, PROBES)
     queries = embeddings.take(rows)
     depth = min(NEIGHBOURS, embeddings.count - 1)
     truth = [
@@ -229,7 +151,7 @@ def _tune(built: VectorIndex, embeddings: Embeddings) -> None:
 
 def exact(queries: Vectors, embeddings: Embeddings, depth: int) -> list[Rows]:
     """The rows of the `depth` nearest of each query, by comparison with every vector, a shard at a time."""
-    faiss = _faiss()
+    faiss = faiss_library()
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
     for number, shard in enumerate(embeddings):
@@ -252,12 +174,6 @@ def _efforts(built: VectorIndex) -> Iterator[Effort]:
     yield from (Effort(each, rescored) for rescored in ((4, 16) if built.kind == "pq" else (1,)) for each in visits)
 
 
-def _sample(count: int, size: int) -> Rows:
-    """Row numbers, in order."""
-    chosen = np.random.default_rng(SEED).choice(count, min(count, size), replace=False)
-    return np.sort(chosen).astype(np.int64)
-
-
 def _without(row: np.int64, rows: Rows) -> Rows:
     others: Rows = rows[rows != row]
     return others
@@ -272,13 +188,6 @@ def _nothing(rows: Rows) -> Vectors:
     raise ValueError("only a compressed index is rescored")
 
 
-def _faiss() -> Any:
-    """FAISS, whose types do not know all its names."""
-    import faiss
-
-    return faiss
-
-
 class _threads:  # noqa: N801
     """Limits FAISS to some threads within a block; none leaves it as it is."""
 
@@ -286,11 +195,11 @@ class _threads:  # noqa: N801
         self._count = count
 
     def __enter__(self) -> None:
-        faiss = _faiss()
+        faiss = faiss_library()
         self._before = faiss.omp_get_max_threads()
         if self._count:
             faiss.omp_set_num_threads(self._count)
 
     def __exit__(self, *_: object) -> None:
-        faiss = _faiss()
+        faiss = faiss_library()
         faiss.omp_set_num_threads(self._before)
