@@ -79,13 +79,21 @@ def test_its_bm25_is_ours(collection: Collection, settings: Bm25Config) -> None:
 
 
 def test_its_dense_search_is_exact(collection: Collection, tiny_model: Path, hybrid: FirstStage) -> None:
-    encoder = Encoder.load(DenseConfig(model=str(tiny_model)))
+    encoder = Encoder.load(str(tiny_model))
     contents = [document.content for document in collection.documents]
-    expected = encoder.queries(QUERIES) @ encoder.documents(contents).T
+    expected = encoder.encode(QUERIES) @ encoder.encode(contents).T
     for hits, scores in zip(hybrid.parts()["dense"].search(QUERIES, 10), expected, strict=True):
         assert hits.rows.tolist() == np.argsort(-scores, kind="stable")[:10].tolist()
         assert hits.scores == pytest.approx(scores[hits.rows], abs=1e-5)
         assert hits.retrievers == ("dense",) * 10
+
+
+def test_prompts_stand_before_the_texts(as_documents: AsDocuments, tiny_model: Path) -> None:
+    texts, model = ["snow frost", "rail ticket", "king queen"], str(tiny_model)
+    dense = DenseConfig(model=model, document_prompt="bread: ", query_prompt="bake ")
+    prompted = FirstStageConfig(kind="milvus", milvus=MilvusConfig(retrieve="dense"), dense=dense)
+    written = build(config(tiny_model, "dense"), as_documents([f"bread: {text}" for text in texts]))
+    assert same(build(prompted, as_documents(texts)).search(["snow"], 3), written.search(["bake snow"], 3))
 
 
 @pytest.mark.parametrize("index", ["hnsw", "ivf"])

@@ -12,53 +12,40 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compute import device, resolve
-from ..config import DenseConfig
 from ..files import writing
 from ..models import loading, quiet_transformers
 
 
 class Encoder:
-    """Embeds queries and documents, each after its prompt (Reimers and Gurevych 2019)."""
+    """A bi-encoder (Reimers and Gurevych 2019) as it computes here."""
 
-    def __init__(self, config: DenseConfig, model: Any) -> None:
-        self._config = config
-        self._model = model
+    def __init__(self, model: Any, batch_size: int = 64) -> None:
+        self._model, self._batch_size = model, batch_size
 
     @classmethod
-    def load(cls, config: DenseConfig, place: str | None = None) -> Encoder:
-        """Open the model of the config, or the one that `save` wrote at `place`.
-
-        Raises:
-            UserError: it cannot be loaded.
-        """
-        model = loading(place or config.model, _open)
-        if config.max_length is not None:
-            model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
-        return cls(config, model)
+    def load(cls, name: str, *, max_length: int | None = None, batch_size: int = 64) -> Encoder:
+        """Load a model by name or from a folder. `UserError` if it cannot be."""
+        model = loading(name, _open)
+        if max_length is not None:
+            model.max_seq_length = min(max_length, model.max_seq_length or max_length)
+        return cls(model, batch_size)
 
     @property
     def dimension(self) -> int:
         """Of the vectors."""
         return int(self._model.get_embedding_dimension())
 
-    def queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """`[n, dimension]` vectors of length 1."""
-        return self._encode(texts, self._config.query_prompt)
-
-    def documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """`[n, dimension]` vectors of length 1."""
-        return self._encode(texts, self._config.document_prompt)
-
     def save(self, folder: Path) -> None:
         """Write the model as it was published, so that it can be opened where no hub is."""
         with writing(folder), quiet_transformers():
             self._model.save(str(folder), create_model_card=False)
 
-    def _encode(self, texts: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], prompt: str = "") -> npt.NDArray[np.float32]:
+        """`[n, dimension]` vectors of length 1."""
         embeddings = self._working_model.encode(
             list(texts),
             prompt=prompt or None,
-            batch_size=self._config.batch_size,
+            batch_size=self._batch_size,
             show_progress_bar=False,
             convert_to_tensor=True,
         ).float()

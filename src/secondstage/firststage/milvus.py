@@ -62,7 +62,7 @@ class Part:
         if not queries:
             return []
         if self._index.encoder is not None and self._name == "dense":
-            return list(enumerate(self._index.encoder.queries(queries)))
+            return list(enumerate(self._index.encoder.encode(queries, self._index.config.dense.query_prompt)))
         return [(i, words) for i, words in enumerate(self._index.words(queries)) if words]
 
     def _hits(self, answer: Sequence[Mapping[str, Any]]) -> Hits:
@@ -102,7 +102,7 @@ class Milvus:
             UserError: pymilvus is not installed, Milvus cannot be reached or refuses, or no document holds a word.
         """
         store = Store(config.milvus)
-        encoder = Encoder.load(config.dense) if config.uses("dense") else None
+        encoder = _encoder(config, config.dense.model)
         index = Index(store, collection_name(config, documents), len(documents), config, encoder)
         if there := index.held() == index.size:
             say(f"  Milvus at {store.place} holds collection {index.name} already")
@@ -121,7 +121,7 @@ class Milvus:
         """
         settings = read_json(folder / "milvus.json")
         store = Store(config.milvus, folder / "milvus.db")
-        encoder = Encoder.load(config.dense, str(folder / "encoder")) if config.uses("dense") else None
+        encoder = _encoder(config, str(folder / "encoder"))
         index = Index(store, settings["collection"], settings["documents"], config, encoder)
         count = index.held()
         if count != index.size:
@@ -143,3 +143,9 @@ class Milvus:
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """As BM25, dense retrieval or their fusion finds them; at most 16,384 documents of each."""
         return self._stage.search(queries, depth)
+
+
+def _encoder(config: FirstStageConfig, model: str) -> Encoder | None:
+    if not config.uses("dense"):
+        return None
+    return Encoder.load(model, max_length=config.dense.max_length, batch_size=config.dense.batch_size)

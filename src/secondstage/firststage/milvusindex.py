@@ -168,7 +168,8 @@ def _fill(index: Index, client: Any, documents: Documents) -> None:
                 without_words += not tokens
                 cut += len(record["words"]) < sum(map(len, tokens)) + len(tokens) - 1
         if index.encoder is not None:
-            for record, vector in zip(records, index.encoder.documents(texts), strict=True):
+            vectors = index.encoder.encode(texts, index.config.dense.document_prompt)
+            for record, vector in zip(records, vectors, strict=True):
                 record["dense"] = vector
         for start in range(0, len(records), SENT):
             client.insert(index.name, records[start : start + SENT], timeout=index.store.timeout)
