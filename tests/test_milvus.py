@@ -88,6 +88,14 @@ def test_its_dense_search_is_exact(collection: Collection, tiny_model: Path, hyb
         assert hits.retrievers == ("dense",) * 10
 
 
+def test_prompts_stand_before_the_texts(as_documents: AsDocuments, tiny_model: Path) -> None:
+    texts, model = ["snow frost", "rail ticket", "king queen"], str(tiny_model)
+    dense = DenseConfig(model=model, document_prompt="bread: ", query_prompt="bake ")
+    prompted = FirstStageConfig(kind="milvus", milvus=MilvusConfig(retrieve="dense"), dense=dense)
+    written = build(config(tiny_model, "dense"), as_documents([f"bread: {text}" for text in texts]))
+    assert same(build(prompted, as_documents(texts)).search(["snow"], 3), written.search(["bake snow"], 3))
+
+
 @pytest.mark.parametrize("index", ["hnsw", "ivf"])
 def test_approximate_indexes_find_nearly_the_same(collection: Collection, tiny_model: Path, index: str) -> None:
     built = build(config(tiny_model, "dense", index=index), collection.documents)

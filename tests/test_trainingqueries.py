@@ -17,7 +17,7 @@ TEXTS = {
     "b": "why do bicycles stay upright",
     "c": "when does the river freeze over",
     "d": "who moves first in a game of chess",
-    "dev": "how is bread baked in the oven",
+    "dev": "how is bread baked in an oven now",
     "test": "what do pianos weigh",
 }
 TRAIN: Qrels = {"a": {"d1": 1}, "b": {"d2": 2, "d3": 1}, "c": {"d4": 0}, "d": {"d5": 1, "d2": 0}}

@@ -43,7 +43,7 @@ class Fixed:
 
 
 def hybrid(fusion: Fusion, each: int, lacks: Mapping[str, Sequence[str]] | None = None) -> Hybrid:
-    return Hybrid({"bm25": Fixed(1, lacks), "dense": Fixed(2, lacks)}, fusion, 0.4, each)
+    return Hybrid({"bm25": Fixed(1, lacks), "dense": Fixed(2, lacks)}, fusion, {"bm25": 0.6, "dense": 0.4}, each)
 
 
 @pytest.mark.parametrize("depth", [1, 5, 9, 12])

@@ -95,7 +95,7 @@ def build(
     Raises:
         UserError: there is nothing to index, or a model, file or server is not what it has to be.
     """
-    from .kinds import KINDS, Material
+    from .builders import KINDS, Material
 
     return KINDS[config.kind].build(config, Material(documents, cache, queries or {}))
 
@@ -116,7 +116,7 @@ def save(first_stage: FirstStage, config: FirstStageConfig, folder: Path) -> Non
 
 def load(folder: Path) -> FirstStage:
     """Open what `save` wrote; nothing outside the folder is needed, but a cluster where Milvus runs on one."""
-    from .kinds import KINDS
+    from .builders import KINDS
 
     config = FirstStageConfig.from_json(read_json(folder / "first_stage.json"))
     return KINDS[config.kind].load(config, folder)

@@ -15,7 +15,7 @@ from secondstage.configfile import check_config
 from secondstage.errors import UserError
 from secondstage.files import read_json
 from secondstage.firststage import build, search_run
-from secondstage.firststage.kinds import KINDS
+from secondstage.firststage.builders import KINDS
 from secondstage.serve.pipeline import Pipeline
 
 
