@@ -105,8 +105,9 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
     synthetic, report = _synthetic(source, folder)
     if not asked.qrels and config.synthesize is None:
         raise UserError(
-            f"collection {collection.name!r} has no training query with a relevant document: training needs a train "
-            "split in the qrels, or mine.synthesize, which makes queries from documents"
+            f"collection {collection.name!r} has no training query with a judgement of mine.positive_from="
+            f"{config.positive_from} or higher: training needs a train split in the qrels, or mine.synthesize, which "
+            "makes queries from documents"
         )
     miner = _miner(source, asked, synthetic)
     counts: Counter[str] = Counter(asked.counts)

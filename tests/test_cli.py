@@ -472,7 +472,7 @@ def test_a_refused_bundle_warns_and_can_fall_back(
         assert warning.startswith("secondstage: the gate refused this bundle; ")
         assert warning.endswith("What the gate found.")
         assert ("the first stage's order is given" if flag else "--fallback gives the first stage's order") in warning
-        orders[flag] = [result["first_stage_rank"] for result in json.loads(said.out)]
+        orders[flag] = [result["first_stage_rank"] for result in json.loads(said.out)["results"]]
     assert orders["--fallback",] == list(range(1, 11)) != orders[()]
 
 
@@ -480,7 +480,7 @@ def test_a_bundle_that_passed_says_nothing(judged: Callable[..., str], capsys: p
     assert main(["search", judged(passed=True), "water of the river", "--json", "--fallback"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
-    assert [result["first_stage_rank"] for result in json.loads(said.out)] != list(range(1, 11))
+    assert [result["first_stage_rank"] for result in json.loads(said.out)["results"]] != list(range(1, 11))
 
 
 @pytest.mark.parametrize("fallback", [True, False])
@@ -491,7 +491,7 @@ def test_a_bundle_that_was_never_judged_falls_back_if_told_to(
     assert main(["search", bundle, "water of the river", "--json", *(["--fallback"] if fallback else [])]) == 0
     said = capsys.readouterr()
     assert ("was never evaluated" in said.err) == fallback
-    in_order = [result["first_stage_rank"] for result in json.loads(said.out)] == list(range(1, 11))
+    in_order = [result["first_stage_rank"] for result in json.loads(said.out)["results"]] == list(range(1, 11))
     assert in_order == fallback
 
 
