@@ -58,7 +58,7 @@ def test_run_makes_what_the_contract_names_and_skips_it_the_second_time(
     config = str(write_config(tmp_path, beir_folder, tiny_model))
     assert main(["mine", config]) == 0
     out = tmp_path / "out"
-    assert (out / "mine" / "train").is_file()
+    assert (out / "mine" / "train" / "lists.json").is_file()
     assert not (out / "train").exists()
     assert capsys.readouterr().out == f"{out / 'mine'}\n"
 
