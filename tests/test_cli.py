@@ -128,7 +128,7 @@ def test_two_runs_with_one_seed_give_the_same_lists_and_the_same_scores(
         done = secondstage("run", config, f"output={tmp_path / number}", env=environment)
         assert done.returncode == 0, done.stderr
     files = [
-        "mine/train/lists.json",
+        "mine/train/00000.arrow",
         "mine/dev.trec",
         "train/reranker/model.safetensors",
         "evaluation/runs/pipeline.trec",
@@ -216,7 +216,7 @@ def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_fol
 
     config = str(write_config(tmp_path, beir_folder, tiny_model, first_stage="bm25"))
     assert secondstage("mine", config).returncode == 0
-    before = (tmp_path / "out" / "mine" / "train").read_bytes()
+    before = (tmp_path / "out" / "mine" / "train" / "00000.arrow").read_bytes()
 
     def no_room() -> None:
         # A limit on the size of a file: the nearest thing to a full disk that needs no privilege.
@@ -229,7 +229,7 @@ def test_a_full_disk_is_a_word_and_what_was_there_stays(tmp_path: Path, beir_fol
         assert failed.returncode == 2, failed.stderr
         assert "Traceback" not in failed.stderr
         assert "run the same command again" in failed.stderr
-        assert (tmp_path / "out" / "mine" / "train").read_bytes() == before
+        assert (tmp_path / "out" / "mine" / "train" / "00000.arrow").read_bytes() == before
         assert not list((tmp_path / "out").glob(".*.tmp-*"))
 
 
@@ -513,7 +513,7 @@ def test_a_probability_is_in_the_json_and_an_answer_without_a_doubt_has_no_remar
     assert main(["search", bundle, "water of the river", "--top-n", "2"]) == 0
     assert "probably no" not in capsys.readouterr().out
     assert main(["search", bundle, "water of the river", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["results"]
     assert all(0 < result["probability"] < 1 for result in found)
 
 
