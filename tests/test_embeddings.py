@@ -30,9 +30,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = Encoder.encode
 
-    def counted(self: Encoder, texts: Sequence[str], prompt: str = "") -> Vectors:
+    def counted(self: Encoder, texts: Sequence[str], *arguments: Any) -> Vectors:
         calls.append(len(texts))
-        return original(self, texts, prompt)
+        return original(self, texts, *arguments)
 
     monkeypatch.setattr(Encoder, "encode", counted)
     return calls
@@ -124,6 +124,22 @@ def test_rows_are_taken_in_the_order_asked_for(encoder: Encoder, tmp_path: Path,
     assert (found.count, len(found), found.dimension) == (12, 3, 32)
 
 
+def test_the_bar_counts_every_text(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    class Bar:
+        update = counted.append
+
+        def close(self) -> None:
+            counted.append(0)
+
+    monkeypatch.setattr(embeddings_module, "bar", lambda **_: Bar())
+    for folder in (None, tmp_path, tmp_path):
+        encode(TEXTS, encoder, folder=folder, total=12, label="encode")
+        assert counted == [5, 5, 2, 0]
+        counted.clear()
+
+
 def test_no_text_gives_no_vector(encoder: Encoder, tmp_path: Path) -> None:
     assert list(encode([], encoder, folder=tmp_path, total=0)) == []
 
@@ -136,7 +152,7 @@ from secondstage.encoder import Encoder
 embeddings.SHARD = 5
 encoder = Encoder.load(sys.argv[1])
 calls, encode = [], Encoder.encode
-Encoder.encode = lambda self, texts, prompt="": calls.append(len(texts)) or encode(self, texts, prompt)
+Encoder.encode = lambda self, texts, *rest: calls.append(len(texts)) or encode(self, texts, *rest)
 texts = [f"snow {i}" for i in range(18)]
 found = embeddings.encode(texts, encoder, folder=Path(sys.argv[2]), total=18, together=True)
 print(sum(calls), sum(len(shard) for shard in found))

@@ -91,19 +91,20 @@ def encode(
     """
     team = workers() if together and folder is not None else Workers()
     progress = bar(total=total, label=label, unit="text") if label else None
+    advance = None if progress is None else progress.update
     shards: list[Vectors | Path] = []
     sizes = []
     for number, shard in enumerate(_cut(texts)):
-        if folder is None:
-            shards.append(encoder.encode(shard, prompt))
-        else:
-            path = folder / f"{shard_key(shard, encoder, prompt)}.npy"
-            if team.owns(number) and not path.exists():
-                _write(path, encoder.encode(shard, prompt))
-            shards.append(path)
         sizes.append(len(shard))
-        if progress is not None:
-            progress.update(len(shard))
+        if folder is None:
+            shards.append(encoder.encode(shard, prompt, advance))
+            continue
+        path = folder / f"{shard_key(shard, encoder, prompt)}.npy"
+        shards.append(path)
+        if team.owns(number) and not path.exists():
+            _write(path, encoder.encode(shard, prompt, advance))
+        elif advance is not None:
+            advance(len(shard))
     if progress is not None:
         progress.close()
     if team.size > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .models import loading, quiet_transformers
 Vectors = npt.NDArray[np.float32]
 
 # Texts that are tokenised together, neighbours in length.
-BLOCK = 1024
+BLOCK = 512
 # What the `batch_size` of a config stands for: so many texts of this many tokens. A processor works fastest where a
 # batch stays in its caches, an accelerator where it fills its memory.
 USUAL_TOKENS = {"cpu": 32}
@@ -72,8 +72,8 @@ class Encoder:
         limit, cut = self.model.max_seq_length, self.model.truncate_dim
         return fingerprint(weights.hexdigest(), configs, _tokenizer(self.model), limit, cut, self._precision)
 
-    def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
-        """`[n, dimension]` vectors of length 1.
+    def encode(self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], object] | None = None) -> Vectors:
+        """`[n, dimension]` vectors of length 1; `advance` hears of every so many texts that are done.
 
         The texts are put through the model's own preprocessing and modules, longest first, and batched by tokens: a
         batch is as wide as its longest text, and the work of all batches is alike.
@@ -82,8 +82,10 @@ class Encoder:
         order = np.argsort([-len(text) for text in texts], kind="stable")
         for start in range(0, len(order), BLOCK):
             rows = order[start : start + BLOCK]
-            for places, found in self._batches([texts[row] for row in rows], prompt):
+            for places, found in self._batches([texts[int(row)] for row in rows], prompt):
                 vectors[rows[places]] = found
+            if advance is not None:
+                advance(len(rows))
         return vectors
 
     def _batches(self, texts: list[str], prompt: str) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:

@@ -19,9 +19,9 @@ from ..embeddings import Embeddings
 from ..encoder import Vectors
 from ..files import read_json, write_json
 from ..progress import say
-from .vectorkinds import Kind, Rows, choose, code_bytes, empty_index, faiss_library, sample, size_gib
+from .vectorkinds import SEED, Kind, Rows, choose, code_bytes, empty_index, faiss_library, sample, size_gib
 
-# What a tuned index must find, of so many neighbours of so many documents.
+# What a tuned index must find, of so many neighbours of so many probes.
 TARGET, NEIGHBOURS, PROBES = 0.95, 100, 200
 QUERIES_PER_BLOCK = 1024
 
@@ -130,23 +130,30 @@ class VectorIndex:
 
 
 def _tune(built: VectorIndex, embeddings: Embeddings) -> None:
-    """Raise the effort until the target is reached, or all efforts are made; keep what it took in the report."""
-    rows = sample(embeddings.count, PROBES)
-    queries = embeddings.take(rows)
-    depth = min(NEIGHBOURS, embeddings.count - 1)
-    truth = [
-        _without(row, found)[:depth] for row, found in zip(rows, exact(queries, embeddings, depth + 1), strict=True)
-    ]
+    """Raise the effort until the target is reached, or all efforts are made; keep what it took in the report.
+
+    The probes are midpoints of two documents: like queries they lie off the corpus, their neighbours in several lists.
+    Documents themselves would be too easy where many are alike.
+    """
+    probes = _midpoints(embeddings)
+    depth = min(NEIGHBOURS, embeddings.count)
+    truth = exact(probes, embeddings, depth)
     for effort in _efforts(built):
-        found = [
-            _without(row, near) for row, (near, _) in zip(rows, built._search(queries, depth + 1, effort), strict=True)
-        ]
-        shares = [len(np.intersect1d(a, b[:depth])) / max(1, len(a)) for a, b in zip(truth, found, strict=True)]
-        built.report.update(
-            effort._asdict(), recall=round(float(np.mean(shares)), 4), neighbours=depth, probes=len(rows)
-        )
-        if built.report["recall"] >= TARGET:
+        found = built._search(probes, depth, effort)
+        shares = [len(np.intersect1d(a, b)) / len(a) for a, (b, _) in zip(truth, found, strict=True)]
+        recall = round(float(np.mean(shares)), 4)
+        built.report.update(effort._asdict(), recall=recall, neighbours=depth, probes=len(probes))
+        if recall >= TARGET:
             return
+
+
+def _midpoints(embeddings: Embeddings) -> Vectors:
+    """Unit vectors between two documents each."""
+    rows = sample(embeddings.count, 2 * PROBES)
+    pairs = np.resize(np.random.default_rng(SEED).permutation(rows), (2, -(-len(rows) // 2)))
+    sums = embeddings.take(pairs[0]) + embeddings.take(pairs[1])
+    middle: Vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)
+    return middle
 
 
 def exact(queries: Vectors, embeddings: Embeddings, depth: int) -> list[Rows]:
@@ -169,14 +176,9 @@ def _efforts(built: VectorIndex) -> Iterator[Effort]:
         yield from (Effort(visits) for visits in (100, 200, 400, 800, 1600))
         return
     lists = built._index.nlist
-    limit = min(lists, max(64, lists // 4))
+    limit = min(lists, max(64, lists // 2))
     visits = [limit] if limit < 8 else [2**power for power in range(3, int(log2(limit)) + 1)]
     yield from (Effort(each, rescored) for rescored in ((4, 16) if built.kind == "pq" else (1,)) for each in visits)
-
-
-def _without(row: np.int64, rows: Rows) -> Rows:
-    others: Rows = rows[rows != row]
-    return others
 
 
 def _half(embeddings: Embeddings, rows: Rows) -> Vectors:
