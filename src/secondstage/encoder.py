@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compute import device, resolve
-from .files import fingerprint, folder_digests
+from .files import fingerprint, folder_digests, writing
 from .models import loading, quiet_transformers
 
 Vectors = npt.NDArray[np.float32]
@@ -182,7 +182,7 @@ def _config(module: Any) -> list[object]:
 def _tokenizer(model: Any) -> dict[str, str]:
     """The digests of its files."""
     tokenizer = getattr(model, "tokenizer", None)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
         if hasattr(tokenizer, "save_pretrained"):
             with quiet_transformers():
                 tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
