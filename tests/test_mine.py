@@ -171,7 +171,7 @@ def without(beir_folder: Path, split: str, folder: Path) -> Collection:
 
 
 def test_without_a_train_split_there_is_nothing_to_mine(beir_folder: Path, bm25: Bm25, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no training query with a judgement of .*: training needs a train split"):
+    with pytest.raises(UserError, match=r"no training query with a judgement of .*: training needs a train split"):
         mined(without(beir_folder, "train", tmp_path), bm25, tmp_path / "mined")
 
 

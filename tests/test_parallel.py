@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from secondstage.errors import UserError
-from secondstage.parallel import Workers, share, wait, workers, write_whole
+from secondstage.parallel import Workers, all_files, own_file, share, wait, workers, write_whole
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +124,17 @@ def test_a_process_that_dies_fails_the_others() -> None:
     assert second.returncode == 7
     assert first.returncode == 3, first.stderr
     assert "another process of this run has failed" in first.stdout
+
+
+def test_each_process_appends_to_a_file_of_its_own_and_reads_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept[1].scores"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("RANK", rank)
+        own_file(path).write_text(rank)
+    others = [path.with_name("kept[1].scores.1"), path.with_name("kept[1].scores.2")]
+    assert all_files(path) == [path, *others]
+    assert [file.read_text() for file in all_files(path)] == ["0", "1", "2"]
+    assert all_files(tmp_path / "other") == [tmp_path / "other"]

@@ -18,7 +18,7 @@ from secondstage.errors import UserError
 from secondstage.progress import bar
 from secondstage.run import Scores
 from secondstage.scorecache import HEADER, RECORD, CachedScorer, read_scores
-from secondstage.scoring import Random
+from secondstage.scoring import Constant, Random
 
 Pairs = Sequence[tuple[str, str]]
 PAIRS = [(f"query {i % 7}", f"document {i}") for i in range(50)]
@@ -218,3 +218,16 @@ def test_a_scorer_that_streams_loses_nothing_that_it_gave(parts: int, tmp_path: 
     assert cached.score(PAIRS).tolist() == expected(PAIRS)
     assert cached.scored == len(fresh.asked) == len(PAIRS) - max(0, 2 * parts - 2)
     assert fresh.labels == []  # never asked in chunks
+
+
+def test_what_another_process_scored_is_not_scored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.scores"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    other = CachedScorer(Random(3), path)
+    expected = other.score(PAIRS)
+    assert not path.exists()
+    monkeypatch.setenv("RANK", "0")
+    lead = CachedScorer(Constant(), path)
+    np.testing.assert_array_equal(lead.score(PAIRS), expected)
+    assert lead.scored == 0

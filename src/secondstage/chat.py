@@ -14,6 +14,7 @@ from .answercache import Reply, appending, read_replies, write_reply
 from .config import EndpointConfig
 from .endpoint import Endpoint, Kind, key_from, whole
 from .files import fingerprint
+from .parallel import all_files, own_file
 from .progress import bar
 
 Message = Mapping[str, str]
@@ -135,12 +136,13 @@ class ChatClient:
 
     @cached_property
     def _known(self) -> dict[str, Reply]:
-        return read_replies(self._cache) if self._cache else {}
+        files = all_files(self._cache) if self._cache else []
+        return {key: reply for path in files for key, reply in read_replies(path).items()}
 
     @contextmanager
     def _keeping(self, missing: Mapping[str, Any]) -> Iterator[BinaryIO | None]:
         if self._cache and missing:
-            with appending(self._cache) as file:
+            with appending(own_file(self._cache)) as file:
                 yield file
         else:
             yield None

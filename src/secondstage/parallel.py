@@ -7,6 +7,7 @@ gives exactly the result of one. `accelerate launch` and `torchrun` start such p
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable
@@ -94,6 +95,17 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def own_file(path: Path) -> Path:
+    """The file that this process alone appends to: `path` itself for the lead, one beside it for each of the others."""
+    team = workers()
+    return path if team.lead else path.with_name(f"{path.name}.{team.rank}")
+
+
+def all_files(path: Path) -> list[Path]:
+    """`path`, which may not exist, and what other processes, of this run or an earlier one, appended beside it."""
+    return [path, *sorted(path.parent.glob(f"{glob.escape(path.name)}.[1-9]*"))]
 
 
 _groups: list[Any] = []

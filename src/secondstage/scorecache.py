@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import UserError
+from .parallel import all_files, own_file
 from .progress import bar
 from .run import Scores
 from .scoring import Scorer, StreamingScorer, as_scores, pair_digest
@@ -35,8 +36,9 @@ Known = dict[bytes, float]
 class CachedScorer:
     """A scorer that looks every pair up in a file and has only the missing ones scored, each distinct pair once.
 
-    A file belongs to one scorer, for nothing in it names the model, and to one writer at a time: the caller sees to
-    both. It is read at the first call of `score`. Scores that are not finite are handed on, but not stored.
+    A file belongs to one scorer, for nothing in it names the model: the caller sees to that. Of several processes each
+    appends to a file of its own beside it, and reads all of them, at its first call of `score`. Scores that are not
+    finite are handed on, but not stored.
 
     Attributes:
         scorer: the one that scores what is missing.
@@ -71,13 +73,13 @@ class CachedScorer:
 
     @cached_property
     def _known(self) -> Known:
-        return read_scores(self.path)
+        return {digest: score for path in all_files(self.path) for digest, score in read_scores(path).items()}
 
     def _score_missing(self, missing: Mapping[bytes, tuple[str, str]], label: str | None) -> Known:
         """Score and store; returns what cannot be stored."""
         digests, unstored = list(missing), Known()
         shown = bar(total=len(digests), label=label, unit="pair") if label else nullcontext()
-        with appending(self.path) as file, shown as progress:
+        with appending(own_file(self.path)) as file, shown as progress:
             for places, values in self._parts(list(missing.values())):
                 found = dict(zip([digests[i] for i in places], as_scores(values, len(places)).tolist(), strict=True))
                 finite = {digest: score for digest, score in found.items() if np.isfinite(score)}

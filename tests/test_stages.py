@@ -1,0 +1,155 @@
+"""The stages of a run: shared among processes, or resumed after a kill, mining gives what one process gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from secondstage.files import folder_digests
+from secondstage.lists import read_lists
+from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.scorecache import RECORD, read_scores
+
+# Shards so small that this collection has several, and every pair scored alone: the batches of a teacher depend on what
+# is left to score, and sums of padded batches differ in the last bit.
+SCRIPT = """
+import sys, time
+import secondstage.embeddings as embeddings
+import secondstage.mine.search as search
+import secondstage.scorecache as scorecache
+embeddings.SHARD, search.QUERIES_PER_SHARD, scorecache.CachedScorer.__init__.__kwdefaults__["chunk"] = 10, 5, 1
+if len(sys.argv) > 1 and sys.argv[1] == "slowly":
+    del sys.argv[1]
+    from secondstage.reranker import Reranker
+    score = Reranker.score
+    def slow(self, pairs, **settings):
+        time.sleep(0.005)
+        return score(self, pairs, **settings)
+    Reranker.score = slow
+from secondstage.cli import main
+sys.exit(main())
+"""
+LISTS = ("train", "dev.trec", "audit.json", "suspicious.tsv")
+
+
+@pytest.fixture(scope="module")
+def project(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a script, a teacher, and a config whose mining uses all that is shared."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "run.py").write_text(SCRIPT)
+    torch.manual_seed(5)
+    Reranker(*load_cross_encoder(str(tiny_model)), max_length=32).save(folder / "teacher")
+    config = {
+        "output": str(folder / "unset"),
+        "collection": str(beir_folder),
+        "first_stage": {"kind": "hybrid", "dense": {"model": str(tiny_model)}},
+        "mine": {
+            "depth": 12,
+            "negatives": 5,
+            "random_share": 0.2,
+            "teachers": {"tiny": {"model": str(folder / "teacher"), "precision": "fp32"}},
+        },
+        "train": {"steps": 1, "dev_depth": 10},
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return folder
+
+
+def command(project: Path, output: str, *words: str) -> list[str]:
+    return [*words, "mine", str(project / "config.yaml"), f"output={project / output}"]
+
+
+def environment() -> dict[str, Any]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def mined(project: Path, output: str, processes: int = 1) -> None:
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
+    launcher += ["--dynamo_backend", "no", "--num_processes", str(processes), "--main_process_port", "0"]
+    words = [sys.executable, *(launcher if processes > 1 else ()), str(project / "run.py")]
+    done = subprocess.run(
+        command(project, output, *words), env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def files(project: Path, output: str) -> dict[str, str]:
+    found = folder_digests(project / output / "mine")
+    return {name: digest for name, digest in found.items() if name.startswith(LISTS)}
+
+
+@pytest.fixture(scope="module")
+def alone(project: Path) -> dict[str, str]:
+    mined(project, "alone")
+    return files(project, "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_give_the_lists_of_one(project: Path, alone: dict[str, str], processes: int) -> None:
+    output = f"of {processes}"
+    mined(project, output, processes)
+    assert files(project, output) == alone
+    assert len(list(read_lists(project / output / "mine" / "train"))) == 32
+    # They shared the work: each but the lead left its own scores, and there are several shards of everything.
+    scores = project / output / "scores"
+    others = [path for path in scores.iterdir() if path.suffix != ".scores"]
+    assert len(others) == processes - 1
+    assert all(len(read_scores(path)) > 50 for path in others)
+    assert len(list((project / output / "embeddings").glob("*.npy"))) >= 7
+    assert len(list((project / output / "candidates").iterdir())) >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_killed_run_goes_on_from_what_it_kept(project: Path, alone: dict[str, str]) -> None:
+    running = subprocess.Popen(
+        command(project, "killed", sys.executable, str(project / "run.py"), "slowly"),
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    scores = project / "killed" / "scores"
+    deadline = time.monotonic() + 120
+    while sum(path.stat().st_size for path in scores.glob("*")) < 200 * RECORD.size:
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (project / "killed" / "mine").exists()
+    (kept,) = scores.iterdir()
+    before = read_scores(kept)
+    assert len(before) >= 199
+    mined(project, "killed")
+    assert files(project, "killed") == alone
+    # What was scored before the kill was not scored again: it is still the beginning of the file.
+    (again,) = scores.iterdir()
+    assert list(read_scores(again).items())[: len(before)] == list(before.items())
+    (undisturbed,) = (project / "alone" / "scores").iterdir()
+    assert again.stat().st_size == undisturbed.stat().st_size
+    assert not list((project / "killed").glob(".mine.tmp-*"))
+
+
+@pytest.mark.slow
+def test_only_mining_is_shared(project: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "secondstage",
+        "train",
+        str(project / "config.yaml"),
+        f"output={project / 'trained'}",
+    ]
+    several = {**environment(), "RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run(words, env=several, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "2 processes were started for 'train', but only mining is shared" in done.stderr
