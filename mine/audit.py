@@ -19,7 +19,12 @@ FIRST_STAGE, TEACHER = "first_stage", "teacher"
 
 
 def audit(
-    lists: Iterable[TrainingList], *, negatives: int, teachers: Sequence[str] = (), limit: int = 100
+    lists: Iterable[TrainingList],
+    *,
+    negatives: int,
+    teachers: Sequence[str] = (),
+    limit: int = 100,
+    positive_from: int = 1,
 ) -> dict[str, Any]:
     """Go through the lists once, in bounded memory; the result does not depend on their order.
 
@@ -28,6 +33,7 @@ def audit(
         negatives: how many were asked for, per list.
         teachers: their names, in the order of `Candidate.teacher_scores`.
         limit: how many suspicious candidates.
+        positive_from: the lowest relevance that makes a positive, which is suggested for a false negative.
 
     Returns:
         What `audit.json` holds: `lists`, `candidates`, `roles`, `decisions` (counts, and scores scaled in their list,
@@ -35,7 +41,7 @@ def audit(
         (raw scores by role), `agreement` of teacher and first stage, and `suspicious`.
     """
     parts = (_Decisions(), _Retrievers(), _Positives(), _Shortfalls(negatives), _Raw(teachers), Agreement())
-    suspects, count = Suspects(limit), 0
+    suspects, count = Suspects(limit, positive_from), 0
     for found in lists:
         count += 1
         for part in parts:

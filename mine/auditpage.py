@@ -35,6 +35,7 @@ def write_audit(
     teachers: Sequence[str] = (),
     notes: Sequence[str] = (),
     counts: Mapping[str, Any] | None = None,
+    positive_from: int = 1,
 ) -> dict[str, Any]:
     """Audit the lists and write `audit.json`, `audit.html` and `suspicious.tsv` into a folder.
 
@@ -47,11 +48,13 @@ def write_audit(
         teachers: their names, in the order of `Candidate.teacher_scores`.
         notes: sentences that a reader should see, e.g. what was left out before there were lists.
         counts: what mining counted.
+        positive_from: the lowest relevance that makes a positive.
 
     Returns:
         What `audit.json` holds.
     """
-    record = audit(lists, negatives=negatives, teachers=teachers) | {"notes": list(notes), "counts": dict(counts or {})}
+    record = audit(lists, negatives=negatives, teachers=teachers, positive_from=positive_from)
+    record |= {"notes": list(notes), "counts": dict(counts or {})}
     write_json(folder / "audit.json", record)
     write_suspicious(folder / "suspicious.tsv", record["suspicious"], queries, documents)
     texts = [_texts(suspect, queries, documents) for suspect in record["suspicious"]]

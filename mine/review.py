@@ -9,11 +9,13 @@ from typing import Any
 
 from secondstage.collection import Documents
 from secondstage.errors import Faults, UserError
+from secondstage.progress import say
 
 REVIEWED = "reviewed"
 IDS = ("query_id", "doc_id")
 COLUMNS = (*IDS, "label", "suggested", "why", "teacher_score", "score", "rank", "query", "title", "text", REVIEWED)
-WORDS = {"yes": 1, "no": 0}
+# A query that was made from a document; another run makes others.
+SYNTHETIC = "synthetic-"
 MOST = 2**31 - 1
 # What a spreadsheet would take for a formula is written after an apostrophe.
 FORMULA = ("=", "+", "-", "@")
@@ -78,15 +80,21 @@ def unguarded(text: str) -> str:
 
 
 def read_reviewed(
-    path: Path, query_ids: Container[str] | None = None, doc_ids: Container[str] | None = None
+    path: Path,
+    query_ids: Container[str] | None = None,
+    doc_ids: Container[str] | None = None,
+    *,
+    positive_from: int = 1,
 ) -> dict[str, dict[str, int]]:
     """The relevance that a person gave, by query id and document id, of the rows whose `reviewed` is filled in.
 
     Args:
         path: an edited `suspicious.tsv`; only its columns query_id, doc_id and reviewed are read. A whole number from
-            0, or yes (1) or no (0), is a relevance; an empty cell is none.
-        query_ids: the queries there are; none to accept any.
+            0 is a relevance, yes is the lowest that makes a positive, no is 0; an empty cell is none.
+        query_ids: the queries there are; none to accept any. Rows of a synthetic query that is not made any more are
+            counted and left out.
         doc_ids: the documents there are; none to accept any.
+        positive_from: the lowest relevance that makes a positive.
 
     Raises:
         UserError: with all faults and their lines: no such relevance, unknown ids, two answers for one pair; or the
@@ -94,23 +102,38 @@ def read_reviewed(
     """
     faults = Faults(f"reviewed sample {path}")
     found: dict[str, dict[str, int]] = {}
+    left = 0
     for number, row in _rows(path):
         query_id, doc_id = (unguarded(row[name]) for name in IDS)
         answer = row[REVIEWED].strip()
-        relevance = WORDS.get(answer.lower(), int(answer) if answer.isascii() and answer.isdigit() else -1)
         if not answer:
             continue
-        if not 0 <= relevance <= MOST:
-            faults.add(f"line {number}: reviewed {answer!r} is no relevance: give 0, 1, 2, …, yes or no, or nothing")
+        if query_ids is not None and query_id not in query_ids and query_id.startswith(SYNTHETIC):
+            left += 1
+            continue
         for noun, value, known in (("query", query_id, query_ids), ("document", doc_id, doc_ids)):
             if known is not None and value not in known:
                 faults.add(f"line {number}: there is no {noun} {value!r}")
+        relevance = _relevance(answer, positive_from)
+        if relevance is None:
+            faults.add(f"line {number}: reviewed {answer!r} is no relevance: give 0, 1, 2, …, yes or no, or nothing")
+            continue
         if found.setdefault(query_id, {}).setdefault(doc_id, relevance) != relevance:
             faults.add(f"line {number}: query {query_id!r}, document {doc_id!r} has another answer above")
     faults.raise_if_any(
         "Mend these cells; ids must be as they were (a spreadsheet may have taken them for numbers: import as text)"
     )
+    if left:
+        say(f"  {path}: {left} reviewed rows are left out: their synthetic queries are not made any more")
     return found
+
+
+def _relevance(answer: str, positive_from: int) -> int | None:
+    """What a cell means; none if it is no relevance."""
+    words = {"yes": positive_from, "no": 0}
+    if answer.lower() in words:
+        return words[answer.lower()]
+    return int(answer) if answer.isascii() and answer.isdigit() and int(answer) <= MOST else None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

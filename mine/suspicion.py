@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from secondstage.lists import POSITIVE, Candidate, TrainingList
 
+from .decisions import DUPLICATE, REVIEW
 from .distribution import scaled
 
 FALSE_NEGATIVE = "false negative"
@@ -22,8 +23,6 @@ NEAR = 0.05
 LOW = 0.5
 # A person's judgement is more often right than no judgement.
 JUDGED = 0.5
-# What a person decided is not asked again.
-REVIEWED = ("review",)
 
 
 class Suspect(NamedTuple):
@@ -37,6 +36,7 @@ class Suspect(NamedTuple):
         score: scaled to 0 … 1 in its list; none if it is not known.
         best: the scaled score of the best labelled positive; none if it is not known.
         scorer: "teacher" or "first stage": whose scores these are.
+        suggested: the relevance that would make it right, if the suspicion is.
     """
 
     suspicion: float
@@ -46,11 +46,7 @@ class Suspect(NamedTuple):
     score: float | None
     best: float | None
     scorer: str
-
-    @property
-    def suggested(self) -> int:
-        """The relevance that would make it right, if the suspicion is."""
-        return int(self.kind in (FALSE_NEGATIVE, NEAR_DUPLICATE))
+    suggested: int
 
     @property
     def why(self) -> str:
@@ -66,8 +62,8 @@ class Suspect(NamedTuple):
         return f"{self.kind}? the {self.scorer} puts it {place} the best positive"
 
 
-def suspicions(found: TrainingList) -> list[Suspect]:
-    """The suspicious candidates of one list.
+def suspicions(found: TrainingList, positive_from: int = 1) -> list[Suspect]:
+    """The suspicious candidates of one list; `positive_from` is the lowest relevance that makes a positive.
 
     Scores are the teachers' if there are any for a positive, else the first stage's, scaled to 0 … 1 in the list. Let s
     be a candidate's score, p that of the best positive that is no relabelled one. The suspicion is
@@ -85,14 +81,16 @@ def suspicions(found: TrainingList) -> list[Suspect]:
     )
     suspects = []
     for candidate, score in zip(found.candidates, scores, strict=True):
-        if candidate.decision in REVIEWED:
+        if candidate.decision == REVIEW:  # what a person decided is not asked again
             continue
         gap = score - best if score is not None and best is not None else None
         kind = _kind(candidate, score, gap, scorer)
         if kind is not None:
-            doubt = gap if kind in (FALSE_NEGATIVE, NEAR_DUPLICATE) else None if score is None else 1 - score
+            missed = kind in (FALSE_NEGATIVE, NEAR_DUPLICATE)
+            doubt = gap if missed else None if score is None else 1 - score
             suspicion = (doubt or 0.0) * (JUDGED if candidate.judged else 1)
-            suspects.append(Suspect(suspicion, kind, found.query_id, candidate, score, best, scorer))
+            suggested = positive_from if missed else 0
+            suspects.append(Suspect(suspicion, kind, found.query_id, candidate, score, best, scorer, suggested))
     return suspects
 
 
@@ -104,13 +102,13 @@ def is_labelled(candidate: Candidate) -> bool:
 class Suspects:
     """The most suspicious candidates of many lists: of each kind at most `limit` are held."""
 
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = 100, positive_from: int = 1) -> None:
+        self._limit, self._positive_from = limit, positive_from
         self._heaps: dict[str, list[tuple[float, tuple[str, str], Suspect]]] = {kind: [] for kind in KINDS}
 
     def add(self, found: TrainingList) -> None:
         """Look at one more list."""
-        for suspect in suspicions(found):
+        for suspect in suspicions(found, self._positive_from):
             heap = self._heaps[suspect.kind]
             # Ties are broken by ids, so that the order of the lists does not matter.
             entry = (suspect.suspicion, _backwards(suspect.query_id, suspect.candidate.doc_id), suspect)
@@ -128,9 +126,9 @@ class Suspects:
         return turns[: self._limit]
 
 
-def suspicious(lists: Iterable[TrainingList], limit: int = 100) -> list[Suspect]:
+def suspicious(lists: Iterable[TrainingList], limit: int = 100, positive_from: int = 1) -> list[Suspect]:
     """The `limit` most suspicious candidates of all lists, in one pass and bounded memory."""
-    suspects = Suspects(limit)
+    suspects = Suspects(limit, positive_from)
     for found in lists:
         suspects.add(found)
     return suspects.most()
@@ -153,6 +151,6 @@ def _kind(candidate: Candidate, score: float | None, gap: float | None, scorer: 
     if candidate.role == POSITIVE:
         low = scorer == "teacher" and score is not None and score < LOW
         return WRONG_POSITIVE if low else None
-    if "duplicate" in candidate.decision:
+    if candidate.decision == DUPLICATE:
         return NEAR_DUPLICATE
     return FALSE_NEGATIVE if gap is not None and gap >= -NEAR else None

@@ -13,7 +13,7 @@ from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import MANIFEST, read_json, write_json
 from secondstage.firststage import search_run
-from secondstage.leakage import count, find_leaks, leaking
+from secondstage.leakage import Met, count, find_leaks, leaking, met_in_training
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.splits import answerable, choose_answerable
@@ -40,6 +40,7 @@ def make_bundle(
     scores: Path,
     dev_queries: int = 300,
     saw_train: bool = True,
+    mined: Path | None = None,
 ) -> dict[str, Any]:
     """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
 
@@ -52,7 +53,8 @@ def make_bundle(
         seed: of the choice of dev queries, and of the folds of the calibration.
         scores: the folder where the reranker's scores are kept, so that none is computed twice.
         dev_queries: choices are made on so many at most.
-        saw_train: whether the train split was used: what it shares with dev gives that away.
+        saw_train: whether the reranker was trained: what training met and dev share gives dev away.
+        mined: the folder of the mine stage, which says what training met; none takes the train split for it.
 
     Returns:
         For the manifest: what was chosen, and the dev values behind it.
@@ -61,7 +63,8 @@ def make_bundle(
     (folder / "first_stage" / MANIFEST).unlink(missing_ok=True)  # its own alone: an index may hold files of that name
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    qrels, leakage = _judged(collection, dev_queries, seed, saw_train=saw_train)
+    met = met_in_training(collection, mined, trained=saw_train)
+    qrels, leakage = _judged(collection, dev_queries, seed, met)
     choices = _choose(collection, qrels, folder, config, seed, scores) if qrels else without_dev(config)
     contract = folder / "reranker" / CONTRACT
     if choices.calibration:
@@ -99,15 +102,15 @@ def _choose(
     return choose_on_dev(first, reranked, qrels, config, timings, seed=seed, barren=barren)
 
 
-def _judged(collection: Collection, dev_queries: int, seed: int, *, saw_train: bool) -> tuple[Qrels, dict[str, Any]]:
-    """The judgements of the dev queries that choices are made on, and what train gives away of dev.
+def _judged(collection: Collection, dev_queries: int, seed: int, met: Met) -> tuple[Qrels, dict[str, Any]]:
+    """The judgements of the dev queries that choices are made on, and what training gives away of dev.
 
     A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
     these would trust it too much.
     """
     dev = answerable(collection.qrels.get("dev", {}))
-    against = {"train": collection.qrels["train"]} if saw_train and "train" in collection.qrels else {}
-    leaks = find_leaks(collection.queries, dev, against)
+    against = {"train": met.qrels} if met.qrels else {}
+    leaks = find_leaks({**collection.queries, **met.queries}, dev, against)
     counts, given_away = count(leaks), leaking(leaks, "documents")
     free = {query_id: judged for query_id, judged in dev.items() if query_id not in given_away}
     enough = len(free) >= ENOUGH or not given_away

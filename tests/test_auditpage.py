@@ -127,6 +127,17 @@ def test_the_files_say_the_same(written: Path) -> None:
     assert read_reviewed(written / "reviewed.tsv") == {f"q{i}": {"d1": 1} for i in range(12)}
 
 
+def test_what_is_suggested_is_what_makes_a_positive(tmp_path: Path, as_documents: Callable[..., Documents]) -> None:
+    queries = {f"q{i}": "text" for i in range(12)}
+    record = write_audit(tmp_path, lists(), queries, as_documents(["a", "b", "c"]), negatives=1, positive_from=2)
+    assert {row["suggested"] for row in record["suspicious"]} == {2}
+    assert "suggested 2" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+    header, *rows = (
+        line.split("\t") for line in (tmp_path / "suspicious.tsv").read_text(encoding="utf-8-sig").splitlines()
+    )
+    assert {row[header.index("suggested")] for row in rows} == {"2"}
+
+
 def test_two_audits_are_the_same(written: Path, tmp_path: Path, as_documents: Callable[..., Documents]) -> None:
     again = tmp_path / "again"
     again.mkdir()

@@ -20,6 +20,7 @@ from secondstage.config import ServeConfig
 from secondstage.files import folder_digests, read_json, read_manifest
 from secondstage.firststage import search_run
 from secondstage.firststage.without import search_without
+from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
 from secondstage.reranker import CONTRACT, Reranker
 from secondstage.run import Run, Scores, rank, read_trec
 from secondstage.serve import make_bundle
@@ -31,7 +32,13 @@ SEED = 13
 
 
 def bundle(
-    run_folder: Path, folder: Path, *, dev_queries: int = 300, saw_train: bool = True, **settings: Any
+    run_folder: Path,
+    folder: Path,
+    *,
+    dev_queries: int = 300,
+    saw_train: bool = True,
+    mined: Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Make a bundle from the stages of a run, with scores beside it; return what the manifest says was chosen."""
     folder.mkdir()
@@ -45,6 +52,7 @@ def bundle(
         scores=folder.parent / "scores",
         dev_queries=dev_queries,
         saw_train=saw_train,
+        mined=mined,
     )
     choices: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))["choices"]
     return choices
@@ -392,6 +400,23 @@ def test_a_model_that_was_not_trained_here_saw_nothing_of_train(
     assert (found["leakage"]["against"], found["leakage"]["counts"]["any"]) == ([], 0)
     assert (found["leakage"]["chosen_on"], found["fusion"]["queries"]) == ("free", 16)
     assert "training query" not in capsys.readouterr().err
+
+
+def test_what_was_mined_gives_away_and_what_was_not_gives_nothing(
+    run_folder: Path, beir_folder: Path, tmp_path: Path
+) -> None:
+    """A positive that was relabelled is shared with one dev query, the document that train shares was not mined."""
+    run = leaking(run_folder, beir_folder, tmp_path / "run", 6)
+    collection = Collection.load(run / "collection")
+    query_id, asked = list(collection.qrels["train"])[-1], list(collection.qrels["dev"])[-1]
+    (shared,) = collection.qrels["dev"][asked]
+    roles = [(shared, POSITIVE), ("winter-0", NEGATIVE)]
+    candidates = tuple(Candidate(doc_id, 0, False, "bm25", 1, 1.0, role) for doc_id, role in roles)
+    write_lists(tmp_path / "mined" / "train", [TrainingList(query_id, candidates)])
+    found = bundle(run, tmp_path / "bundle", depth=10, mined=tmp_path / "mined")
+    assert found["leakage"]["against"] == ["train"]
+    assert found["leakage"]["counts"] == {"same_text": 0, "near_duplicate": 0, "document": 1, "any": 1}
+    assert found["leakage"]["free"] == 15
 
 
 def test_what_train_gives_away_of_dev_is_counted(run_folder: Path, collection: Collection) -> None:

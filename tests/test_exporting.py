@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from secondstage.exchange import export_lists
 from secondstage.exchange.rows import read_rows
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
 from secondstage.run import read_trec
+from secondstage.synthetic import SYNTHETIC, SyntheticQuery, write_synthetic
 
 
 def candidate(doc_id: str, rank: int, role: str, relevance: int = 0, **more: Any) -> Candidate:
@@ -104,6 +106,23 @@ def test_the_mine_folder_alone_will_do(mined: Path, collection: Collection, tmp_
     write_lists(tmp_path / "elsewhere" / "train", LISTS)
     rows, _ = exported(tmp_path / "elsewhere", "triplet", ".parquet", collection=collection.folder)
     assert rows == exported(mined, "triplet")[0]
+
+
+def test_synthetic_queries_are_exported_as_training_reads_them(mined: Path, collection: Collection) -> None:
+    """A title that became a query is not in its document, but in the others it stays."""
+    document = collection.documents.by_id("bread-1")
+    made = SyntheticQuery("synthetic-1", document.title, "bread-1", "title", "title")
+    asked = SyntheticQuery("synthetic-2", "What rises?", "bread-1", "question", "tiny")
+    write_synthetic(mined / "mine" / SYNTHETIC, [made, asked])
+    candidates = (candidate("bread-1", 1, POSITIVE, 1), candidate("bread-2", 2, NEGATIVE))
+    shutil.rmtree(mined / "mine" / "train")
+    lists = [TrainingList(query_id, candidates) for query_id in ("synthetic-1", "synthetic-2")]
+    write_lists(mined / "mine" / "train", [*lists, LISTS[2]])
+    rows, _ = exported(mined, "bge")
+    negatives = collection.documents.contents(["bread-2"])
+    assert rows[0] == {"query": document.title, "pos": [document.text], "neg": negatives}
+    assert rows[1] == {"query": "What rises?", "pos": [document.content], "neg": negatives}
+    assert len(rows) == 3
 
 
 def test_trec_has_all_that_was_found_and_all_that_is_judged(mined: Path, tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_the_lists_keep_the_teacher_s_scores(tmp_path: Path) -> None:
             {"query": "b", "pos": ["p"], "neg": []},
         ],
     )
-    import_lists(path, "bge", tmp_path / "out")
+    notes = import_lists(path, "bge", tmp_path / "out")
+    assert any(f"are kept in {tmp_path / 'out' / 'lists'}, but no command reads them yet" in note for note in notes)
     assert read_index(tmp_path / "out" / "lists").teachers == ("given",)
     first, second = read_lists(tmp_path / "out" / "lists")
     assert [(c.role, c.relevance, c.judged, c.teacher_score, c.teacher_scores) for c in first.candidates] == [
@@ -74,7 +75,8 @@ def test_the_lists_keep_the_teacher_s_scores(tmp_path: Path) -> None:
         (NEGATIVE, 0, False, -1.5, (-1.5,)),
     ]
     assert [c.teacher_scores for c in second.candidates] == [(None,)]
-    import_lists(bge_file(tmp_path / "plain"), "bge", tmp_path / "plain" / "out")
+    notes = import_lists(bge_file(tmp_path / "plain"), "bge", tmp_path / "plain" / "out")
+    assert not any("scores" in note for note in notes)
     assert read_index(tmp_path / "plain" / "out" / "lists").teachers == ()
 
 

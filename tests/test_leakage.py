@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondstage.collection import Qrels
+from secondstage.collection import Collection, Qrels
 from secondstage.duplicates import near_duplicates
-from secondstage.leakage import Leak, count, find_leaks, leaking
+from secondstage.leakage import Leak, Met, count, find_leaks, leaking, met_in_training, trained_on
+from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
+from secondstage.synthetic import SYNTHETIC, SyntheticQuery, write_synthetic
 
 QUERIES = {
     "t-same": "How long does dough rest?",
@@ -149,3 +152,47 @@ def test_against_every_pair(texts: list[str], test: Qrels, others: Mapping[str, 
     assert leaking(leaks, "queries") == {query_id for query_id, _ in similar}
     assert leaking(leaks, "documents") == {query_id for query_id, _ in similar | shared}
     assert all((leak.query_id, leak.split) in (shared if leak.kind == "document" else similar) for leak in leaks)
+
+
+# --- what training met
+
+
+def candidate(doc_id: str, role: str, relevance: int = 0) -> Candidate:
+    return Candidate(doc_id, relevance, relevance > 0, "bm25", 1, 0.5, role)
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Path:
+    """Lists of a training query, of a synthetic one, and of one that lacks a negative."""
+    negative = candidate("n", NEGATIVE)
+    graded, relabelled, ignored = (
+        candidate("graded", POSITIVE, 2),
+        candidate("relabelled", POSITIVE),
+        candidate("i", IGNORED, 1),
+    )
+    lists = [
+        TrainingList("q-bread-0", (graded, relabelled, ignored, negative)),
+        TrainingList("synthetic-1", (candidate("made-from", POSITIVE, 1), negative)),
+        TrainingList("q-bread-1", (graded, ignored)),
+    ]
+    write_lists(tmp_path / "train", lists)
+    made = SyntheticQuery("synthetic-1", "Does dough rest?", "made-from", "question", "tiny")
+    write_synthetic(tmp_path / SYNTHETIC, [made, made._replace(query_id="synthetic-2").dropped("round_trip", "")])
+    return tmp_path
+
+
+def test_what_training_met_is_what_its_lists_hold(mined: Path, collection: Collection) -> None:
+    met = trained_on(mined, collection.queries)
+    assert met.queries == {"q-bread-0": collection.queries["q-bread-0"], "synthetic-1": "Does dough rest?"}
+    assert met.qrels == {"q-bread-0": {"graded": 2, "relabelled": 1}, "synthetic-1": {"made-from": 1}}
+    assert met_in_training(collection, mined, trained=True) == met
+    (mined / SYNTHETIC).unlink()
+    with pytest.raises(KeyError, match="synthetic-1"):
+        trained_on(mined, collection.queries)
+
+
+def test_where_no_lists_are_known_the_train_split_was_met(collection: Collection, mined: Path) -> None:
+    met = met_in_training(collection, None, trained=True)
+    assert met.qrels == collection.qrels["train"]
+    assert met.queries == {query_id: collection.queries[query_id] for query_id in collection.qrels["train"]}
+    assert met_in_training(collection, mined, trained=False) == Met({}, {})

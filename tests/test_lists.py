@@ -21,6 +21,7 @@ from secondstage.lists import (
     TrainingList,
     read_index,
     read_lists,
+    read_trainable,
     write_lists,
 )
 
@@ -103,6 +104,16 @@ def test_a_role_selects_its_candidates_in_order() -> None:
     assert [found.doc_id for found in training_list.with_role(NEGATIVE)] == ["n1", "n2"]
     assert training_list.with_role("ignored") == ()
     assert TrainingList("q", ()).with_role(POSITIVE) == ()
+
+
+def test_a_list_that_lacks_either_side_is_not_trained_on(tmp_path: Path) -> None:
+    sides = {"both": (POSITIVE, NEGATIVE), "positives": (POSITIVE, "ignored"), "negatives": (NEGATIVE,), "none": ()}
+    lists = [
+        TrainingList(name, tuple(candidate(f"d{i}", role) for i, role in enumerate(roles)))
+        for name, roles in sides.items()
+    ]
+    write_lists(tmp_path / "lists", lists)
+    assert list(read_trainable(tmp_path / "lists")) == lists[:1]
 
 
 def test_reading_may_stop_and_start_again(tmp_path: Path) -> None:

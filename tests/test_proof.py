@@ -20,6 +20,7 @@ from secondstage.errors import UserError
 from secondstage.files import read_manifest
 from secondstage.firststage import FirstStage
 from secondstage.firststage.bm25 import Bm25
+from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
 from secondstage.measures import evaluate
 from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, read_trec
@@ -27,6 +28,7 @@ from secondstage.scoring import Random
 from secondstage.serve import Pipeline, Start, evaluate_bundle
 from secondstage.serve.fuse import MEASURE
 from secondstage.significance import compare
+from secondstage.synthetic import SYNTHETIC, SyntheticQuery, write_synthetic
 
 DEPTH = 20
 Metrics = dict[str, Any]
@@ -88,6 +90,7 @@ def prove(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
         weight: float = 1.0,
         serve: ServeConfig | None = None,
         reranker: Knowing | None = None,
+        mined: Path | None = None,
         **settings: Any,
     ) -> Metrics:
         reranker = reranker or Knowing(collection, tokenizer, sign)
@@ -104,6 +107,7 @@ def prove(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
             choices={},
             serve=serve or ServeConfig(depth=DEPTH),
             seconds={},
+            mined=mined,
         )
 
     return evaluated
@@ -549,6 +553,24 @@ def test_queries_shared_with_train_are_counted_and_the_rest_is_scored_apart(
     assert by_query["q-chess-3"]["leaks"] == "document:train:river-1"
     assert by_query["q-bread-0"]["leaks"] == "same_text:train:q-bread-0 document:train:bread-0"
     assert by_query["q-bread-3"]["leaks"] == ""
+
+
+def test_synthetic_queries_give_away_what_they_share_with_a_test_set(
+    prove: Prove, judged_anew: Callable[..., Collection], weak: Weak, tmp_path: Path
+) -> None:
+    """Four test queries are in the train split, but were not mined: a query made from a document was."""
+    shared = [f"q-{name}-0" for name in ("bread", "bicycle", "garden", "piano")]
+    collection = judged_anew(test=[(query_id, query_id.removeprefix("q-"), 1) for query_id in shared])
+    made = SyntheticQuery("synthetic-1", collection.queries["q-bread-3"].upper(), "bread-3", "question", "tiny")
+    roles = [("bread-3", POSITIVE), ("river-1", NEGATIVE)]
+    candidates = tuple(Candidate(doc_id, 0, False, "bm25", 1, 1.0, role) for doc_id, role in roles)
+    write_lists(tmp_path / "mined" / "train", [TrainingList("synthetic-1", candidates)])
+    write_synthetic(tmp_path / "mined" / SYNTHETIC, [made])
+    leakage = prove(collection, weak, 1, mined=tmp_path / "mined")["test_sets"]["test"]["leakage"]
+    assert leakage["against"] == ["train", "dev"]
+    assert leakage["counts"] == {"same_text": 1, "near_duplicate": 0, "document": 1, "any": 1}
+    assert leakage["free_of"] == {"queries": 19, "documents": 19}
+    assert (leakage["examples"][0]["other_id"], leakage["examples"][0]["other"]) == ("synthetic-1", made.text)
 
 
 def test_the_users_slices_are_scored(prove: Prove, collection: Collection, bm25: Bm25, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from secondstage.collection import Collection, Qrels
 from secondstage.errors import UserError
+from secondstage.leakage import Met
 from secondstage.serve.proof.queries import FEW, QuerySet, given_slices, left_out, query_set
 
 LITTLE = "queries show very little: judge more"
@@ -127,6 +128,19 @@ def test_leaks_are_sought_in_train_and_dev_alone() -> None:
     seen = query_set(whole, "dev", None, 13)  # a split that training or its choices saw gives itself away
     assert [(leak.kind, leak.split) for leak in seen.leaks if leak.kind == "same_text"] == [("same_text", "dev")]
     assert query_set(collection({"test": numbered(4)}), "test", None, 13).leaks == []
+
+
+def test_what_training_met_counts_and_not_what_it_could_have() -> None:
+    splits = {"train": {"t0": {"d0": 1}, "t1": {"d50": 1}}, "test": numbered(3)}
+    whole = collection(splits, texts={"t1": "text of q1"})
+    met = Met({"t0": whole.queries["t0"], "synthetic-1": "Text of q2!"}, {"t0": {"d1": 1}, "synthetic-1": {"d60": 1}})
+    found = query_set(whole, "test", None, 13, met)
+    assert [(leak.query_id, leak.kind, leak.other_id) for leak in found.leaks] == [
+        ("q1", "document", "d1"),  # a positive that was relabelled
+        ("q2", "same_text", "synthetic-1"),
+    ]
+    nothing = query_set(whole, "test", None, 13, Met({}, {}))
+    assert (nothing.leaks, nothing.against) == ([], ())
 
 
 def test_of_queries_that_were_not_chosen_no_leak_is_told() -> None:

@@ -116,6 +116,25 @@ def test_what_was_filled_in_is_read(sample: Path) -> None:
     assert found == {"=q": {"d0": 1, "d1": 0, "d2": 1, "d3": 0, "d4": 3}}
 
 
+def test_yes_is_the_lowest_relevance_of_a_positive(sample: Path) -> None:
+    edited(sample, d0="yes", d1="no", d2="1", d3="3")
+    assert read_reviewed(sample, positive_from=2) == {"=q": {"d0": 2, "d1": 0, "d2": 1, "d3": 3}}
+
+
+def test_rows_of_synthetic_queries_that_are_gone_are_counted_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reviewed.tsv"
+    rows = ["synthetic-1\td1\tyes", "synthetic-2\td1\tyes", "synthetic-2\td9\tmaybe", "synthetic-3\td1\t", "q1\td1\t1"]
+    path.write_text("\n".join(["query_id\tdoc_id\treviewed", *rows]), encoding="utf-8")
+    found = read_reviewed(path, {"q1", "synthetic-1"}, {"d1"})
+    assert found == {"synthetic-1": {"d1": 1}, "q1": {"d1": 1}}
+    assert "2 reviewed rows are left out" in capsys.readouterr().err
+    path.write_text("query_id\tdoc_id\treviewed\nsynthetic-1\td9\t1\nq9\td1\t1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="2 faults"):
+        read_reviewed(path, {"q1", "synthetic-1"}, {"d1"})
+
+
 def test_nothing_filled_in_is_nothing_reviewed(sample: Path) -> None:
     assert read_reviewed(sample) == {}
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
+from secondstage.mine.decisions import DUPLICATE, REVIEW
 from secondstage.mine.suspicion import (
     FALSE_NEGATIVE,
     KINDS,
@@ -47,6 +48,20 @@ def test_a_negative_above_the_positive_is_a_false_one() -> None:
     assert "0.04 below" in found["near"].why
 
 
+def test_what_is_suggested_would_be_a_positive() -> None:
+    candidates = (
+        candidate("p", POSITIVE, 5.0, relevance=2),
+        candidate("r", POSITIVE, 4.0, judged=False, decision="teacher"),
+        candidate("d", DROPPED, 1.0, decision=DUPLICATE),
+        candidate("n", NEGATIVE, 9.0, relevance=1, judged=True),
+        candidate("m", NEGATIVE, 0.0),
+    )
+    found = suspicions(TrainingList("q", candidates), positive_from=2)
+    assert {suspect.candidate.doc_id: suspect.suggested for suspect in found} == {"r": 0, "d": 2, "n": 2}
+    listed = suspicious([TrainingList("q", candidates)], positive_from=2)
+    assert {suspect.candidate.doc_id: suspect.suggested for suspect in listed} == {"r": 0, "d": 2, "n": 2}
+
+
 def test_the_teacher_decides_where_there_is_one() -> None:
     found = one(
         candidate("p", POSITIVE, 0.0, 5.0), candidate("a", NEGATIVE, 10.0, 0.0), candidate("b", NEGATIVE, 5.0, 10.0)
@@ -75,7 +90,7 @@ def test_what_a_rule_made_is_always_looked_at() -> None:
     found = one(
         candidate("p", POSITIVE, 0, 10.0),
         candidate("r", POSITIVE, 0, 9.0, judged=False, decision="teacher"),
-        candidate("d", DROPPED, 0, 2.0, decision="near duplicate"),
+        candidate("d", DROPPED, 0, 2.0, decision=DUPLICATE),
         candidate("n", NEGATIVE, 0, 0.0),
     )
     assert {doc_id: (s.kind, s.suggested) for doc_id, s in found.items()} == {
@@ -92,11 +107,17 @@ def test_a_relabelled_positive_excuses_no_other_candidate() -> None:
     assert one(relabelled, *others)["n"].suspicion == pytest.approx(0.3)
 
 
+def test_the_words_of_a_decision_are_the_rules_own() -> None:
+    """A word that only looks like a rule's is none."""
+    others = candidate("p", POSITIVE, 10.0), candidate("m", NEGATIVE, 0.0)
+    assert one(*others, candidate("d", DROPPED, 2.0, decision="not a duplicate")) == {}
+
+
 def test_judgements_count_and_reviews_are_not_asked_again() -> None:
     plain = candidate("p", POSITIVE, 5.0), candidate("n", NEGATIVE, 10.0), candidate("m", NEGATIVE, 0.0)
     judged = [c._replace(judged=True) for c in plain]
     assert one(*judged)["n"].suspicion == pytest.approx(one(*plain)["n"].suspicion / 2)
-    assert one(*(c._replace(decision="review") for c in plain)) == {}
+    assert one(*(c._replace(decision=REVIEW) for c in plain)) == {}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +143,7 @@ def many(count: int) -> list[TrainingList]:
                 candidate("p", POSITIVE, 0, 50.0),
                 candidate("n", NEGATIVE, 0, 51.0 + i % 40),
                 candidate("low", NEGATIVE, 0, 0.0),
-                candidate("top", NEGATIVE, 0, 100.0, decision="review"),
+                candidate("top", NEGATIVE, 0, 100.0, decision=REVIEW),
             ),
         )
         for i in range(count)
@@ -143,7 +164,7 @@ def test_the_worst_come_first_and_order_does_not_matter() -> None:
 
 
 def test_no_kind_crowds_out_another() -> None:
-    marked = candidate("d", DROPPED, 0, 1.0, decision="near duplicate")
+    marked = candidate("d", DROPPED, 0, 1.0, decision=DUPLICATE)
     lists = [*many(50), TrainingList("x", (candidate("p", POSITIVE, 0, 5.0), marked, candidate("n", NEGATIVE, 0, 0.0)))]
     found = suspicious(lists, 10)
     assert len(found) == 10

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from secondstage.collection import Collection
 from secondstage.config import EvaluateConfig, ServeConfig
 from secondstage.files import write_json
-from secondstage.leakage import Level, count, leaking
+from secondstage.leakage import Met, met_in_training
 from secondstage.measures import mean
 from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
@@ -28,6 +28,7 @@ from .confidence import answerability, calibration
 from .diagnosis import diagnose
 from .failures import summarise
 from .gate import judge
+from .leaks import leakage
 from .queries import QuerySet, given_slices, left_out, query_set
 from .report import render_report
 from .slices import Slices, slices
@@ -38,8 +39,6 @@ from .variants import exports, replicates
 CUTOFF = 10
 # Queries of the first timing at every depth; at the pipeline's own depth there are more.
 TIMED_PER_DEPTH = 8
-EXAMPLES = 5
-LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Bench(NamedTuple):
@@ -52,6 +51,7 @@ class Bench(NamedTuple):
         serve: how the pipeline was configured.
         start: the model that training started from; none if there was no training.
         seed: of every choice and resample.
+        met: what training met.
         folder: where runs are written.
         scores: where scores are kept.
     """
@@ -62,6 +62,7 @@ class Bench(NamedTuple):
     serve: ServeConfig
     start: Start | None
     seed: int
+    met: Met
     folder: Path
     scores: Path
 
@@ -84,6 +85,7 @@ def evaluate_bundle(
     serve: ServeConfig,
     seconds: Mapping[str, float],
     trained: bool = True,
+    mined: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a bundle on the configured splits; write metrics, report, a table of all queries, and the TREC runs.
 
@@ -99,16 +101,18 @@ def evaluate_bundle(
         choices: what was chosen on dev, for the report.
         serve: the pipeline's configuration.
         seconds: of the stages before.
-        trained: whether the train split was used: what it shares with a test set gives that away.
+        trained: whether the reranker was trained: what training met and a test set share gives that away.
+        mined: the folder of the mine stage, which says what training met; none takes the train split for it.
 
     Returns:
         What `metrics.json` holds.
     """
     pipeline = Pipeline.load(bundle)
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
-    bench = Bench(collection, pipeline, config, serve, start, seed, folder, scores)
+    met = met_in_training(collection, mined, trained=trained)
+    bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores)
     splits = dict.fromkeys((config.split, *config.extra_splits))
-    sets = [query_set(collection, split, config.max_queries, seed, trained=trained) for split in splits]
+    sets = [query_set(collection, split, config.max_queries, seed, met) for split in splits]
     timings, latency = _time(bench, sets[0])
     tested, rows = {}, []
     variants: dict[str, Any] = {}
@@ -188,7 +192,7 @@ def _test(
             for value, query_ids in by_value.items()
             if (row := part(values, query_ids, config, seed=bench.seed))
         ],
-        "leakage": _leakage(bench, tested, values),
+        "leakage": leakage(tested, values, {**bench.collection.queries, **bench.met.queries}, config, seed=bench.seed),
         "differences": quantiles(list(differences(values).values())),
         "depth": _depth(bench, tested, runs, timings, deep=deep),
         "calibration": calibration(
@@ -203,35 +207,6 @@ def _test(
 
 def _ceiling(values: Standing, depth: int) -> dict[str, float]:
     return {"recall": mean(values["first_stage"][f"R@{depth}"]), "oracle": mean(values["oracle"][MEASURE])}
-
-
-def _leakage(bench: Bench, tested: QuerySet, values: Standing) -> dict[str, Any]:
-    """What train and dev give away, and the figures on the rest, with and without shared documents."""
-    free = {
-        level: [query_id for query_id in tested.queries if query_id not in given_away]
-        for level in LEVELS
-        for given_away in [leaking(tested.leaks, level)]
-    }
-    queries = bench.collection.queries
-    return {
-        "against": list(tested.against),
-        "counts": count(tested.leaks),
-        "free_of": {level: len(query_ids) for level, query_ids in free.items()},
-        "free": part(values, free["documents"], bench.config, seed=bench.seed),
-        "free_of_text": part(values, free["queries"], bench.config, seed=bench.seed),
-        "examples": [
-            {
-                "query_id": leak.query_id,
-                "query": queries[leak.query_id],
-                "kind": leak.kind,
-                "split": leak.split,
-                "other_id": leak.other_id,
-                "other": queries.get(leak.other_id, "") if leak.kind != "document" else "",
-            }
-            for kind in ("same_text", "near_duplicate", "document")
-            for leak in [leak for leak in tested.leaks if leak.kind == kind][:EXAMPLES]
-        ],
-    }
 
 
 def _depth(bench: Bench, tested: QuerySet, runs: Runs, timings: Mapping[int, Timing], *, deep: bool) -> dict[str, Any]:

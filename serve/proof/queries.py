@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 from secondstage.collection import Collection, Qrels
 from secondstage.errors import UserError
-from secondstage.leakage import Leak, find_leaks
+from secondstage.leakage import Leak, Met, find_leaks, met_in_training
 from secondstage.splits import answerable, choose_answerable
 
 FEW = 30
-# Splits that training and its choices may have seen.
-SEEN = ("train", "dev")
 
 
 class QuerySet(NamedTuple):
@@ -24,8 +22,8 @@ class QuerySet(NamedTuple):
         queries: text by query id.
         qrels: the judgements of these queries; each has a relevant document.
         synthetic: the ids of those that no person typed.
-        leaks: what train and dev give away of them.
-        against: the splits that were looked through.
+        leaks: what training and dev give away of them.
+        against: what was looked through: train, dev.
         notes: what was left out or is dubious, counted.
     """
 
@@ -44,11 +42,12 @@ class QuerySet(NamedTuple):
 
 
 def query_set(
-    collection: Collection, split: str, max_queries: int | None, seed: int, *, trained: bool = True
+    collection: Collection, split: str, max_queries: int | None, seed: int, met: Met | None = None
 ) -> QuerySet:
     """Choose the queries of a split, count what is left out, and look for leaks.
 
-    Without training (`trained` is false) the train split gave nothing away.
+    Queries are given away by what training met, and by the dev split, which choices were made on. Where it is not known
+    what training met (`met`), the train split is taken for it.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -61,7 +60,10 @@ def query_set(
             f"({len(judged)} queries are judged): nothing can be measured on it"
         )
     qrels = choose_answerable(judged, max_queries, seed)
-    others = {name: collection.qrels[name] for name in (SEEN if trained else SEEN[1:]) if name in collection.qrels}
+    if met is None:
+        met = met_in_training(collection, None, trained=True)
+    others = {"train": met.qrels, "dev": collection.qrels.get("dev", {})}
+    others = {name: qrels for name, qrels in others.items() if qrels}
     unknown = {d for j in qrels.values() for d, r in j.items() if r > 0 and d not in collection.documents}
     notes = []
     if left := len(judged) - len(relevant):
@@ -77,7 +79,7 @@ def query_set(
         {query_id: collection.queries[query_id] for query_id in qrels},
         qrels,
         frozenset(collection.synthetic.intersection(qrels)),
-        find_leaks(collection.queries, qrels, others),
+        find_leaks({**collection.queries, **met.queries}, qrels, others),
         tuple(others),
         notes,
     )

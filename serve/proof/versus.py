@@ -150,7 +150,8 @@ def compare_paths(paths: Sequence[Path], collection: str | None, split: str, **s
     if leaks := count(tested.leaks)["any"]:
         notes.append(
             f"{leaks} of {len(tested.queries)} queries share text or relevant documents with "
-            f"{' or '.join(tested.against)}: a system that was trained on these has seen them"
+            f"{' or '.join(tested.against)}: a system that was trained on these has seen them (what a training mined, "
+            "e.g. synthetic queries, is not known here: the proof of its run looks through that)"
         )
     found = lay_side_by_side(runs, judged.split(split), **statistics)
     return {"collection": judged.name, "split": split, "notes": notes, **found}

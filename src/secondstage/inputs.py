@@ -32,11 +32,15 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
     return found
 
 
-def mined_from(config: MineConfig) -> dict[str, str]:
+def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]:
     """What decides whether teachers, generator and reviewed labels are still the same.
 
+    Args:
+        config: of the mining.
+        output: the run's folder, if there is one: mining anew replaces its `mine/`, a review that lies there as well.
+
     Raises:
-        UserError: one is not there, or a key is not set: before the work, not after it.
+        UserError: one is not there, a key is not set, or the review would be replaced: before the work, not after it.
     """
     from . import teachers
 
@@ -45,6 +49,11 @@ def mined_from(config: MineConfig) -> dict[str, str]:
         found["generator"] = identity(config.synthesize.model)
     if config.reviewed is not None:
         path = Path(config.reviewed).expanduser()
+        if output is not None and path.resolve().is_relative_to((output / "mine").resolve()):
+            raise UserError(
+                f"mine.reviewed: {path} is in {output / 'mine'}, which is replaced when mine is made again: "
+                f"copy it elsewhere first, e.g. to {output / 'reviewed.tsv'}"
+            )
         if not path.is_file():
             raise UserError(f"mine.reviewed: {path} is not there; give the suspicious.tsv of an earlier run, reviewed")
         found["reviewed"] = file_digest(path)

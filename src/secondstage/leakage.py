@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .collection import Qrels
+from .collection import Collection, Qrels
 from .duplicates import near_duplicates, normalise
+from .lists import POSITIVE, read_trainable
+from .synthetic import SYNTHETIC, read_synthetic
 
 Kind = Literal["same_text", "near_duplicate", "document"]
 Level = Literal["queries", "documents"]
@@ -28,6 +31,53 @@ class Leak(NamedTuple):
     split: str
     other_id: str
     similarity: float
+
+
+class Met(NamedTuple):
+    """What training met.
+
+    Attributes:
+        queries: the texts of its queries by id, also of those that were made from documents.
+        qrels: their positives, also those that a rule or a review made.
+    """
+
+    queries: dict[str, str]
+    qrels: Qrels
+
+
+def met_in_training(collection: Collection, mined: Path | None, *, trained: bool) -> Met:
+    """What a training met: nothing if there was none (`trained` is false), else what was mined for it.
+
+    Where the folder of the mine stage is not known, it is the train split, the best guess: queries that were made from
+    documents or positives that were relabelled are not in it, queries that mining left out are.
+    """
+    if not trained:
+        return Met({}, {})
+    if mined is not None:
+        return trained_on(mined, collection.queries)
+    qrels = collection.qrels.get("train", {})
+    return Met({query_id: collection.queries[query_id] for query_id in qrels}, qrels)
+
+
+def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
+    """The queries and positives of every list that training takes.
+
+    Args:
+        mined: the folder of the mine stage.
+        queries: texts by query id, of the collection.
+
+    Raises:
+        UserError: as `read_lists`.
+        KeyError: a query of the lists has no text.
+    """
+    records = mined / SYNTHETIC
+    texts = {**queries, **(read_synthetic(records) if records.is_file() else {})}
+    # What training takes for a positive has at least relevance 1.
+    qrels = {
+        found.query_id: {candidate.doc_id: max(1, candidate.relevance) for candidate in found.with_role(POSITIVE)}
+        for found in read_trainable(mined / "train")
+    }
+    return Met({query_id: texts[query_id] for query_id in qrels}, qrels)
 
 
 def find_leaks(

@@ -146,6 +146,11 @@ def read_lists(folder: Path) -> Iterator[TrainingList]:
                     yield TrainingList(query_id, tuple(candidates[starts[row] : starts[row + 1]]))
 
 
+def read_trainable(folder: Path) -> Iterator[TrainingList]:
+    """Those that have both a positive and a negative: the others teach nothing, and are there to be looked at."""
+    return (found for found in read_lists(folder) if found.with_role(POSITIVE) and found.with_role(NEGATIVE))
+
+
 def _candidate_type() -> Any:
     import pyarrow as pa
 

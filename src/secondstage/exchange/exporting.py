@@ -20,6 +20,7 @@ from secondstage.lists import (
     read_index,
     read_lists,
 )
+from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
 
 from .formats import FORMATS, Passage, TextList, to_rows
 from .rows import Row, check_new, write_rows
@@ -62,13 +63,13 @@ def export_lists(
     if form == TREC:
         return _export_trec(lists, out)
     check_new(out)
-    opened = Collection.load(collection or mine.parent / "collection")
+    texts = _pair_texts(mine, Collection.load(collection or mine.parent / "collection"))
     count = (negatives or _usual(lists)) if form == "n-tuple" else 0
     left: Counter[str] = Counter()
 
     def rows() -> Iterator[Row]:
         for training_list in read_lists(lists):
-            found = _texts(training_list, opened, scores, left)
+            found = _texts(training_list, texts, scores, left)
             made = to_rows(found, form, scores=scores, negatives=count) if found.positives and found.negatives else []
             left["lists"] += not made
             yield from made
@@ -113,16 +114,21 @@ def grade(candidate: Candidate) -> int:
     return max(1, candidate.relevance) if candidate.role == POSITIVE else 0
 
 
-def _texts(found: TrainingList, collection: Collection, scores: bool, left: Counter[str]) -> TextList:
+def _pair_texts(mine: Path, collection: Collection) -> PairTexts:
+    """As training reads them: a title that became a query is not in its document."""
+    records = mine / SYNTHETIC
+    return PairTexts(collection.queries, collection.documents, read_records(records) if records.is_file() else ())
+
+
+def _texts(found: TrainingList, texts: PairTexts, scores: bool, left: Counter[str]) -> TextList:
     left["ignored"] += len(found.with_role(IGNORED))
     sides = []
     for role in (POSITIVE, NEGATIVE):
         kept = [c for c in found.with_role(role) if not scores or c.teacher_score is not None]
         left["unscored"] += len(found.with_role(role)) - len(kept)
-        texts = collection.documents.contents([candidate.doc_id for candidate in kept])
-        pairs = zip(texts, kept, strict=True)
-        sides.append(tuple(Passage(text, grade(candidate), candidate.teacher_score) for text, candidate in pairs))
-    return TextList(collection.queries[found.query_id], *sides)
+        read = zip(texts([(found.query_id, candidate.doc_id) for candidate in kept]), kept, strict=True)
+        sides.append(tuple(Passage(text, grade(candidate), candidate.teacher_score) for (_, text), candidate in read))
+    return TextList(texts.queries[found.query_id], *sides)
 
 
 def _usual(lists: Path) -> int:

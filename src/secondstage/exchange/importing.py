@@ -31,7 +31,7 @@ def import_lists(path: Path, form: str, out: Path) -> list[str]:
     `corpus.jsonl`, `queries.jsonl` and `qrels/train.tsv` are a collection: ids are digests of the texts, so that a text
     is there once. `given.trec` has each query's documents, for `first_stage.kind: run`; such files do not say how a
     first stage ranked them, so all have the same score, and nothing about a first stage can be proven with them.
-    `lists/` has the training lists with the scores of the teacher, if there are any.
+    `lists/` has the training lists with the scores of the teacher, if there are any; no command reads these yet.
 
     Args:
         path: JSON lines, plain or gzipped, or Parquet.
@@ -54,8 +54,8 @@ def import_lists(path: Path, form: str, out: Path) -> list[str]:
         faults.raise_if_any("Mend these rows: nothing was written")
         if not judged:
             raise UserError(f"{path} holds no list with a positive: nothing was written")
-        _write(folder, judged)
-        notes = _notes(out, judged, counts)
+        scored = _write(folder, judged)
+        notes = _notes(out, judged, counts, scored=scored)
         write_manifest(folder, KIND, source=path.name, format_read=form, notes=notes)
     return notes
 
@@ -104,7 +104,8 @@ def _merge(known: dict[str, Passage], found: TextList, corpus: IO[str], seen: se
         known[doc_id] = Passage("", max(before.relevance, passage.relevance), score)
 
 
-def _write(folder: Path, judged: Judged) -> None:
+def _write(folder: Path, judged: Judged) -> bool:
+    """Write qrels, run and lists; return whether a teacher's scores are among them."""
     (folder / "qrels").mkdir()
     with (
         (folder / "qrels" / "train.tsv").open("w", encoding="utf-8") as qrels,
@@ -118,6 +119,7 @@ def _write(folder: Path, judged: Judged) -> None:
                 run.write(f"{query_id} Q0 {doc_id} {rank} 0.0 {GIVEN}\n")
     scored = any(passage.score is not None for passages in judged.values() for passage in passages.values())
     write_lists(folder / "lists", _lists(judged, scored), [GIVEN] if scored else [])
+    return scored
 
 
 def _lists(judged: Judged, scored: bool) -> Iterator[TrainingList]:
@@ -142,7 +144,7 @@ def _lists(judged: Judged, scored: bool) -> Iterator[TrainingList]:
         )
 
 
-def _notes(out: Path, judged: Judged, counts: Counter[str]) -> list[str]:
+def _notes(out: Path, judged: Judged, counts: Counter[str], *, scored: bool) -> list[str]:
     positives = sum(passage.relevance > 0 for passages in judged.values() for passage in passages.values())
     candidates = sum(map(len, judged.values()))
     notes = [
@@ -153,6 +155,11 @@ def _notes(out: Path, judged: Judged, counts: Counter[str]) -> list[str]:
         notes.append(f"left out: {counts['without a positive']} rows without a positive")
     if counts["both"]:
         notes.append(f"taken as positives: {counts['both']} times a document is positive and negative for one query")
+    if scored:
+        notes.append(
+            f"the teacher's scores are kept in {out / 'lists'}, but no command reads them yet: training takes the "
+            "labels alone"
+        )
     return [
         *notes,
         f"to train on these candidates: collection: {out}, first_stage: {{kind: run, run: [{out / RUN}]}}, "

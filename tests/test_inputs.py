@@ -1,0 +1,44 @@
+"""What a run reads beside its collection: refused before the work if it is not there or would be lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from secondstage.config import MineConfig
+from secondstage.errors import UserError
+from secondstage.inputs import mined_from
+
+
+def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "reviewed.tsv"
+    digests = []
+    for text in ("one", "two", "one"):
+        path.write_text(text)
+        digests.append(mined_from(MineConfig(reviewed=str(path)), tmp_path)["reviewed"])
+    assert digests[0] == digests[2] != digests[1]
+    path.unlink()
+    with pytest.raises(UserError, match="is not there; give the "):
+        mined_from(MineConfig(reviewed=str(path)), tmp_path)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_review_in_the_folder_that_is_made_again_is_refused(tmp_path: Path, linked: bool) -> None:
+    """It would be replaced by a blank one, and what a person wrote be lost."""
+    output = tmp_path / "run"
+    (output / "mine").mkdir(parents=True)
+    (output / "mine" / "suspicious.tsv").write_text("reviewed")
+    path = output / "mine" / "suspicious.tsv"
+    if linked:
+        path = tmp_path / "link.tsv"
+        path.symlink_to(output / "mine" / "suspicious.tsv")
+    config = MineConfig(reviewed=str(path))
+    with pytest.raises(UserError, match=r"copy it elsewhere first, e\.g\. to .*run/reviewed\.tsv"):
+        mined_from(config, output)
+    # Another run's is left alone.
+    assert mined_from(config, tmp_path / "another") == mined_from(config)
+    (output / "mine-2").mkdir()
+    beside = output / "mine-2" / "suspicious.tsv"
+    beside.write_text("reviewed")
+    assert mined_from(MineConfig(reviewed=str(beside)), output) == mined_from(config)
