@@ -1,5 +1,6 @@
 """mine: from a first stage and a collection to training lists."""
 
-from .stage import Source, mine, share
+from .source import Source, share
+from .stage import mine
 
 __all__ = ["Source", "mine", "share"]

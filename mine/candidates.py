@@ -82,6 +82,8 @@ def draw_random(count: int, doc_ids: Sequence[str], exclude: Set[str], rng: np.r
         exclude: what must not be drawn: positives, and what is a candidate already.
         rng: `generator(seed, query_id, "random")`, so that no other draw is moved.
     """
+    if not count:
+        return []
     # Even if everything that is excluded is among them, enough is left; the corpus itself is never copied.
     size = min(len(doc_ids), count + len(exclude))
     rows: list[int] = rng.choice(len(doc_ids), size, replace=False).tolist()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
 from secondstage.duplicates import near_pairs
-from secondstage.lists import Candidate, TrainingList
+from secondstage.lists import IGNORED, POSITIVE, Candidate, TrainingList
 from secondstage.synthetic import PairTexts
 
 from .assemble import TeacherScores, assemble
 from .candidates import draw_random, label
-from .falsenegatives import positives_elsewhere, possible_twins
+from .decisions import FALSE_NEGATIVE_RULES
+from .falsenegatives import possible_twins
 from .sample import generator, random_count
 from .search import Search, Shard
 from .teaching import Teaching
@@ -24,21 +25,23 @@ class Asked(NamedTuple):
 
     Attributes:
         qrels: judgements.
-        queries: their texts.
+        shards: the queries' texts, shard by shard; those of people and those of a generator are in no shard together,
+            so that the first ones are the same with and without the others.
         reviewed: judgements of a person who looked again.
         elsewhere: positives of other queries with the same text.
+        held_out: documents that must not become positives by a rule: dev or test queries need them.
     """
 
     qrels: Qrels
-    queries: dict[str, str]
+    shards: list[Shard]
     reviewed: Qrels
     elsewhere: Qrels
+    held_out: Set[str]
 
-    @classmethod
-    def of(cls, qrels: Qrels, queries: Mapping[str, str], reviewed: Qrels, positive_from: int) -> Asked:
-        """Put them together."""
-        texts = {query_id: queries[query_id] for query_id in qrels}
-        return cls(qrels, texts, reviewed, positives_elsewhere(texts, qrels, positive_from))
+    @property
+    def queries(self) -> dict[str, str]:
+        """The texts of all queries."""
+        return {query_id: text for shard in self.shards for query_id, text in shard.items()}
 
 
 class Miner:
@@ -72,9 +75,9 @@ class Miner:
     def lists(self, shard: Shard) -> Iterator[TrainingList]:
         """The training lists of a shard's queries, in their order."""
         candidates = self.candidates(shard)
-        taught = self.taught(candidates)
+        taught = self.taught(shard, candidates)
         for (query_id, found), scores, twins in zip(candidates.items(), taught, self._twins(candidates), strict=True):
-            yield assemble(
+            made = assemble(
                 query_id,
                 found,
                 self.config,
@@ -83,6 +86,7 @@ class Miner:
                 twins=twins,
                 elsewhere=self.asked.elsewhere.get(query_id, {}),
             )
+            yield TrainingList(query_id, tuple(map(self._spared, made.candidates)))
 
     def candidates(self, shard: Shard) -> dict[str, list[Candidate]]:
         """What is searched, judged and drawn for each query of a shard."""
@@ -97,16 +101,21 @@ class Miner:
             )
         return labelled
 
-    def taught(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[str, TeacherScores]]:
-        """What the teachers say of each list."""
+    def taught(self, shard: Shard, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[str, TeacherScores]]:
+        """What the teachers say of each list of a shard."""
         if not self.teaching.names:
             return [{}] * len(candidates)
         doc_ids = [[candidate.doc_id for candidate in found] for found in candidates.values()]
         lists = [
-            (self.asked.queries[query_id], [document for _, document in self.texts([(query_id, d) for d in ids])])
+            (shard[query_id], [document for _, document in self.texts([(query_id, d) for d in ids])])
             for query_id, ids in zip(candidates, doc_ids, strict=True)
         ]
         return self.teaching.by_document(doc_ids, lists)
+
+    def _spared(self, candidate: Candidate) -> Candidate:
+        """A positive by a rule, not by a person, is masked if it would give a dev or test query's document away."""
+        by_rule = candidate.role == POSITIVE and candidate.decision in FALSE_NEGATIVE_RULES
+        return candidate._replace(role=IGNORED) if by_rule and candidate.doc_id in self.asked.held_out else candidate
 
     def _twins(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[tuple[str, str], float]]:
         rules = self.config.false_negatives

@@ -43,8 +43,8 @@ def training_queries(collection: Collection, config: MineConfig, seed: int) -> T
             f"{len(judged) - len(known)} of {len(judged)} training queries have no judgement of "
             f"mine.positive_from={config.positive_from} or higher: left out"
         )
-    if config.exclude_leaks != "none":
-        held_out = {split: answerable(qrels) for split, qrels in collection.qrels.items() if split != TRAIN}
+    held_out = {split: answerable(qrels) for split, qrels in collection.qrels.items() if split != TRAIN}
+    if config.exclude_leaks != "none" and held_out:
         given_away = leaking(find_leaks(collection.queries, known, held_out), config.exclude_leaks)
         if known and len(given_away) == len(known):
             raise UserError(

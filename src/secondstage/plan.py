@@ -33,7 +33,7 @@ class Stage(NamedTuple):
     kind: str
     fingerprint: str
     make: Callable[[Path], dict[str, Any]]
-    share: Callable[[Workers], None] | None = None
+    share: Callable[[], None] | None = None
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
         say(f"{stage.kind} …")
     start = time.monotonic()
     if stage.share is not None and team.size > 1:
-        stage.share(team)
+        stage.share()
     wait()
     if team.lead:
         manifest = _make(stage, folder, start)

@@ -14,7 +14,6 @@ from .files import file_digest, fingerprint, read_manifest
 from .inputs import evaluated, mined_from, replayed_steps
 from .intake import write_collection
 from .models import identity
-from .parallel import Workers
 from .plan import Stage
 from .scorecache import SCORES
 from .sources import open_source
@@ -51,7 +50,8 @@ class Stages:
         replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
         proof = evaluated(config.evaluate) if evaluating else {}
         # Only as deep as training needs: to change the pipeline must not train again.
-        mined = (config.train.dev_depth, seed, mined_from(config.mine), *(["dev only"] if self.untrained else []))
+        others = "dev only" if self.untrained else mined_from(config.mine, self.output)
+        mined = (config.train.dev_depth, seed, others)
         return (
             self._stage("collection", self.make_collection, content, self._source.fingerprint(), seed),
             self._stage(
@@ -82,7 +82,7 @@ class Stages:
         firststage.save(built, settings, target)
         return {}
 
-    def share_first_stage(self, team: Workers) -> None:
+    def share_first_stage(self) -> None:
         """Encode this process's share of the documents."""
         firststage.share(self.config.first_stage, self.collection().documents, self.output / EMBEDDINGS)
 
@@ -93,12 +93,12 @@ class Stages:
         dev_depth = self.config.train.dev_depth
         return mine(self.mining_source(), target, dev_depth=dev_depth, dev_only=self.untrained)
 
-    def share_lists(self, team: Workers) -> None:
+    def share_lists(self) -> None:
         """Search and score this process's share of the queries."""
         from secondstage.mine import share
 
         if not self.untrained:
-            share(self.mining_source(), team)
+            share(self.mining_source())
 
     def make_reranker(self, target: Path) -> dict[str, Any]:
         """Train."""
@@ -120,6 +120,7 @@ class Stages:
             scores=self.output / SCORES,
             dev_queries=self.config.mine.dev_queries,
             saw_train=not self.untrained,
+            mined=self.folder("mine"),
         )
 
     def make_evaluation(self, target: Path) -> dict[str, Any]:
@@ -142,6 +143,7 @@ class Stages:
             serve=config.serve,
             seconds={kind: manifest["seconds"] for kind, manifest in manifests.items()},
             trained=not self.untrained,
+            mined=self.folder("mine"),
         )
         return {}
 
@@ -157,7 +159,9 @@ class Stages:
         """What is mined."""
         from secondstage.mine import Source
 
-        made_from = fingerprint(read_manifest(self.folder("first_stage"), "first_stage")["files"])
+        # The index holds row numbers: which documents these are is the collection's word.
+        kinds = ("collection", "first_stage")
+        made_from = fingerprint(__version__, [read_manifest(self.folder(kind), kind)["files"] for kind in kinds])
         first_stage = firststage.load(self.folder("first_stage"))
         return Source(self.collection(), first_stage, made_from, self.config.mine, self.config.seed, self.output)
 

@@ -91,17 +91,17 @@ def read_synthetic(path: Path) -> dict[str, str]:
     return {query.query_id: query.text for query in read_records(path) if query.kept}
 
 
-def synthetic_qrels(queries: Iterable[SyntheticQuery]) -> Qrels:
-    """The documents that answer each kept query, with relevance 1.
+def synthetic_qrels(queries: Iterable[SyntheticQuery], relevance: int = 1) -> Qrels:
+    """The documents that answer each kept query, with the relevance given, that of a positive.
 
     They are the one it was made from, and each one that gave a query of the same text and passed the same filters: it
     would be a false negative otherwise.
     """
     queries = list(queries)
-    qrels: Qrels = {query.query_id: {query.doc_id: 1} for query in queries if query.kept}
+    qrels: Qrels = {query.query_id: {query.doc_id: relevance} for query in queries if query.kept}
     for query in queries:
         if query.rule == SAME_TEXT and query.same_as in qrels:
-            qrels[query.same_as][query.doc_id] = 1
+            qrels[query.same_as][query.doc_id] = relevance
     return qrels
 
 
