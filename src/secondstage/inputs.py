@@ -7,7 +7,7 @@ from pathlib import Path
 from .config import EvaluateConfig, MineConfig
 from .errors import UserError
 from .files import file_digest, read_manifest
-from .models import identity
+from .models import identity, read_config
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -36,12 +36,14 @@ def mined_from(config: MineConfig) -> dict[str, str]:
     """What decides whether teachers, generator and reviewed labels are still the same.
 
     Raises:
-        UserError: one is not there, or a key is not set: before the work, not after it.
+        UserError: one is not there, two teachers are the same, or a key is not set: before the work, not after it.
     """
     from . import teachers
 
-    found = {f"teacher {name}": teachers.identity(teacher) for name, teacher in config.teachers.items()}
+    found = {f"teacher {name}": digest for name, digest in teachers.identities(config.teachers).items()}
     if config.synthesize is not None and config.synthesize.model:
+        # Its weights are read when documents are asked about; whether there is such a model is told here.
+        read_config(config.synthesize.model)
         found["generator"] = identity(config.synthesize.model)
     if config.reviewed is not None:
         path = Path(config.reviewed).expanduser()
