@@ -110,7 +110,7 @@ class Miner:
             (shard[query_id], [document for _, document in self.texts([(query_id, d) for d in ids])])
             for query_id, ids in zip(candidates, doc_ids, strict=True)
         ]
-        return self.teaching.by_document(doc_ids, lists)
+        return self.teaching.by_document(doc_ids, lists, label="teacher")
 
     def _spared(self, candidate: Candidate) -> Candidate:
         """A positive by a rule, not by a person, is masked if it would give a dev or test query's document away."""

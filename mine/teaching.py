@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ class Teaching:
         self.teachers: list[Teacher] = [open_teacher(teacher, cache) for teacher in config.values()]
 
     def each(self, lists: Lists, *, label: str | None = None) -> list[tuple[Scores, list[Scores]]]:
-        """Of each list of (query text, document texts): the scores of all teachers together, and each one's."""
+        """Of each list of (query text, document texts): the scores of all teachers together, and each one's.
+
+        NaN where a teacher, or all of them, gave none.
+        """
         found = [
             teacher.score_lists(lists, label=label and f"{label} {name}")
             for name, teacher in zip(self.names, self.teachers, strict=True)
@@ -42,21 +46,40 @@ class Teaching:
         """What the teachers say together; see `Teacher`."""
         return [together for together, _ in self.each(lists, label=label)]
 
-    def by_document(self, doc_ids: Sequence[Sequence[str]], lists: Lists) -> list[dict[str, TeacherScores]]:
-        """The scores of each list by document id.
+    def by_document(
+        self, doc_ids: Sequence[Sequence[str]], lists: Lists, *, label: str | None = None
+    ) -> list[dict[str, TeacherScores]]:
+        """The scores of each list by document id; none where a teacher, or all of them, gave none.
 
         Args:
             doc_ids: of each list.
             lists: (query text, document texts) of each list, in the same order.
+            label: shows a progress bar of each teacher's work under this name and the teacher's.
         """
         if not self.teachers:
             return [{} for _ in doc_ids]
         scored = []
-        for ids, (together, single) in zip(doc_ids, self.each(lists), strict=True):
-            columns = zip(*(scores.tolist() for scores in single), strict=True)
-            scored.append(dict(zip(ids, zip(together.tolist(), columns, strict=True), strict=True)))
+        for ids, (together, single) in zip(doc_ids, self.each(lists, label=label), strict=True):
+            columns = zip(*map(_or_none, single), strict=True)
+            scored.append(dict(zip(ids, zip(_or_none(together), columns, strict=True), strict=True)))
         return scored
 
     def report(self) -> dict[str, Any]:
-        """What each teacher did and cost."""
+        """What each teacher did and cost, of this object; see `merge_reports` for several."""
         return {name: dict(teacher.report()) for name, teacher in zip(self.names, self.teachers, strict=True)}
+
+
+def merge_reports(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two reports as one: numbers added, reports inside merged, anything else as the second says."""
+    merged = {**first, **second}
+    for name in first.keys() & second.keys():
+        values = first[name], second[name]
+        if all(isinstance(value, Mapping) for value in values):
+            merged[name] = merge_reports(*values)
+        elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            merged[name] = sum(values)
+    return merged
+
+
+def _or_none(scores: Scores) -> list[float | None]:
+    return [None if math.isnan(score) else score for score in scores.tolist()]

@@ -53,7 +53,7 @@ def test_answers_come_in_the_order_of_the_prompts(api: JsonServer, monkeypatch: 
     assert api.keys == {"Bearer s3cret"}
     report = chat.report()
     assert 0 < report.pop("seconds") < 60
-    assert report == {"prompts": 11, "cached": 0, "requests": 11, "retries": 0, "prompt_tokens": 1100,
+    assert report == {"prompts": 11, "cached": 0, "refused": 0, "requests": 11, "retries": 0, "prompt_tokens": 1100,
                       "completion_tokens": 110, "cost": pytest.approx(2.0 * 1210 / 1e6)}  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def test_a_prompt_is_paid_for_once_and_anything_else_is_another_prompt(api: Json
 
 
 def test_an_error_leaves_what_was_answered_in_the_cache(api: JsonServer, tmp_path: Path) -> None:
-    api.misbehave = lambda server, body: (400, b"no", {}) if body["messages"] == PROMPTS[6] else None
-    with pytest.raises(UserError, match="status 400, 'no'; check the URL"):
+    api.misbehave = lambda server, body: (404, b"no", {}) if body["messages"] == PROMPTS[6] else None
+    with pytest.raises(UserError, match="status 404, 'no'; check the URL"):
         client(api, tmp_path / "answers.jsonl", concurrency=2).complete(PROMPTS, **SETTINGS)
     sent = len(api.seen)
     assert 7 <= sent < 11
@@ -114,6 +114,37 @@ def test_an_error_leaves_what_was_answered_in_the_cache(api: JsonServer, tmp_pat
     assert client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS) == ANSWERS
     # All but the refused one were answered, and kept.
     assert len(api.seen) == sent + 11 - (sent - 1)
+
+
+def test_a_refused_prompt_has_no_answer_and_is_asked_again_by_the_next_run(api: JsonServer, tmp_path: Path) -> None:
+    api.misbehave = lambda server, body: (400, b"filtered", {}) if body["messages"] in PROMPTS[6:8] else None
+    expected = [*ANSWERS[:6], "", "", *ANSWERS[8:]]
+    for sent in (11, 2):  # the second time all that is sent is refused
+        api.seen.clear()
+        chat = client(api, tmp_path / "answers.jsonl")
+        assert chat.complete(PROMPTS, **SETTINGS) == expected
+        report = chat.report()
+        assert (report["refused"], report["prompts"], report["cached"]) == (2, 9, 11 - sent)
+        assert len(api.seen) == sent
+    api.misbehave = lambda server, body: None
+    assert client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS) == ANSWERS
+    # Other prompts were answered: that tells nothing of these.
+    api.misbehave = first(99, (400, b"too many tokens", {}))
+    with pytest.raises(UserError, match=r"too long an input .*passage_words.*content filter.*name of the model"):
+        client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **{**SETTINGS, "max_tokens": 10**9})
+
+
+def test_an_answer_of_no_use_is_given_but_not_kept(api: JsonServer, tmp_path: Path) -> None:
+    def usable(place: int, answer: str) -> bool:
+        return answer == ANSWERS[place] and place != 4
+
+    assert client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable) == ANSWERS
+    assert len(api.seen) == 11
+    # Kept by a caller who took everything, it is asked for again as well.
+    client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS)
+    assert len(api.seen) == 12
+    assert client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable) == ANSWERS
+    assert len(api.seen) == 13
 
 
 def test_a_busy_server_is_asked_again_and_one_that_stays_so_is_given_up(api: JsonServer) -> None:
@@ -147,7 +178,7 @@ def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: JsonServe
     assert str(caught.value).startswith(f"{api.url}: the ")
     assert fault in str(caught.value)
     assert "OpenAI" in str(caught.value)
-    assert len(api.seen) == 1
+    assert len(api.seen) == 2
 
 
 @pytest.mark.parametrize(

@@ -59,17 +59,17 @@ def test_jobs_are_made_only_when_their_turn_is_near(api: JsonServer) -> None:
 def test_answers_under_way_are_given_before_the_error(api: JsonServer) -> None:
     refused = threading.Event()
 
-    def refuse_the_third(server: JsonServer, body: dict[str, Any]) -> Answer | None:
+    def unknown_the_third(server: JsonServer, body: dict[str, Any]) -> Answer | None:
         if body["number"] == 3:
             refused.set()
-            return 400, b"no", {}
+            return 404, b"no", {}
         assert refused.wait(timeout=10)
         time.sleep(0.1)  # answered after the refusal
         return None
 
-    api.misbehave = refuse_the_third
+    api.misbehave = unknown_the_third
     given: list[int] = []
-    with pytest.raises(UserError, match="status 400"):
+    with pytest.raises(UserError, match="status 404"):
         given.extend(key for key, _ in endpoint(api, concurrency=4).ask(JOBS, number))
     assert given == [] or len(given) <= 8
     assert sorted(given) == sorted(body["number"] for body in api.seen if body["number"] != 3)
@@ -88,6 +88,50 @@ def test_who_stops_listening_sends_no_more(api: JsonServer) -> None:
     next(answers)
     answers.close()  # type: ignore[attr-defined]
     assert len(api.seen) <= 5
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_request_that_is_refused_is_left_out(
+    status: int, api: JsonServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.misbehave = lambda server, body: (status, b"filtered", {}) if body["number"] in (7, 30) else None
+    asked = endpoint(api)
+    expected = {i: None if i in (7, 30) else i for i in range(40)}
+    assert dict(asked.ask(JOBS, number)) == expected
+    assert (asked.refusals.answered, asked.refusals.refused, asked.requests) == (38, 2, 40)
+    news = capsys.readouterr().err
+    assert news.count(f"{api.url}: status {status}, 'filtered'") == 1
+    assert "left out" in news
+    # A server that answers is not given up for a call in which it refuses all.
+    assert dict(asked.ask(JOBS[7:8], number)) == {7: None}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_concerns_all_requests_ends_it_even_so(status: int, api: JsonServer) -> None:
+    api.misbehave = lambda server, body: (status, b"no", {}) if body["number"] == 30 else None
+    with pytest.raises(UserError, match=f"status {status}"):
+        list(endpoint(api).ask(JOBS, number))
+
+
+def test_a_server_that_refuses_everything_is_given_up_soon(api: JsonServer) -> None:
+    api.misbehave = first(99, (400, b"no such model", {}))
+    with pytest.raises(UserError, match=r"'no such model'; .* \(so for all of 10 requests\)$"):
+        list(endpoint(api, concurrency=2).ask(JOBS, number))
+    assert len(api.seen) <= 14
+    # Unless it answered in an earlier run: then what is left may well be what it refused then.
+    assert dict(endpoint(api).ask(JOBS[:12], number, proven=True)) == dict.fromkeys(range(12))
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more_then_left_out(api: JsonServer) -> None:
+    def torn(server: JsonServer, body: dict[str, Any]) -> Answer | None:
+        times = sum(seen["number"] == body["number"] for seen in server.seen)
+        return (200, b"{", {}) if body["number"] == 3 or (body["number"] == 5 and times == 1) else None
+
+    api.misbehave = torn
+    asked = endpoint(api)
+    assert dict(asked.ask(JOBS, number)) == {i: None if i == 3 else i for i in range(40)}
+    assert (asked.requests, asked.retries, asked.refusals.refused) == (42, 2, 1)
 
 
 def test_too_much_has_a_way_out_of_its_own(api: JsonServer) -> None:

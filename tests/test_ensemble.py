@@ -42,6 +42,17 @@ def test_a_teacher_without_scores_is_left_out() -> None:
     assert combine([None, of(5, 9)], [1, 1]).tolist() == [-1, 1]
 
 
+def test_what_one_teacher_left_out_the_others_decide() -> None:
+    # Over what it scored, (1, -, 3) is (-1, -, 1).
+    assert standard(of(1, np.nan, 3)).tolist() == pytest.approx([-1, np.nan, 1], nan_ok=True)
+    others = of(10, 30, np.nan, np.nan)
+    found = combine([of(1, np.nan, 3, np.nan), others, of(*[np.nan] * 4)], [3, 1, 9])
+    assert found.dtype == np.float32
+    assert found.tolist() == pytest.approx([-1, 1, 1, np.nan], nan_ok=True)
+    assert np.isnan(combine([of(np.nan, np.nan)] * 2, [1, 2])).all()
+    assert combine([of(2, np.nan)], [7]).tolist() == pytest.approx([2, np.nan], nan_ok=True)
+
+
 @given(lists, st.floats(0.5, 100), st.integers(-1000, 1000), st.data())
 def test_no_teachers_own_scale_matters(scores: Scores, factor: float, shift: int, data: st.DataObject) -> None:
     other = of(*data.draw(st.lists(st.integers(-9, 9), min_size=len(scores), max_size=len(scores))))
@@ -72,8 +83,8 @@ def test_an_empty_list_is_one() -> None:
         ([], "no teacher scored"),
         ([None, None], "no teacher scored"),
         ([of(1), of(1, 2)], "1, 2 candidates"),
-        ([of(1, np.nan)], "not finite"),
-        ([of(1, 2), of(1, np.inf)], "not finite"),
+        ([of(1, -np.inf)], "infinite"),
+        ([of(1, 2), of(1, np.inf)], "infinite"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(scores: list[Scores | None], fault: str) -> None:

@@ -42,3 +42,23 @@ def test_a_review_in_the_folder_that_is_made_again_is_refused(tmp_path: Path, li
     beside = output / "mine-2" / "suspicious.tsv"
     beside.write_text("reviewed")
     assert mined_from(MineConfig(reviewed=str(beside)), output) == mined_from(config)
+
+
+def test_two_teachers_that_are_the_same_are_refused() -> None:
+    api = {"kind": "api", "api": {"url": "http://127.0.0.1/rerank"}}
+    config = MineConfig.model_validate({"teachers": {"a": api, "b": {**api, "weight": 2.0}}})
+    with pytest.raises(UserError, match="a and b are one and the same teacher"):
+        mined_from(config)
+    one = MineConfig.model_validate({"teachers": {"a": api}})
+    assert list(mined_from(one)) == ["teacher a"]
+
+
+def test_a_generator_that_is_not_there_is_told_before_the_work(tiny_model: Path, tmp_path: Path) -> None:
+    def of(model: Path) -> MineConfig:
+        return MineConfig.model_validate({"synthesize": {"generator": "local", "model": str(model)}})
+
+    with pytest.raises(UserError, match="nowhere"):
+        mined_from(of(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="cannot be loaded from"):
+        mined_from(of(tmp_path))  # a folder without a model
+    assert list(mined_from(of(tiny_model))) == ["generator"]

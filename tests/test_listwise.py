@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from secondstage.run import Scores
 from secondstage.teachers.listwise import ListwiseTeacher, numbers, passage, permutation, prompt, windows
 
 from .conftest import serving
-from .server import JsonServer
+from .server import Answer, JsonServer
 
 SHOWN = re.compile(r"^\[(\d+)\] value (\d+)$", re.MULTILINE)
 
@@ -41,8 +41,10 @@ class Sorting:
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
+        usable: Callable[[int, str], bool] | None = None,
     ) -> list[str]:
         assert temperature == 0
+        self.max_tokens = max_tokens
         self.asked.extend(prompts)
         return [self.answer(messages) for messages in prompts]
 
@@ -55,8 +57,8 @@ class Sorting:
         return {"requests": len(self.asked)}
 
 
-def teacher(chat: Any, window: int = 4, step: int = 2) -> ListwiseTeacher:
-    return ListwiseTeacher(chat, instruction="find values", window=window, step=step, passage_words=50)
+def teacher(chat: Any, window: int = 4, step: int = 2, **settings: Any) -> ListwiseTeacher:
+    return ListwiseTeacher(chat, instruction="find values", window=window, step=step, passage_words=50, **settings)
 
 
 def values(*numbers: int) -> list[str]:
@@ -224,9 +226,9 @@ class Saying(Sorting):
         ("[3] > [1]", [2, 3, 1], 0, 1),
         ("[3] > [3] > [1] > [2]", [2, 3, 1], 0, 1),
         ("[3] > [7] > [1] > [2]", [2, 3, 1], 0, 1),
-        ("[7] > [0]", [1, 2, 3], 1, 0),
-        ("sorry", [1, 2, 3], 1, 0),
-        ("", [1, 2, 3], 1, 0),
+        ("[7] > [0]", [], 1, 0),
+        ("sorry", [], 1, 0),
+        ("", [], 1, 0),
     ],
 )
 def test_faulty_answers_are_counted_and_lose_no_document(
@@ -234,10 +236,40 @@ def test_faulty_answers_are_counted_and_lose_no_document(
 ) -> None:
     asked = teacher(Saying(answer))
     (scores,) = asked.score_lists([("q", values(1, 2, 3))])
-    assert ranks(scores) == expected
+    assert np.isnan(scores).tolist() == [not expected] * 3
+    assert not expected or ranks(scores) == expected
     assert ("1 of 1 answers of the listwise teacher name no passage" in capsys.readouterr().err) == (unreadable > 0)
-    assert asked.report() == {"requests": 1, "lists": 1, "documents": 3, "windows": 1, "unreadable": unreadable,
-                              "incomplete": incomplete}  # fmt: skip
+    assert asked.report() == {
+        "requests": 1,
+        "lists": 1,
+        "unscored": unreadable,
+        "documents": 3,
+        "windows": 1,
+        "unreadable": unreadable,
+        "incomplete": incomplete,
+    }
+
+
+def test_only_a_list_of_which_nothing_was_told_has_no_scores() -> None:
+    class Shy(Sorting):
+        """Says nothing of the best, and nothing at all of small values."""
+
+        def answer(self, messages: Sequence[Mapping[str, str]]) -> str:
+            shown = {int(value) for _, value in SHOWN.findall(messages[-1]["content"])}
+            return "" if 99 in shown or min(shown) < 10 else super().answer(messages)
+
+    lists = [("q", values(99, 20, 30, 40, 50, 60)), ("q", values(1, 2, 3)), ("q", values(4))]
+    first, second, third = teacher(Shy()).score_lists(lists)
+    assert ranks(first) == [1, 2, 6, 5, 4, 3]  # the first window stays as the second left it
+    assert np.isnan(second).all()
+    assert third.tolist() == [1]
+
+
+def test_an_answer_may_take_as_many_tokens_as_asked_for() -> None:
+    for given_settings, expected in (({}, 64 + 8 * 4), ({"max_tokens": 9000}, 9000)):
+        chat = Sorting()
+        teacher(chat, **given_settings).score_lists([("q", values(1, 2))])
+        assert chat.max_tokens == expected
 
 
 def test_a_step_wider_than_the_window_is_refused() -> None:
@@ -267,8 +299,8 @@ def test_after_a_kill_only_what_was_not_answered_is_asked(api: JsonServer, tmp_p
         chat = ChatClient(endpoint, cache=tmp_path / "answers", backoff=0.001)
         return [scores.tolist() for scores in teacher(chat).score_lists(lists)]
 
-    api.misbehave = lambda server, body: (400, b"no", {}) if len(server.seen) == 13 else None
-    with pytest.raises(UserError, match="status 400"):
+    api.misbehave = lambda server, body: (404, b"no", {}) if len(server.seen) == 13 else None
+    with pytest.raises(UserError, match="status 404"):
         ranked()
     # A kill in the middle of a write.
     answers = tmp_path / "answers"
@@ -282,3 +314,28 @@ def test_after_a_kill_only_what_was_not_answered_is_asked(api: JsonServer, tmp_p
     assert len(prompts) - len(set(prompts)) <= 3
     assert ranked() == expected
     assert len(api.seen) == len(prompts) > before
+
+
+def test_what_names_no_passage_is_asked_again_by_the_next_run(api: JsonServer, tmp_path: Path) -> None:
+    lists = [(f"query {i}", values(*random.Random(i).sample(range(1000), 3))) for i in range(5)]
+    endpoint = EndpointConfig(url=api.url, model="m", concurrency=1)
+
+    def ranked() -> list[Scores]:
+        return teacher(ChatClient(endpoint, cache=tmp_path / "answers", backoff=0.001)).score_lists(lists)
+
+    # A model that thinks until its tokens are used up, one whose number is none of the three, and one refused.
+    cut_off = json.dumps({"choices": [{"message": {"content": "<think> 1 or 2"}}]}).encode()
+    off = json.dumps({"choices": [{"message": {"content": "[4] > [5]"}}]}).encode()
+    answers: dict[str, Answer] = {
+        "query 1": (200, cut_off, {}),
+        "query 2": (200, off, {}),
+        "query 4": (400, b"filtered", {}),
+    }
+    api.misbehave = lambda server, body: next(
+        (answer for query, answer in answers.items() if f"query: {query}" in body["messages"][-1]["content"]), None
+    )
+    assert [bool(np.isnan(scores).any()) for scores in ranked()] == [False, True, True, False, True]
+    api.misbehave = lambda server, body: None
+    api.seen.clear()
+    assert [scores.tolist() for scores in ranked()] == [s.tolist() for s in teacher(Sorting()).score_lists(lists)]
+    assert len(api.seen) == 3

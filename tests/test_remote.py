@@ -114,11 +114,11 @@ def test_a_server_that_never_recovers_is_given_up(api: JsonServer) -> None:
 
 def test_the_first_failure_ends_the_waiting_of_other_requests(api: JsonServer) -> None:
     def one_bad_others_busy(server: JsonServer, body: dict[str, Any]) -> Answer:
-        return (429, b"", {"Retry-After": "30"}) if body["query"] != "query 3" else (400, b"no", {})
+        return (429, b"", {"Retry-After": "30"}) if body["query"] != "query 3" else (404, b"no", {})
 
     api.misbehave = one_bad_others_busy
     started = time.monotonic()
-    assert "status 400" in failure(remote(api, concurrency=5), PAIRS)
+    assert "status 404" in failure(remote(api, concurrency=5), PAIRS)
     assert time.monotonic() - started < 10
 
 
@@ -154,7 +154,8 @@ def test_a_server_that_is_not_there_is_named() -> None:
         (401, "read from RERANK_KEY"),
         (403, "read from RERANK_KEY"),
         (404, "check the URL"),
-        (413, "lower documents_per_request"),
+        (413, "lower document_words or documents_per_request"),
+        (422, "a content filter"),
     ],
 )
 def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: JsonServer) -> None:
@@ -210,7 +211,7 @@ def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: JsonServe
     assert fault in message
     assert "Cohere" in message
     assert len(message) < 400
-    assert len(api.seen) == 1
+    assert len(api.seen) == 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.just(""))), st.integers(1, 4))
@@ -281,8 +282,8 @@ def test_cached_remote_scores_are_paid_for_once(api: JsonServer, tmp_path: Path)
 
 
 def test_an_error_leaves_every_answered_score_in_the_cache(api: JsonServer, tmp_path: Path) -> None:
-    api.misbehave = lambda server, body: (400, b"no", {}) if "document 23" in body["documents"] else None
-    with pytest.raises(UserError, match="status 400"):
+    api.misbehave = lambda server, body: (404, b"no", {}) if "document 23" in body["documents"] else None
+    with pytest.raises(UserError, match="status 404"):
         CachedScorer(remote(api, documents_per_request=3), tmp_path / "scores").score(PAIRS)
     answered = sum(len(body["documents"]) for body in api.seen if "document 23" not in body["documents"])
     assert 0 < answered == len(read_scores(tmp_path / "scores"))
@@ -291,6 +292,21 @@ def test_an_error_leaves_every_answered_score_in_the_cache(api: JsonServer, tmp_
     cached = CachedScorer(remote(api), tmp_path / "scores")
     assert cached.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
     assert cached.scored == sum(len(body["documents"]) for body in api.seen) == len(PAIRS) - answered
+
+
+def test_the_documents_of_a_refused_request_have_no_score(api: JsonServer, tmp_path: Path) -> None:
+    api.misbehave = lambda server, body: (413, b"", {}) if "document 23" in body["documents"] else None
+    config = RemoteConfig(url=api.url, documents_per_request=3)
+    expected = Random(1).score(PAIRS)
+    # The second request of query 3, of documents 3, 8, 13, then 18, 23, 28.
+    expected[[18, 23, 28]] = np.nan
+    for sent in (17, 1):  # the second time all that is sent is refused
+        api.seen.clear()
+        scorer = RemoteReranker.from_config(config)
+        kept = keep_remote_scores(scorer, tmp_path, config)
+        assert np.array_equal(kept.score(PAIRS), expected, equal_nan=True)
+        assert (scorer.refused, scorer.documents, kept.scored) == (3, *((44, 44) if sent == 17 else (0, 0)))
+        assert len(api.seen) == sent
 
 
 def test_scores_are_in_the_file_as_soon_as_they_are_answered(api: JsonServer, tmp_path: Path) -> None:
@@ -337,7 +353,7 @@ def test_jina_tells_its_tokens(api: JsonServer) -> None:
     assert all(body["return_documents"] is False for body in api.seen)
     report = scorer.report()
     assert 0 < report.pop("seconds") < 60
-    assert report == {"documents": 47, "requests": 7, "retries": 0, "tokens": 470, "search_units": 0,
+    assert report == {"documents": 47, "refused": 0, "requests": 7, "retries": 0, "tokens": 470, "search_units": 0,
                       "cost": pytest.approx(0.02 * 470 / 1e6)}  # fmt: skip
 
 
@@ -385,5 +401,20 @@ def test_each_api_has_a_file_of_its_own(tmp_path: Path) -> None:
     scorer = RemoteReranker.from_config(config)
     paths = [keep_remote_scores(scorer, tmp_path, config.model_copy(update=change)).path for change in changes]
     assert len({*paths}) == 4
-    same = config.model_copy(update={"concurrency": 9, "timeout": 1.0, "documents_per_request": 3})
+    same = config.model_copy(update={"concurrency": 9, "document_words": 5, "timeout": 1.0, "documents_per_request": 3})
     assert keep_remote_scores(scorer, tmp_path, same).path == paths[0]
+
+
+def test_documents_are_cut_to_their_first_words_and_kept_by_what_was_sent(api: JsonServer, tmp_path: Path) -> None:
+    long, short = "one  two\nthree four " * 300, "one two"
+    pairs = [("q", long), ("q", short), ("q", f"{long} and more")]
+    config = RemoteConfig(url=api.url, document_words=3)
+    found = keep_remote_scores(RemoteReranker.from_config(config), tmp_path, config).score(pairs)
+    assert api.seen[0]["documents"] == ["one  two\nthree", "one two"]
+    assert found[0] == found[2]
+    # Of other words, only what they cut otherwise is sent again.
+    other = config.model_copy(update={"document_words": None})
+    keep_remote_scores(RemoteReranker.from_config(other), tmp_path, other).score(pairs)
+    assert [body["documents"] for body in api.seen[1:]] == [[long, f"{long} and more"]]
+    RemoteReranker(api.url, document_words=3).score(pairs[:1])
+    assert api.seen[-1]["documents"] == ["one  two\nthree"]

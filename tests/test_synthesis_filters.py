@@ -180,6 +180,20 @@ def test_the_teacher_reads_the_document_of_a_title_without_it(collection: Collec
     assert "bread flour\nflour yeast oven dough crust" not in texts
 
 
+def test_a_document_that_the_teacher_could_not_score_is_not_ranked(collection: Collection, bm25: Bm25) -> None:
+    class Blind(Judge):
+        def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:
+            found = super().score_lists(lists)
+            return [np.where(scores > 0, np.nan, scores) for scores in found]
+
+    # No rank is too low, but there is none.
+    config = SynthesizeConfig(teacher_rank=99)
+    made = [query("bread flour", "bread-0"), query("bread flour", "bread-1")]
+    found = drop_lost(made, collection, bm25, Blind("bread flour"), config)
+    assert verdicts(found) == [("teacher", "not scored by the teacher"), ("", "")]
+    assert found[0].teacher_rank is None
+
+
 def test_a_teacher_of_the_wrong_shape_is_an_error(collection: Collection, bm25: Bm25) -> None:
     class Short(Judge):
         def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from secondstage.chat import answers_file
 from secondstage.config import EndpointConfig, SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.mine.synthesis import generator as module
@@ -150,11 +151,31 @@ def test_an_endpoint_is_asked_once_for_each_prompt(api: JsonServer, tmp_path: Pa
     assert (report["requests"], report["cached"], len(api.seen)) == (0, 15, 15)
 
 
+def test_a_prompt_that_the_endpoint_refuses_costs_its_queries_alone(api: JsonServer, tmp_path: Path) -> None:
+    api.misbehave = lambda server, body: (
+        (400, b"filtered", {}) if "passage 3" in body["messages"][-1]["content"] else None
+    )
+    queries, report = asked(at(api), tmp_path)
+    assert {query.doc_id for query in queries if query.kept} == {"d0", "d1", "d2", "d4"}
+    assert {(query.doc_id, query.rule) for query in queries if not query.kept} == {("d3", "empty")}
+    assert report["refused"] == 3
+
+
+def test_each_endpoint_and_model_has_a_file_of_its_own(api: JsonServer, tmp_path: Path) -> None:
+    config = at(api)
+    assert config.endpoint is not None
+    other = config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"model": "other"})})
+    for each in (config, other):
+        asked(each, tmp_path)
+    endpoints = [each.endpoint for each in (config, other) if each.endpoint]
+    assert {*tmp_path.iterdir()} == {answers_file(tmp_path, endpoint) for endpoint in endpoints}
+
+
 def test_an_endpoint_that_breaks_down_is_asked_for_the_rest_later(api: JsonServer, tmp_path: Path) -> None:
     whole, _ = asked(at(api), tmp_path / "whole")
     sent = len(api.seen)
-    api.misbehave = lambda server, body: (400, b"down", {}) if len(server.seen) > sent + 9 else None
-    with pytest.raises(UserError, match="400"):
+    api.misbehave = lambda server, body: (404, b"down", {}) if len(server.seen) > sent + 9 else None
+    with pytest.raises(UserError, match="404"):
         asked(at(api, concurrency=1), tmp_path / "killed")
     api.misbehave = lambda server, body: None
     resumed, report = asked(at(api), tmp_path / "killed")

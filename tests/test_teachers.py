@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from secondstage.errors import UserError
 from secondstage.reranker import Reranker, load_cross_encoder
 from secondstage.run import Scores
 from secondstage.scoring import Random
-from secondstage.teachers import Teacher, identity, open_teacher
+from secondstage.teachers import Teacher, identities, identity, open_teacher
 
 from .conftest import serving
 from .server import JsonServer, first
@@ -131,8 +132,24 @@ def test_two_local_models_never_share_a_score(cross_encoder: Path, tiny_model: P
 
 @pytest.mark.parametrize("kind", ["cross_encoder", "decoder"])
 def test_a_model_without_a_trained_head_does_not_teach(kind: str, tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"is BertModel, which cannot teach as kind {kind}"):
-        open_teacher(of(kind=kind, model=str(tiny_model)), tmp_path)
+    config = of(kind=kind, model=str(tiny_model))
+    for use in (identity, lambda found: open_teacher(found, tmp_path)):
+        with pytest.raises(UserError, match=f"is BertModel, which cannot teach as kind {kind}"):
+            use(config)
+
+
+@pytest.mark.parametrize("kind", ["cross_encoder", "decoder"])
+def test_a_misspelt_hub_id_is_told_before_the_work(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def nobody(place: str, **settings: Any) -> None:
+        asked.append(place)
+        raise OSError(f"{place} is not a valid model identifier")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", nobody)
+    with pytest.raises(UserError, match=r"model 'hub/misspelt' cannot be loaded .* not a valid model identifier"):
+        identity(of(kind=kind, model="hub/misspelt"))
+    assert asked == ["hub/misspelt"]
 
 
 def test_a_cross_encoder_is_no_decoder(cross_encoder: Path, tmp_path: Path) -> None:
@@ -159,6 +176,15 @@ def test_an_api_teaches_and_is_paid_once(api: JsonServer, tmp_path: Path) -> Non
         report = teacher.report()
         assert (report["requests"], report["scored"], report["pairs"], report["lists"]) == (sent, sent and 5, 5, 2)
     assert sorted(len(body["documents"]) for body in api.seen) == [1, 2, 2]
+
+
+def test_an_api_that_refuses_a_query_leaves_its_documents_without_scores(api: JsonServer, tmp_path: Path) -> None:
+    api.misbehave = lambda server, body: (400, b"filtered", {}) if body["query"] == "chain" else None
+    teacher = open_teacher(of(kind="api", api={"url": api.url}), tmp_path)
+    first, second = teacher.score_lists(LISTS)
+    assert first.tolist() == Random(4).score(PAIRS)[:3].tolist()
+    assert np.isnan(second).tolist() == [True, True]
+    assert (teacher.report()["refused"], teacher.report()["scored"]) == (2, 3)
 
 
 def test_a_listwise_model_teaches_and_is_paid_once(api: JsonServer, tmp_path: Path) -> None:
@@ -213,6 +239,12 @@ def test_what_an_endpoint_would_miss_is_told_before_the_work(kind: str, section:
 # --- identity
 
 
+@pytest.fixture
+def on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.teachers.check_head", lambda config: None)
+
+
+@pytest.mark.usefixtures("on_the_hub")
 def test_a_teacher_is_another_when_its_scores_would_be() -> None:
     chat, rerank = {"url": "http://h/v1", "model": "m"}, {"url": "http://h/v1", "model": "m"}
     different = [
@@ -228,9 +260,11 @@ def test_a_teacher_is_another_when_its_scores_would_be() -> None:
         of(kind="listwise", endpoint=chat, instruction="other"),
         of(kind="listwise", endpoint=chat, window=8, step=4),
         of(kind="listwise", endpoint=chat, passage_words=9),
+        of(kind="listwise", endpoint=chat, max_tokens=9000),
         of(kind="api", api=rerank),
         of(kind="api", api={**rerank, "api": "jina"}),
         of(kind="api", api={**rerank, "model": "n"}),
+        of(kind="api", api={**rerank, "document_words": 9}),
     ]
     assert len({identity(config) for config in different}) == len(different)
 
@@ -245,14 +279,25 @@ def test_a_teacher_is_another_when_its_scores_would_be() -> None:
          {"kind": "listwise", "endpoint": {"url": "http://h", "retries": 0}, "weight": 2.0}),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("on_the_hub")
 def test_what_changes_no_score_changes_no_teacher(one: dict[str, Any], same: dict[str, Any]) -> None:
     assert identity(of(**one)) == identity(of(**same))
+    # Both would be paid for.
+    with pytest.raises(UserError, match=r"mine\.teachers: first and second are one and the same teacher"):
+        identities({"first": of(**one), "other": of(model="hub/other"), "second": of(**same)})
+
+
+@pytest.mark.usefixtures("on_the_hub")
+def test_different_teachers_have_their_identities_by_name() -> None:
+    config = {"one": of(model="hub/a"), "two": of(model="hub/b")}
+    assert identities(config) == {name: identity(teacher) for name, teacher in config.items()}
 
 
 def test_a_folder_that_was_written_again_is_another_teacher(cross_encoder: Path, tmp_path: Path) -> None:
     place = tmp_path / "model"
     place.mkdir()
-    (place / "config.json").write_text("{}")
+    trained = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    (place / "config.json").write_text(json.dumps(trained))
     before = identity(of(model=str(place)))
-    (place / "config.json").write_text('{"a": 1}')
+    (place / "config.json").write_text(json.dumps({**trained, "a": 1}))
     assert identity(of(model=str(place))) != before

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from secondstage.config import TeacherConfig
-from secondstage.mine.teaching import Teaching
+from secondstage.mine.teaching import Teaching, merge_reports
 from secondstage.run import Scores
 from secondstage.teachers import Teacher
 from secondstage.teachers.ensemble import combine
@@ -60,16 +61,76 @@ def test_an_ensemble_keeps_each_score_beside_their_weighted_mean(tmp_path: Path)
     teaching = Teaching(config, tmp_path)
     assert teaching.names == ("long", "short")
     first, second = teaching.by_document(IDS, LISTS)
-    together = combine([np.float32([1, 3, 2]), np.float32([-1, -3, -2])], [3.0, 1.0])
+    together = combine([np.array([1, 3, 2], np.float32), np.array([-1, -3, -2], np.float32)], [3.0, 1.0])
     assert [first[doc_id][0] for doc_id in IDS[0]] == together.tolist()
     assert [first[doc_id][1] for doc_id in IDS[0]] == [(1.0, -1.0), (3.0, -3.0), (2.0, -2.0)]
-    assert second["y"][0] > second["w"][0]  # the heavier one has its way
+    heavy, light = second["y"][0], second["w"][0]
+    assert heavy is not None
+    assert light is not None
+    assert heavy > light  # the heavier one has its way
     assert [s.tolist() for s in teaching.score_lists(LISTS)] == [
         together.tolist(),
-        [second["y"][0], second["w"][0]],
+        [heavy, light],
     ]
 
 
 def test_without_a_teacher_nothing_is_scored(tmp_path: Path) -> None:
     teaching = Teaching({}, tmp_path)
     assert (teaching.names, teaching.by_document(IDS, LISTS), teaching.report()) == ((), [{}, {}], {})
+
+
+class Shy(ByLength):
+    """Gives no score to what is shorter than its factor, and remembers under which names it works."""
+
+    labels: ClassVar[list[str | None]] = []
+
+    def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:
+        self.labels.append(label)
+        return [np.where(scores < self.factor**2, np.nan, scores) for scores in super().score_lists(lists)]
+
+
+@pytest.fixture
+def shy(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    monkeypatch.setattr("secondstage.mine.teaching.open_teacher", lambda config, cache: Shy(float(config.model)))
+    monkeypatch.setattr(Shy, "labels", [])
+    return Shy.labels
+
+
+@pytest.mark.usefixtures("shy")
+def test_what_a_teacher_left_out_is_none(tmp_path: Path) -> None:
+    assert Teaching({"one": TeacherConfig(model="2")}, tmp_path).by_document(IDS, LISTS) == [
+        {"x": (None, (None,)), "y": (6.0, (6.0,)), "z": (4.0, (4.0,))},
+        {"y": (8.0, (8.0,)), "w": (None, (None,))},
+    ]
+    both = Teaching({"two": TeacherConfig(model="2"), "three": TeacherConfig(model="3")}, tmp_path)
+    first, second = both.by_document(IDS, LISTS)
+    assert {doc_id: single for doc_id, (_, single) in first.items()} == {
+        "x": (None, None),
+        "y": (6.0, 9.0),
+        "z": (4.0, None),
+    }
+    # Of three lengths, "two" scores 3 and 2: 1 and -1; "three" scores 3 alone, which tells nothing: 0.
+    assert {doc_id: together for doc_id, (together, _) in first.items()} == {"x": None, "y": 0.5, "z": -1.0}
+    assert second == {"y": (0.0, (8.0, 12.0)), "w": (None, (None, None))}
+    assert np.isnan(both.score_lists(LISTS)[0]).tolist() == [True, False, False]
+
+
+def test_each_teachers_work_has_a_name(shy: list[str | None], tmp_path: Path) -> None:
+    teaching = Teaching({"a": TeacherConfig(model="1"), "b": TeacherConfig(model="2")}, tmp_path)
+    teaching.by_document(IDS, LISTS, label="teach")
+    teaching.by_document(IDS, LISTS)
+    assert shy == ["teach a", "teach b", None, None]
+
+
+def test_reports_of_several_objects_add_up() -> None:
+    first = {"a": {"pairs": 3, "cost": 0.5, "name": "x"}, "b": {"pairs": 1}}
+    second = {"a": {"pairs": 4, "cost": 0.25, "name": "y", "refused": 2}, "c": {"pairs": 9}}
+    kept = copy.deepcopy((first, second))
+    assert merge_reports(first, second) == {
+        "a": {"pairs": 7, "cost": 0.75, "name": "y", "refused": 2},
+        "b": {"pairs": 1},
+        "c": {"pairs": 9},
+    }
+    assert (first, second) == kept
+    assert merge_reports(first, {}) == merge_reports({}, first) == first
+    assert merge_reports({"there": True, "n": None}, {"there": True, "n": 1}) == {"there": True, "n": 1}

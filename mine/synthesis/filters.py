@@ -120,8 +120,11 @@ def _ask(
     for i, scores in zip(places, teacher.score_lists(lists) if lists else [], strict=True):
         if len(scores) != len(found[i]):
             raise UserError(f"the teacher gave {len(scores)} scores for the {len(found[i])} documents of one query")
-        query = queries[i]
-        own = rank_of(scores, found[i].index(query.doc_id))
+        query, place = queries[i], found[i].index(queries[i].doc_id)
+        if np.isnan(scores[place]):
+            queries[i] = query.dropped("teacher", "not scored by the teacher")
+            continue
+        own = rank_of(scores, place)
         query = query._replace(teacher_rank=own)
         queries[i] = query if own <= depth else query.dropped("teacher", f"teacher rank {own}")
 

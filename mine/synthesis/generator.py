@@ -47,7 +47,7 @@ def open_generator(config: SynthesizeConfig, cache: Path) -> Generator:
 
     Args:
         config: which one.
-        cache: the folder of its answers: `chat.jsonl` of endpoints, a file for each local model.
+        cache: the folder of its answers: a file for each model, local or of an endpoint.
 
     Raises:
         UserError: a local model cannot be loaded, or an endpoint has no address.
@@ -60,9 +60,9 @@ def open_generator(config: SynthesizeConfig, cache: Path) -> Generator:
         return LocalGenerator(model, cache, batch_size=config.batch_size)
     if config.endpoint is None:
         raise ValueError(f"the generator {config.generator!r} writes no queries")
-    from secondstage.chat import ChatClient
+    from secondstage.chat import ChatClient, answers_file
 
-    return ChatClient(config.endpoint, cache=cache / "chat.jsonl", price=config.price)
+    return ChatClient(config.endpoint, cache=answers_file(cache, config.endpoint), price=config.price)
 
 
 def name(config: SynthesizeConfig) -> str:

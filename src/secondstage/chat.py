@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ class ChatClient:
     """POST `{model, messages, max_tokens, temperature, seed}`, answered by `{choices: [{message: {content}}], usage}`.
 
     Attributes:
-        prompts: how many were given an answer.
+        prompts: how many were given an answer; those that the server refused are not among them.
         cached: how many of them needed no request: they were answered before, or are equal to another one.
         prompt_tokens: of the requests that this client sent, as far as the server tells; so are completion_tokens.
         seconds: wall time of `complete`.
@@ -75,6 +75,7 @@ class ChatClient:
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
+        usable: Callable[[int, str], bool] | None = None,
     ) -> list[str]:
         """Have every prompt answered, each distinct one once.
 
@@ -84,48 +85,70 @@ class ChatClient:
             temperature: 0 for the likeliest answer.
             seed: of the sampling; none leaves it to the server. Another seed asks anew, where a cache has an answer.
             label: shows a progress bar of the prompts that are sent under this name.
+            usable: whether the answer to the prompt at a place is of use; one that is not is given, but not kept, and a
+                later call asks anew. None takes every answer.
 
         Returns:
-            `[prompts]` answers, in the order of the prompts; empty where the model said nothing.
+            `[prompts]` answers, in the order of the prompts; empty where the model said nothing, or the server refused
+            the prompt: a content filter, for example. What was refused is not kept either.
 
         Raises:
-            UserError: the server refused, gave no answer after all retries, or a faulty one. What was answered until
-                then is in the cache.
+            UserError: the server refused all prompts, wants none, or gave no answer after all retries. What was
+                answered until then is in the cache.
         """
         settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
         settings |= {"model": self._model} if self._model else {}
         settings |= {} if seed is None else {"seed": seed}
         bodies = [{**settings, "messages": [dict(message) for message in messages]} for messages in prompts]
         keys = [fingerprint(self._endpoint.url, json.dumps(body, sort_keys=True)) for body in bodies]
-        replies = self._known if self._cache else {}
-        missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in replies}
+        places = {key: place for place, key in enumerate(keys)}
+
+        def kept(key: str, reply: Reply) -> bool:
+            return usable is None or usable(places[key], reply.answer)
+
+        replies = {key: self._known[key] for key in places if key in self._known and kept(key, self._known[key])}
+        missing = {key: bodies[place] for key, place in places.items() if key not in replies}
         started = time.perf_counter()
         try:
-            self._ask(missing, replies, label)
+            self._ask(missing, replies, kept, label)
         finally:
             self.seconds += time.perf_counter() - started
-        self.prompts += len(prompts)
-        self.cached += len(prompts) - len(missing)
-        return [replies[key].answer for key in keys]
+        answered = sum(key in replies for key in keys)
+        self.prompts += answered
+        self.cached += answered - sum(key in replies for key in missing)
+        return [replies[key].answer if key in replies else "" for key in keys]
 
-    def _ask(self, missing: Mapping[str, Mapping[str, Any]], replies: dict[str, Reply], label: str | None) -> None:
-        """Put the replies to what is missing into `replies` and the cache, each as it comes."""
+    def _ask(
+        self,
+        missing: Mapping[str, Mapping[str, Any]],
+        replies: dict[str, Reply],
+        kept: Callable[[str, Reply], bool],
+        label: str | None,
+    ) -> None:
+        """Put the replies to what is missing into `replies` and, if kept, the cache, each as it comes."""
+        # What was answered in an earlier run tells as well that it is not the server that is at fault.
+        proven = bool(replies) or self.cached > 0
         shown = bar(total=len(missing), label=label, unit="prompt") if label and missing else nullcontext()
         with self._keeping(missing) as file, shown as progress:
-            for key, reply in self._endpoint.ask(missing.items(), lambda _, content: read_reply(content)):
-                replies[key] = reply
-                if file is not None:
-                    write_reply(file, key, reply)
-                self.prompt_tokens += reply.prompt_tokens
-                self.completion_tokens += reply.completion_tokens
+            found = self._endpoint.ask(missing.items(), lambda _, content: read_reply(content), proven=proven)
+            for key, reply in found:
                 if progress is not None:
                     progress.update()
+                if reply is None:
+                    continue
+                replies[key] = reply
+                if file is not None and kept(key, reply):
+                    write_reply(file, key, reply)
+                    self._known[key] = reply
+                self.prompt_tokens += reply.prompt_tokens
+                self.completion_tokens += reply.completion_tokens
 
     def report(self) -> dict[str, Any]:
         """What it cost so far: counts, tokens, their price, wall seconds. What came from the cache cost nothing."""
         return {
             "prompts": self.prompts,
             "cached": self.cached,
+            "refused": self._endpoint.refusals.refused,
             "requests": self._endpoint.requests,
             "retries": self._endpoint.retries,
             "prompt_tokens": self.prompt_tokens,

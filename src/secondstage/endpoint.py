@@ -17,6 +17,7 @@ from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UserError
+from .refusals import STATUSES, Refusals, RefusedError
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -26,6 +27,8 @@ Body = Mapping[str, Any]
 EXCERPT = 200
 # Seconds between two attempts, at most, whatever the server asks for.
 LONGEST_PAUSE = 60.0
+# Attempts for an answer that can be read; more would be paid for in vain.
+READINGS = 2
 # No user before the host: that is where some put a key, and errors show the address.
 ADDRESS = r"https?://(\[[\da-fA-F:.]+\]|[^\s/?#:@\[\]]+)(:\d+)?([/?]\S*)?"
 
@@ -45,6 +48,7 @@ class Endpoint:
         url: the address.
         requests: how many were sent, every attempt counted.
         retries: how many of them repeated one that failed.
+        refusals: how many jobs were answered, and how many left out.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Endpoint:
             raise UserError(f"{kind.noun} has an address such as {kind.example}, and no key in it")
         self.url = url
         self.requests = self.retries = 0
+        self.refusals = Refusals()
         self._key = (api_key or "").strip()
         # An HTTP library would show the whole header in its complaint.
         if not re.fullmatch("[!-~]*", self._key):
@@ -93,19 +98,26 @@ class Endpoint:
         self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
         weakref.finalize(self, self._client.close)
 
-    def ask(self, jobs: Iterable[tuple[K, Body]], read: Callable[[K, bytes], R]) -> Iterator[tuple[K, R]]:
+    def ask(
+        self, jobs: Iterable[tuple[K, Body]], read: Callable[[K, bytes], R], *, proven: bool = False
+    ) -> Iterator[tuple[K, R | None]]:
         """Send every body; what was answered before an error, or while it came up, is still given.
+
+        A request is left out if the server refuses its content, or if its answers cannot be read, as long as others are
+        answered; see `Refusals`.
 
         Args:
             jobs: (key, body) of each request, taken when its turn is near.
             read: makes what is wanted of a key's answer; a `ValueError` says what is wrong with it.
+            proven: whether the server answered such requests before.
 
         Returns:
-            (key, what was read), in the order of the answers.
+            (key, what was read), in the order of the answers; none for what is left out.
 
         Raises:
-            UserError: the server refused, gave no answer after all retries, or a faulty one: the first of these, once
-                the requests under way have ended. What waits for its turn or for a retry is given up.
+            UserError: the server wants no requests, gave no answer after all retries, or refused all of so
+                many jobs that it is not their content: the first of these, once the requests under way have
+                ended. What waits for its turn or for a retry is given up.
         """
         waiting, stop, under_way, failure = iter(jobs), Event(), dict[Future[R], K](), None
         with ThreadPoolExecutor(self._concurrency) as pool:
@@ -118,7 +130,7 @@ class Endpoint:
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                         key = under_way.pop(future)
                         try:
-                            found = future.result()
+                            found = self.refusals.counted(future.result, proven=proven)
                         except (UserError, CancelledError) as error:
                             failure = failure or error
                             waiting = iter(())
@@ -127,16 +139,20 @@ class Endpoint:
                             yield key, found
             finally:
                 give_up(stop, under_way)
+        failure = failure or self.refusals.failure(proven=proven)
         if failure is not None:
             raise failure
 
     def _answer(self, key: K, body: Body, read: Callable[[K, bytes], R], stop: Event) -> R:
         """One answer, in as many attempts as it takes or as there are."""
-        attempt = 0
+        attempt = readings = 0
         while True:
             try:
-                content = self._send(body, attempt)
-                break
+                return read(key, self._send(body, attempt))
+            except ValueError as error:
+                attempt, readings = attempt + 1, readings + 1
+                if readings == READINGS or attempt > self._most_retries or stop.is_set():
+                    raise RefusedError(f"{self.url}: {error}") from None
             except _BusyError as busy:
                 problem, status, retry_after = busy.args
                 attempt += 1
@@ -144,10 +160,6 @@ class Endpoint:
                 if attempt > self._most_retries or stop.wait(seconds):
                     advice = way_out(status, kind=self._kind)
                     raise UserError(f"{self.url}: {problem}, in {attempt} attempts; {advice}") from None
-        try:
-            return read(key, content)
-        except ValueError as error:
-            raise UserError(f"{self.url}: {error}") from None
 
     def _send(self, body: Body, attempt: int) -> bytes:
         import httpx
@@ -168,7 +180,8 @@ class Endpoint:
         problem = f"status {status}, {text[:EXCERPT]!r}"
         if status == 429 or status >= 500:
             raise _BusyError(problem, status, response.headers.get("Retry-After", ""))
-        raise UserError(f"{self.url}: {problem}; {way_out(status, self._key_name, kind=self._kind)}")
+        refusal = RefusedError if status in STATUSES else UserError
+        raise refusal(f"{self.url}: {problem}; {way_out(status, self._key_name, kind=self._kind)}")
 
 
 class _BusyError(Exception):
@@ -219,6 +232,11 @@ def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
         return f"check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
     if status == 0 or status >= 500:
         return "check that the server runs and can be reached, then try again"
+    if status in (400, 422):
+        return (
+            f"the usual causes are too long an input ({kind.too_large}), a content filter, a parameter that this "
+            "server does not take, and the name of the model"
+        )
     known = {413: kind.too_large, 429: "lower concurrency, or try again later"}
     return known.get(status, "check the URL, path included, and the name of the model")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from .config import EvaluateConfig, MineConfig
 from .errors import UserError
 from .files import file_digest, read_manifest
-from .models import identity
+from .models import identity, read_config
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -40,12 +40,15 @@ def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]
         output: the run's folder, if there is one: mining anew replaces its `mine/`, a review that lies there as well.
 
     Raises:
-        UserError: one is not there, a key is not set, or the review would be replaced: before the work, not after it.
+        UserError: one is not there, two teachers are the same, a key is not set, or the review would be replaced:
+            before the work, not after it.
     """
     from . import teachers
 
-    found = {f"teacher {name}": teachers.identity(teacher) for name, teacher in config.teachers.items()}
+    found = {f"teacher {name}": digest for name, digest in teachers.identities(config.teachers).items()}
     if config.synthesize is not None and config.synthesize.model:
+        # Its weights are read when documents are asked about; whether there is such a model is told here.
+        read_config(config.synthesize.model)
         found["generator"] = identity(config.synthesize.model)
     if config.reviewed is not None:
         path = Path(config.reviewed).expanduser()

@@ -85,6 +85,19 @@ def loading(model: str, load: Callable[[str], T]) -> T:
         ) from error
 
 
+def read_config(model: str) -> Any:
+    """The configuration of a model, without its weights: whether there is one is known in an instant.
+
+    What the hub's cache holds is taken from there: neither a run that goes on nor one without a network waits for it.
+
+    Raises:
+        UserError: as `loading`.
+    """
+    from transformers import AutoConfig
+
+    return loading(model, lambda place: AutoConfig.from_pretrained(place, local_files_only=bool(commit_of(place))))
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from reporting what is meant to be: that a head is new, how far the weights are loaded."""

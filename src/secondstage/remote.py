@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from .config import RemoteConfig
 from .endpoint import Endpoint, Kind, key_from
 from .files import fingerprint
 from .progress import bar
-from .rerankapi import SIZES, Answer, Api, read_answer, request
+from .rerankapi import SIZES, Answer, Api, first_words, read_answer, request
 from .run import Scores
 from .scorecache import CachedScorer
 
-KIND = Kind("a rerank API", "https://api.cohere.com/v2/rerank", "lower documents_per_request")
+KIND = Kind("a rerank API", "https://api.cohere.com/v2/rerank", "lower document_words or documents_per_request")
 
 
 class RemoteReranker:
@@ -26,9 +26,11 @@ class RemoteReranker:
 
     Attributes:
         documents: how many were scored.
+        refused: how many were not, for the server refused the request that they were in.
         tokens: what the answers say they took.
         search_units: the same of Cohere's unit, a query with up to 100 documents.
         seconds: wall time of the calls of `score` and `stream`.
+        proven: tells whether the server answered before, where its scores are kept.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class RemoteReranker:
         timeout: float = 60.0,
         concurrency: int = 4,
         documents_per_request: int | None = None,
+        document_words: int | None = None,
         retries: int = 5,
         backoff: float = 1.0,
         price: float = 0.0,
@@ -57,6 +60,7 @@ class RemoteReranker:
             timeout: seconds to connect, and between two pieces of an answer.
             concurrency: requests under way at a time.
             documents_per_request: at most; by default 100, and TEI's 32.
+            document_words: of each document that are sent; by default all.
             retries: of a request that the server was too busy or too broken to answer.
             backoff: seconds before the first retry, doubled for each further one.
             price: of a million tokens, or of a thousand search units, in any currency.
@@ -64,11 +68,12 @@ class RemoteReranker:
         Raises:
             UserError: `url` is no web address, or the key holds what no key does.
         """
-        self.documents = self.tokens = self.search_units = 0
+        self.documents = self.refused = self.tokens = self.search_units = 0
         self.seconds = 0.0
         self._model, self._price = model, price
         self._api: Api = api
-        self._size = documents_per_request or SIZES[api]
+        self._size, self._words = documents_per_request or SIZES[api], document_words
+        self.proven: Callable[[], bool] = lambda: False
         self._endpoint = Endpoint(
             url,
             api_key,
@@ -121,10 +126,10 @@ class RemoteReranker:
             label: shows a progress bar under this name.
 
         Returns:
-            `[n]` relevance scores, in the order of the pairs.
+            `[n]` relevance scores, in the order of the pairs; NaN where the server refused the request.
 
         Raises:
-            UserError: the server refused, gave no answer after all retries, or a faulty one.
+            UserError: the server refused all requests, wants none, or gave no answer after all retries.
         """
         scores = np.zeros(len(pairs), np.float32)
         with bar(total=len(pairs), label=label, unit="pair") if label else nullcontext() as progress:
@@ -141,16 +146,20 @@ class RemoteReranker:
             UserError: as `score`, after the scores of all requests that ended well.
         """
         started = time.perf_counter()
-        groups = grouped(pairs, self._size)
         jobs = (
-            (places, request(query, [pairs[i][1] for i in places], self._model, self._api)) for query, places in groups
+            (places, request(query, [self.shown(pairs[i][1]) for i in places], self._model, self._api))
+            for query, places in grouped(pairs, self._size)
         )
 
         def read(places: list[int], content: bytes) -> Answer:
             return read_answer(content, len(places), self._api)
 
         try:
-            for places, answer in self._endpoint.ask(jobs, read):
+            for places, answer in self._endpoint.ask(jobs, read, proven=self.proven()):
+                if answer is None:
+                    self.refused += len(places)
+                    yield places, [np.nan] * len(places)
+                    continue
                 self.documents += len(places)
                 self.tokens += answer.tokens
                 self.search_units += answer.search_units
@@ -158,11 +167,16 @@ class RemoteReranker:
         finally:
             self.seconds += time.perf_counter() - started
 
+    def shown(self, document: str) -> str:
+        """What is sent of a document."""
+        return first_words(document, self._words) if self._words else document
+
     def report(self) -> dict[str, Any]:
         """What it cost so far: counts, tokens or search units as far as the answers tell, their price, wall seconds."""
         charged = self.search_units / 1e3 if self.search_units else self.tokens / 1e6
         return {
             "documents": self.documents,
+            "refused": self.refused,
             "requests": self.requests,
             "retries": self.retries,
             "tokens": self.tokens,
@@ -175,10 +189,13 @@ class RemoteReranker:
 def keep_remote_scores(remote: RemoteReranker, folder: Path, config: RemoteConfig) -> CachedScorer:
     """Keep every score of an API in a file below `folder`, named after its address, model and shape.
 
-    It is written with every answer: a kill loses the requests under way at most.
+    It is written with every answer: a kill loses the requests under way at most. A score is kept by what was sent of
+    its document, so that with other `document_words` only what they cut otherwise is paid for again.
     """
     name = fingerprint("remote", config.url, config.model, config.api)[:16]
-    return CachedScorer(remote, folder / f"{name}.scores")
+    kept = CachedScorer(remote, folder / f"{name}.scores", shown=remote.shown)
+    remote.proven = lambda: kept.found > 0
+    return kept
 
 
 def grouped(pairs: Sequence[tuple[str, str]], size: int) -> Iterator[tuple[str, list[int]]]:

@@ -7,7 +7,7 @@ Records are only ever appended; a kill while writing tears the last one at most,
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -44,14 +44,26 @@ class CachedScorer:
         scorer: the one that scores what is missing.
         path: the file; it need not exist.
         chunk: pairs that are scored, then written, at a time, unless the scorer streams.
-        scored: pairs that the scorer has been paid for so far.
+        scored: pairs that the scorer has given a score so far.
+        found: pairs whose score was kept.
     """
 
-    def __init__(self, scorer: Scorer, path: Path, *, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, scorer: Scorer, path: Path, *, chunk: int = CHUNK, shown: Callable[[str], str] | None = None
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            scorer: see the class.
+            path: see the class.
+            chunk: see the class.
+            shown: what the scorer reads of a document: by that its score is kept. None reads all.
+        """
         self.scorer = scorer
         self.path = path
         self.chunk = chunk
-        self.scored = 0
+        self.shown = shown
+        self.scored = self.found = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
         """Score (query text, document text) pairs.
@@ -66,7 +78,10 @@ class CachedScorer:
         Raises:
             UserError: the file is no score cache.
         """
+        if self.shown is not None:
+            pairs = [(query, self.shown(document)) for query, document in pairs]
         digests = [pair_digest(*pair) for pair in pairs]
+        self.found += sum(digest in self._known for digest in digests)
         missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
         unstored = self._score_missing(missing, label) if missing else {}
         return np.array([unstored[d] if d in unstored else self._known[d] for d in digests], np.float32)
@@ -87,7 +102,7 @@ class CachedScorer:
                 file.flush()
                 self._known.update(finite)
                 unstored.update((digest, score) for digest, score in found.items() if digest not in finite)
-                self.scored += len(places)
+                self.scored += len(finite)
                 if progress is not None:
                     progress.update(len(places))
         return unstored

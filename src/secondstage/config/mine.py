@@ -35,6 +35,8 @@ class TeacherConfig(Section):
     """By how much its window slides."""
     passage_words: Count = 300
     """Of each document that a listwise LLM is shown."""
+    max_tokens: Count | None = None
+    """Of a listwise LLM's answer; none means what an order takes. One that reasons first needs thousands."""
     weight: Positive = 1.0
     """In an ensemble."""
     price: Annotated[float, Field(ge=0)] = 0.0

@@ -33,3 +33,6 @@ class RemoteConfig(EndpointConfig):
     """Whose shape it has. Cohere's is spoken by vLLM and Infinity, too."""
     documents_per_request: Count | None = None
     """At most; none means 100, and 32 for TEI."""
+    document_words: Count | None = 2000
+    """Of each document that are sent, for servers refuse what is too long; none sends all. In scripts without spaces,
+    ten characters count as a word."""

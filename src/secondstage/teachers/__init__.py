@@ -10,7 +10,7 @@ from ..config import TeacherConfig
 from ..errors import UserError
 from ..files import fingerprint
 from ..models import identity as model_identity
-from ..models import loading
+from ..models import read_config
 from ..run import Scores
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Teacher(Protocol):
 
         Returns:
             For each list `[documents]` scores in its order: higher is more relevant. Scores of different lists need not
-            be on one scale.
+            be on one scale. NaN where the teacher gave none.
 
         Raises:
             UserError: the teacher cannot be reached, or gave no usable answer.
@@ -71,34 +71,57 @@ def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
             window=config.window,
             step=config.step,
             passage_words=config.passage_words,
+            max_tokens=config.max_tokens,
         )
     if config.kind == "api":
         from ..remote import keep_remote_scores
 
         remote, section = _remote(config), config.api
         assert section is not None
-        return PointwiseTeacher(section.model or section.url, keep_remote_scores(remote, cache, section), remote.report)
+        kept = keep_remote_scores(remote, cache, section)
+        return PointwiseTeacher(section.model or section.url, kept, remote.report, gaps=True)
     return PointwiseTeacher(config.model, _model(config, cache))
+
+
+def identities(config: Mapping[str, TeacherConfig]) -> dict[str, str]:
+    """The identity of each teacher by its name.
+
+    Raises:
+        UserError: as `identity`, or two are the same: both would be paid for.
+    """
+    found: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name, teacher in config.items():
+        found[name] = identity(teacher)
+        if (other := names.setdefault(found[name], name)) != name:
+            raise UserError(
+                f"mine.teachers: {other} and {name} are one and the same teacher, and would be paid for twice: leave "
+                f"one out; if it is to count for more, raise mine.teachers.{other}.weight"
+            )
+    return found
 
 
 def identity(config: TeacherConfig) -> str:
     """What decides whether a teacher is still the same: its model or address, and what changes its scores.
 
+    Of a model only the configuration is read.
+
     Raises:
-        UserError: the model is not there, an address is none, or the key of an endpoint is not set: so that this is
-            told before the work, not after it.
+        UserError: the model is not there or has no head of this kind, an address is none, or the key of an endpoint is
+            not set: so that this is told before the work, not after it.
     """
     settings: list[object] = [config.kind]
     if config.kind == "listwise":
         _chat(config, None)
-        settings += [config.instruction, config.window, config.step, config.passage_words]
+        settings += [config.instruction, config.window, config.step, config.passage_words, config.max_tokens]
     elif config.kind == "api":
         _remote(config)
     else:
+        check_head(config)
         settings += [model_identity(config.model), config.max_length, config.precision]
         settings += [config.instruction] if config.kind == "decoder" else []
     place = config.endpoint or config.api
-    address = place.model_dump(mode="json", include={"url", "model", "api"}) if place else None
+    address = place.model_dump(mode="json", include={"url", "model", "api", "document_words"}) if place else None
     return fingerprint(settings, address)
 
 
@@ -139,9 +162,7 @@ def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
 
 def check_head(config: TeacherConfig) -> None:
     """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random."""
-    from transformers import AutoConfig
-
-    kinds = loading(config.model, AutoConfig.from_pretrained).architectures or ()
+    kinds = read_config(config.model).architectures or ()
     wanted = HEADS[config.kind]
     if not any(kind.endswith(wanted) for kind in kinds):
         raise UserError(

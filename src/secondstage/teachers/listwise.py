@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..run import Scores
 Lists = Sequence[tuple[str, Sequence[str]]]
 Prompt = list[dict[str, str]]
 
-# Tokens of an answer: a little prose, and these for every number with its brackets.
+# Tokens of an answer, where nobody says otherwise: a little prose, and these for every number with its brackets.
 PROSE, PER_NUMBER = 64, 8
 # Letters a word, at most: where none are told apart by spaces, as in Chinese, this is the limit.
 WORD = 10
@@ -37,8 +37,9 @@ class Chat(Protocol):
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
+        usable: Callable[[int, str], bool] | None = None,
     ) -> list[str]:
-        """Answers in the order of the prompts."""
+        """Answers in the order of the prompts; those that are not usable are not kept."""
         ...
 
     def report(self) -> dict[str, Any]:
@@ -57,14 +58,25 @@ class ListwiseTeacher:
         unreadable: how many answers named no document at all: there the order stayed.
         incomplete: how many left documents out, or named one twice or one that is none: those left out follow in
             their order.
+        unscored: lists without any readable answer: they have no scores.
     """
 
-    def __init__(self, chat: Chat, *, instruction: str, window: int, step: int, passage_words: int) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        instruction: str,
+        window: int,
+        step: int,
+        passage_words: int,
+        max_tokens: int | None = None,
+    ) -> None:
         if not 1 <= step <= window:
             raise ValueError(f"step {step} and window {window}: documents would be passed over")
         self.chat, self.instruction = chat, instruction
         self.window, self.step, self.passage_words = window, step, passage_words
-        self.lists = self.documents = self.windows = self.unreadable = self.incomplete = 0
+        self.max_tokens = max_tokens or PROSE + PER_NUMBER * window
+        self.lists = self.unscored = self.documents = self.windows = self.unreadable = self.incomplete = 0
 
     def score_lists(self, lists: Lists, *, label: str | None = None) -> list[Scores]:
         """Order the documents of every query; see `Teacher`.
@@ -72,7 +84,8 @@ class ListwiseTeacher:
         Returns:
             For each list `[documents]` the reciprocals of their final ranks. Only the order has a meaning; reciprocals
             keep neighbours apart, so that a candidate is not "near" a positive for standing behind it, and weigh in a
-            mean of several teachers what is at the head, where a listwise model can be trusted most.
+            mean of several teachers what is at the head, where a listwise model can be trusted most. NaN for a list of
+            which no answer was readable: the first stage's order must not pass for the teacher's.
 
         Raises:
             UserError: the endpoint failed. What it answered until then is in its cache.
@@ -81,35 +94,48 @@ class ListwiseTeacher:
         orders = [list(range(len(documents))) for _, documents in lists]
         starts = [windows(len(order), self.window, self.step) for order in orders]
         rounds = max(map(len, starts), default=0)
+        # A list of one document needs no answer.
+        told = {i for i, windows_of in enumerate(starts) if not windows_of}
         # The windows of a list need each other's answers; those of different lists are asked side by side.
         for turn in range(rounds):
             asked = [(i, starts[i][turn]) for i in range(len(lists)) if turn < len(starts[i])]
-            self._order(lists, orders, asked, f"{label} {turn + 1}/{rounds}" if label else None)
+            told |= self._order(lists, orders, asked, f"{label} {turn + 1}/{rounds}" if label else None)
         if unreadable := self.unreadable - unreadable_before:
             say(f"  {unreadable} of {self.windows - windows_before} answers of the listwise teacher name no passage")
         self.lists += len(lists)
+        self.unscored += len(lists) - len(told)
         self.documents += sum(map(len, orders))
-        return [reciprocal_ranks(order) for order in orders]
+        return [
+            reciprocal_ranks(order) if i in told else np.full(len(order), np.nan, np.float32)
+            for i, order in enumerate(orders)
+        ]
 
     def _order(
         self, lists: Lists, orders: Sequence[list[int]], asked: Sequence[tuple[int, int]], label: str | None
-    ) -> None:
-        """Order one window of each list that has one: (its place, the window's start)."""
+    ) -> set[int]:
+        """Order one window of each list that has one: (its place, the window's start); which lists were told of."""
         shown = [orders[i][start : start + self.window] for i, start in asked]
         answers = self.chat.complete(
             [self._prompt(*lists[i], places) for (i, _), places in zip(asked, shown, strict=True)],
-            max_tokens=PROSE + PER_NUMBER * self.window,
+            max_tokens=self.max_tokens,
             temperature=0.0,
             label=label,
+            # The next run asks again for what names nothing.
+            usable=lambda place, answer: names(answer, len(shown[place])),
         )
+        told = set()
         for (i, start), places, answer in zip(asked, shown, answers, strict=True):
-            orders[i][start : start + self.window] = [places[j] for j in self._read(answer, len(places))]
+            if found := self._read(answer, len(places)):
+                orders[i][start : start + self.window] = [places[j] for j in found]
+                told.add(i)
+        return told
 
     def report(self) -> dict[str, Any]:
         """Lists, documents, windows, and how many answers were faulty; and what the endpoint cost."""
         return {
             **self.chat.report(),
             "lists": self.lists,
+            "unscored": self.unscored,
             "documents": self.documents,
             "windows": self.windows,
             "unreadable": self.unreadable,
@@ -121,14 +147,14 @@ class ListwiseTeacher:
         return prompt(passage(query, self.passage_words), passages, self.instruction)
 
     def _read(self, answer: str, count: int) -> list[int]:
-        named = numbers(answer)
-        found = permutation(named, count)
+        """The order in an answer; empty if it gives none."""
         self.windows += 1
-        if not any(1 <= number <= count for number in named):
+        if not names(answer, count):
             self.unreadable += 1
-        elif sorted(named) != list(range(1, count + 1)):
-            self.incomplete += 1
-        return found
+            return []
+        named = numbers(answer)
+        self.incomplete += sorted(named) != list(range(1, count + 1))
+        return permutation(named, count)
 
 
 def windows(count: int, window: int, step: int) -> list[int]:
@@ -180,6 +206,11 @@ def numbers(answer: str) -> list[int]:
     if found := re.findall(r"\[\W{0,4}\d{1,9}\W{0,4}\]", answer):
         return whole_numbers(" ".join(found))
     return [] if re.search(r"[^\W\d_]", answer) else whole_numbers(answer)
+
+
+def names(answer: str, count: int) -> bool:
+    """Whether an answer names any of `count` passages."""
+    return any(1 <= number <= count for number in numbers(answer))
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -19,15 +19,24 @@ Lists = Sequence[tuple[str, Sequence[str]]]
 class PointwiseTeacher:
     """A teacher over a scorer of pairs, whose scores are kept."""
 
-    def __init__(self, name: str, scorer: CachedScorer, costs: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(
+        self,
+        name: str,
+        scorer: CachedScorer,
+        costs: Callable[[], Mapping[str, Any]] = dict,
+        *,
+        gaps: bool = False,
+    ) -> None:
         """Nothing is scored yet.
 
         Args:
             name: for errors.
             scorer: scores what was never scored before.
             costs: what else the report says.
+            gaps: whether the scorer may leave pairs out: their score is NaN, and that is no fault.
         """
         self.name, self.scorer, self.costs = name, scorer, costs
+        self.gaps = gaps
         self.lists = self.pairs = 0
         self.seconds = 0.0
 
@@ -35,7 +44,7 @@ class PointwiseTeacher:
         """Score the documents of every query; see `Teacher`. All pairs go together, so that batches are of one length.
 
         Raises:
-            UserError: the scorer failed, or a score is not finite.
+            UserError: the scorer failed, or a score is not finite, and no gap.
         """
         started = time.perf_counter()
         pairs = [(query, document) for query, documents in lists for document in documents]
@@ -43,7 +52,8 @@ class PointwiseTeacher:
             scores = as_scores(self.scorer.score(pairs, label=label), len(pairs))
         finally:
             self.seconds += time.perf_counter() - started
-        if broken := int((~np.isfinite(scores)).sum()):
+        faults = np.isinf(scores) if self.gaps else ~np.isfinite(scores)
+        if broken := int(faults.sum()):
             raise UserError(
                 f"teacher {self.name}: {broken} of {len(scores)} scores are not finite, so no order can be made of "
                 "them: choose another teacher or precision=fp32"
