@@ -20,8 +20,8 @@ from secondstage.collection import Documents
 from secondstage.config import RemoteConfig
 from secondstage.errors import UserError
 from secondstage.remote import RemoteReranker, grouped, keep_remote_scores
-from secondstage.scorecache import CachedScorer, read_scores
 from secondstage.run import Run, rank
+from secondstage.scorecache import CachedScorer, read_scores
 from secondstage.scoring import Random, rerank
 
 from .conftest import serving
