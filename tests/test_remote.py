@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondstage.collection import Documents
 from secondstage.config import RemoteConfig
 from secondstage.errors import UserError
 from secondstage.remote import RemoteReranker, grouped, keep_remote_scores
+from secondstage.run import Run, rank
 from secondstage.scorecache import CachedScorer, read_scores
-from secondstage.scoring import Random
+from secondstage.scoring import Random, rerank
 
 from .conftest import serving
 from .server import Answer, JsonServer, first
@@ -307,6 +309,18 @@ def test_the_documents_of_a_refused_request_have_no_score(api: JsonServer, tmp_p
         assert np.array_equal(kept.score(PAIRS), expected, equal_nan=True)
         assert (scorer.refused, scorer.documents, kept.scored) == (3, *((44, 44) if sent == 17 else (0, 0)))
         assert len(api.seen) == sent
+
+
+def test_a_run_with_refused_documents_is_not_put_in_an_order(
+    api: JsonServer, tmp_path: Path, as_documents: Callable[[Sequence[str]], Documents]
+) -> None:
+    api.misbehave = lambda server, body: (400, b"filtered", {}) if body["query"] == "bad" else None
+    documents = as_documents(["one", "two"])
+    run = Run("first", {name: rank(["d0", "d1"], [2.0, 1.0], ["x", "x"]) for name in ("good", "bad")})
+    config = RemoteConfig(url=api.url)
+    kept = keep_remote_scores(RemoteReranker.from_config(config), tmp_path, config)
+    with pytest.raises(UserError, match="remote: 2 of 4 scores are not finite"):
+        rerank(kept, run, {"good": "good", "bad": "bad"}, documents, name="remote")
 
 
 def test_scores_are_in_the_file_as_soon_as_they_are_answered(api: JsonServer, tmp_path: Path) -> None:
