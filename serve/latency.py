@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from secondstage.firststage import answered
+
 from .depth import Timing
 from .pipeline import Pipeline
 
@@ -14,7 +16,8 @@ from .pipeline import Pipeline
 def time_searches(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[int]) -> Mapping[int, Timing]:
     """Search each query at each depth: retrieval, reranking and fusion.
 
-    The depths take turns, so that all meet the same load.
+    The depths take turns, so that all meet the same load. Queries for which a first stage of the kind run has no list
+    are left out: nothing is searched or reranked for them.
 
     Args:
         pipeline: its reranker computes every score; nothing is looked up.
@@ -22,6 +25,7 @@ def time_searches(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[i
         depths: how many candidates are reranked.
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in depths}
+    queries = _timed(pipeline, queries)
     uncached = pipeline.with_scorer(pipeline.reranker)
     uncached.rank({"query": queries[0]}, depth=depths[0])  # the first call sets up memory and threads
     for query in queries:
@@ -33,10 +37,15 @@ def time_searches(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[i
 
 
 def time_first_stage(pipeline: Pipeline, queries: Sequence[str]) -> Timing:
-    """Retrieve each query's candidates, without reranking them."""
+    """Retrieve each query's candidates, without reranking them; of the same queries as `time_searches`."""
     taken = []
-    for query in queries:
+    for query in _timed(pipeline, queries):
         start = time.perf_counter()
         pipeline.first_stage.search([query], pipeline.depth)
         taken.append(time.perf_counter() - start)
     return Timing(*(1000 * np.quantile(taken, (0.5, 0.95))).tolist())
+
+
+def _timed(pipeline: Pipeline, queries: Sequence[str]) -> Sequence[str]:
+    """Those that can be searched; one that cannot where none can, so that there is a figure at all."""
+    return answered(pipeline.first_stage, queries) or queries[:1]

@@ -172,7 +172,7 @@ def test_the_index_is_bm25s_own_to_the_bit(collection: Collection, monkeypatch: 
     import bm25s
 
     config = Bm25Config(k1=1.2, b=0.7)
-    words = bm25_module._tokenize(config, [document.content for document in collection.documents])
+    words = bm25_module.tokenize(config, [document.content for document in collection.documents])
     vocabulary = {word: i for i, word in enumerate(sorted({word for each in words for word in each}))}
     oracle = bm25s.BM25(k1=1.2, b=0.7, method="lucene")
     oracle.index(([[vocabulary[word] for word in each] for each in words], vocabulary), show_progress=False)

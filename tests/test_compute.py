@@ -40,6 +40,28 @@ def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch, able: bool,
 def test_the_fastest_device_is_taken(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert device() == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "cards", "rank", "expected"),
+    [
+        (True, 4, "0", "cuda:0"),
+        (True, 4, "3", "cuda:3"),
+        (True, 2, "3", "cuda:1"),  # more processes than cards
+        (True, 1, "3", "cuda:0"),  # each process is shown its own card alone
+        (True, 4, "-1", "cuda"),  # some launchers say so that there is one process
+        (False, 0, "1", "cpu"),
+    ],
+)
+def test_each_process_of_a_launcher_has_a_card_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, cards: int, rank: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", rank)
     assert device() == expected
 
 
@@ -67,11 +89,12 @@ def test_mps_computes_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve("auto") == "fp32"
 
 
+@pytest.mark.parametrize("card", ["cuda", "cuda:1"])
 @pytest.mark.parametrize("able", [False, True])
-def test_emulated_bf16_does_not_count_on_cuda(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+def test_emulated_bf16_does_not_count_on_cuda(monkeypatch: pytest.MonkeyPatch, able: bool, card: str) -> None:
     def supported(including_emulation: bool = True) -> bool:
         return able or including_emulation
 
-    monkeypatch.setattr(compute, "device", lambda: "cuda")
+    monkeypatch.setattr(compute, "device", lambda: card)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert resolve("auto") == ("bf16" if able else "fp32")

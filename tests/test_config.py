@@ -290,3 +290,52 @@ def test_training_looks_no_deeper_at_dev_than_a_hybrid_fuses() -> None:
         check_config(config)
     assert check_config(config | {"first_stage": {"depth": 201}}).train.dev_depth == 201
     assert check_config(config | {"first_stage": "dense"}).train.dev_depth == 201
+
+
+@pytest.mark.parametrize(
+    ("mine", "told"),
+    [
+        ({"depth": 201}, "mine looks 201 documents deep, .* lower mine.depth"),
+        ({"synthesize": {"round_trip": 201}}, "mine.synthesize looks 201 documents deep, .* lower mine.synth.*round_t"),
+    ],
+)
+def test_mining_looks_no_deeper_than_a_hybrid_fuses(mine: dict[str, Any], told: str) -> None:
+    config: dict[str, Any] = {"output": "x", "collection": "x", "train": {"steps": 1}, "mine": mine}
+    for fusing in ("hybrid", "milvus"):
+        with pytest.raises(UserError, match=told):
+            check_config(config | {"first_stage": fusing})
+    check_config(config | {"first_stage": {"depth": 201}})
+    check_config(config | {"first_stage": "dense"})
+    check_config(config | {"train": {"steps": 0}})  # then nothing is mined
+
+
+def test_a_run_has_no_lists_for_queries_that_are_made() -> None:
+    given: dict[str, Any] = {"first_stage": {"kind": "run", "run": ["a.trec"]}, "mine": {"synthesize": {}}}
+    with pytest.raises(UserError, match=r"mine\.synthesize makes new queries, .* kind run"):
+        check_config(MINIMAL | given)
+    check_config(MINIMAL | given | {"mine": {}})
+    check_config(MINIMAL | given | {"first_stage": "bm25"})
+
+
+@pytest.mark.parametrize(
+    ("first_stage", "quotas", "told"),
+    [
+        ({}, {"bm25": 0.5, "dense": 0.5}, None),
+        ({}, {"bm52": 0.5}, r"mine.quotas names bm52: .* \(bm25, dense\)"),
+        ({}, {"sparse": 0.5}, r"mine.quotas names sparse: .* \(bm25, dense\)"),
+        ({"kind": "bm25"}, {"bm25": 0.2, "dense": 0.3, "sparse": 0.1}, r"mine.quotas names dense, sparse: .* \(bm25\)"),
+        ({"kind": "milvus", "milvus": {"retrieve": "dense"}}, {"dense": 0.5}, None),
+        ({"kind": "milvus", "milvus": {"retrieve": "dense"}}, {"bm25": 0.5}, "mine.quotas names bm25"),
+        ({"kind": "run", "run": ["a.trec"]}, {"lucene": 0.5}, None),
+        ({"kind": "run", "run": ["a.trec"]}, {"random": 0.5}, "mine.quotas names random: .* mine.random_share"),
+    ],
+)
+def test_quotas_are_of_the_retrievers_that_there_are(
+    first_stage: dict[str, Any], quotas: dict[str, float], told: str | None
+) -> None:
+    config = MINIMAL | {"first_stage": first_stage, "mine": {"quotas": quotas}}
+    if told is None:
+        assert check_config(config).mine.quotas == quotas
+        return
+    with pytest.raises(UserError, match=told):
+        check_config(config)

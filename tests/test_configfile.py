@@ -96,6 +96,23 @@ def test_two_budgets_are_reported_beside_another_fault_of_the_section(tmp_path: 
     assert "give exactly one of" in told
 
 
+@pytest.mark.parametrize(
+    ("mine", "told"),
+    [
+        ({"teachers": {"a": {"modell": "x"}}}, "mine.teachers.a.modell: unknown key, did you mean 'model'?"),
+        (
+            {"teachers": {"a": {"endpoint": {"uri": "x"}}}},
+            "mine.teachers.a.endpoint.uri: unknown key, did you mean 'url'?",
+        ),
+        ({"synthesize": {"kindz": ["claim"]}}, "mine.synthesize.kindz: unknown key, did you mean 'kinds'?"),
+    ],
+)
+def test_the_nearest_key_is_found_however_deep(mine: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_config({"output": "x", "collection": "x", "train": {"steps": 1}, "mine": mine})
+    assert told in [line.strip() for line in str(caught.value).splitlines()]
+
+
 def test_very_many_faults_are_counted() -> None:
     with pytest.raises(UserError) as caught:
         check_config({"output": "x", "collection": "x", "train": {"steps": 1}, **{f"key{i}": i for i in range(50)}})

@@ -15,6 +15,7 @@ from secondstage import encoder as encoder_module
 from secondstage.collection import Collection, Documents
 from secondstage.config import DenseConfig, FirstStageConfig
 from secondstage.errors import UserError
+from secondstage.files import folder_digests
 from secondstage.firststage import Hits, build, load, save
 from secondstage.firststage.dense import Dense
 
@@ -190,3 +191,16 @@ def test_every_index_is_saved_and_opened(collection: Collection, tiny_model: Pat
     hits = Dense.load(config, tmp_path).search(QUERIES, 100)
     assert same(hits, dense.search(QUERIES, 100))
     assert [len(hit.rows) for hit in hits] == [64] * len(QUERIES)
+
+
+@pytest.mark.usefixtures("exact")
+def test_the_folder_is_the_same_whether_the_vectors_were_there_or_not(
+    collection: Collection, tiny_model: Path, tmp_path: Path
+) -> None:
+    saved = []
+    for name in ("cold", "warm"):
+        dense = Dense.build(DenseConfig(model=str(tiny_model)), collection.documents, cache=tmp_path / "cache")
+        (tmp_path / name).mkdir()
+        dense.save(tmp_path / name)
+        saved.append(folder_digests(tmp_path / name))
+    assert saved[0] == saved[1]

@@ -11,6 +11,7 @@ import pytest
 
 from secondstage import encoder as encoder_module
 from secondstage.encoder import Encoder, pack
+from secondstage.files import folder_digests
 
 WORDS = ["flour", "yeast", "oven", "snow", "frost", "rail", "ticket", "king", "queen", "rook", "water", "river"]
 TEXTS = [" ".join(WORDS[(i * j) % len(WORDS)] for j in range(1 + (i * 7) % 40)) for i in range(50)] + [
@@ -125,3 +126,24 @@ def test_the_digest_is_of_the_tokenizer_and_the_precision_too(
     assert Encoder.load(str(tmp_path / "copy")).digest != digest
     monkeypatch.setattr(encoder_module, "resolve", lambda _: "bf16")
     assert Encoder.load(str(tiny_model)).digest != digest
+
+
+def test_neither_what_is_saved_nor_the_digest_tells_whether_it_has_encoded(tiny_model: Path, tmp_path: Path) -> None:
+    """A fast tokenizer keeps how it cut and padded last."""
+    from transformers import AutoTokenizer
+
+    padded: Any = AutoTokenizer.from_pretrained(tiny_model)
+    padded.backend_tokenizer.enable_truncation(8)
+    padded.backend_tokenizer.enable_padding(length=8)
+    shutil.copytree(tiny_model, tmp_path / "padded")
+    padded.save_pretrained(tmp_path / "padded")  # as all-MiniLM-L6-v2 was published
+    for place in (tiny_model, tmp_path / "padded"):
+        digests, saved = [], []
+        for texts in ([], TEXTS):
+            encoder = Encoder.load(str(place))
+            encoder.encode(texts)
+            digests.append(encoder.digest)
+            encoder.save(folder := tmp_path / f"{place.name}-{len(texts)}")
+            saved.append(folder_digests(folder))
+        assert digests[0] == digests[1]
+        assert saved[0] == saved[1]

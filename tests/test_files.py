@@ -31,6 +31,7 @@ from secondstage.files import (
     sweep,
     write_json,
     write_manifest,
+    writing_whole,
 )
 from secondstage.version import __version__
 
@@ -386,3 +387,30 @@ def test_the_manifest_is_written_again_with_the_files_of_that_moment(tmp_path: P
     assert "note" not in manifest
     assert set(manifest["files"]) == {"a.txt", "c.txt", "sub/b.txt"}
     assert [path.name for path in folder.iterdir() if path.is_file()].count(MANIFEST) == 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "shard.npy"
+
+    def killed() -> None:
+        with writing_whole(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    for before in (None, "whole"):
+        with pytest.raises(KeyboardInterrupt):
+            killed()
+        assert [other.read_text() for other in path.parent.iterdir()] == ([] if before is None else [before])
+        with writing_whole(path) as temporary:
+            temporary.write_text("whole")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_two_may_write_a_file_at_once_whatever_their_process_ids(tmp_path: Path) -> None:
+    """Processes of two machines may have the same id, as two of one process have."""
+    path = tmp_path / "shared"
+    with writing_whole(path) as one, writing_whole(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["one"]

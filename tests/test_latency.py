@@ -13,6 +13,7 @@ import pytest
 
 from secondstage.collection import Documents
 from secondstage.firststage import Hits
+from secondstage.firststage.given import Given
 from secondstage.run import Scores
 from secondstage.scorecache import CachedScorer
 from secondstage.serve import latency
@@ -92,6 +93,20 @@ def test_the_depths_take_turns_after_one_call_to_warm_up(clock: Clock) -> None:
 
 def test_one_query_is_every_percentile(clock: Clock) -> None:
     assert time_searches(as_pipeline(Fake(clock)), QUERIES[4:5], [8])[8] == pytest.approx(Timing(12.0, 12.0), abs=1e-5)
+
+
+def test_queries_that_a_run_does_not_answer_are_not_timed(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """A search that finds nothing at once would pull the percentiles down, and say so every time."""
+    run = Given({text: Hits(np.array([0]), np.array([1.0], np.float32), ("lucene",)) for text in QUERIES[10:]})
+    fake: Any = Fake(clock)
+    fake.first_stage = run
+    time_searches(as_pipeline(fake), QUERIES, (10, 50))
+    assert {text for text, _ in fake.calls} == set(QUERIES[10:])
+    time_first_stage(as_pipeline(fake), QUERIES)
+    assert not capsys.readouterr().err
+    fake.calls.clear()
+    time_searches(as_pipeline(fake), QUERIES[:10], [10])  # none: one tells how long that takes
+    assert {text for text, _ in fake.calls} == {QUERIES[0]}
 
 
 def test_the_first_stage_alone(clock: Clock) -> None:

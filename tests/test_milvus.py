@@ -21,12 +21,14 @@ from secondstage.config import Bm25Config, DenseConfig, FirstStageConfig, Milvus
 from secondstage.configfile import check_config
 from secondstage.errors import UserError
 from secondstage.files import folder_digests
-from secondstage.firststage import FirstStage, Hits, build, load, made_from, save
+from secondstage.firststage import FirstStage, Hits, build, load, made_from, save, search_run
 from secondstage.firststage import milvus as milvus_module
 from secondstage.firststage import milvusindex as index_module
 from secondstage.firststage.bm25 import Bm25
 from secondstage.firststage.dense import load_encoder
 from secondstage.firststage.hybrid import fuse
+from secondstage.firststage.milvusindex import collection_name
+from secondstage.firststage.without import search_without
 
 pytest.importorskip("pymilvus", reason="needs the extra milvus")
 
@@ -114,6 +116,42 @@ def test_a_hybrid_is_the_fusion_of_its_parts(hybrid: FirstStage) -> None:
     ]
     assert same(hybrid.search(QUERIES, 8), expected)
     assert hybrid.search([], 8) == []
+
+
+def test_relevant_documents_are_hidden_before_the_fusion(collection: Collection, hybrid: FirstStage) -> None:
+    """Nothing of a hidden document is left in the scores of the others: those are a fusion of lists without it."""
+    asked = {"q": QUERIES[0]}
+    best = search_run(hybrid, collection.documents.ids, asked, 1)["q"].doc_ids
+    found = search_without(hybrid, collection.documents.ids, asked, {"q": best}, 8)["q"]
+    lists = {}
+    for name, part in hybrid.parts().items():
+        (hits,) = part.search([QUERIES[0]], 13)
+        kept = [i for i, row in enumerate(hits.rows) if collection.documents.ids[row] not in best][:12]
+        lists[name] = Hits(hits.rows[kept], hits.scores[kept], tuple(hits.retrievers[i] for i in kept))
+    expected = fuse(lists, {"bm25": 0.7, "dense": 0.3}, "zscore", 8)
+    assert found.doc_ids == tuple(collection.documents.ids[row] for row in expected.rows)
+    assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+
+
+def test_a_single_retriever_hides_them_too(collection: Collection) -> None:
+    bm25, ids, asked = build(config(), collection.documents), collection.documents.ids, {"q": QUERIES[0]}
+    whole = search_run(bm25, ids, asked, 6)["q"].doc_ids
+    assert search_without(bm25, ids, asked, {"q": whole[:2]}, 4)["q"].doc_ids == whole[2:]
+
+
+def test_a_collection_is_named_by_the_weights_not_by_the_name_of_the_model(
+    as_documents: AsDocuments, tiny_model: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    documents, place = as_documents(["snow", "ice"]), str(tmp_path / "model")
+    shutil.copytree(tiny_model, place)
+    one, same, other = (secondstage.encoder.Encoder.load(name) for name in (place, str(tiny_model), place))
+    with torch.no_grad():  # as if the hub held another commit under the name
+        next(other.model.parameters()).view(-1)[0] += 1
+    settings = config(Path(place), "dense")
+    names = [collection_name(settings, documents, encoder) for encoder in (one, same, other)]
+    assert names[0] == names[1] != names[2]
 
 
 def test_queries_beyond_one_request(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from secondstage.errors import UserError
-from secondstage.parallel import Workers, all_files, own_file, share, wait, workers, write_whole
+from secondstage.parallel import Workers, all_files, own_file, wait, workers
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,9 +20,6 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     assert workers() == Workers(0, 1)
     assert workers().lead
     wait()
-    done: list[int] = []
-    share(3, done.append)
-    assert done == [0, 1, 2]
 
 
 def test_asking_imports_nothing_heavy() -> None:
@@ -34,9 +31,8 @@ def test_asking_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("shards", [0, 1, 5, 6])
 def test_every_shard_has_one_owner(size: int, shards: int) -> None:
     team = [Workers(rank, size) for rank in range(size)]
-    assert sorted(shard for worker in team for shard in worker.own(shards)) == list(range(shards))
-    for worker in team:
-        assert [shard for shard in range(shards) if worker.owns(shard)] == list(worker.own(shards))
+    owners = [[worker.rank for worker in team if worker.owns(shard)] for shard in range(shards)]
+    assert owners == [[shard % size] for shard in range(shards)]
 
 
 @pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("x", "2"), ("0", "0"), ("-1", "2"), ("0", "")])
@@ -45,27 +41,6 @@ def test_an_odd_environment_is_refused(monkeypatch: pytest.MonkeyPatch, rank: st
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(UserError, match="RANK below WORLD_SIZE"):
         workers()
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "below" / "shard.npy"
-
-    def half(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, half)
-    assert list(path.parent.iterdir()) == []
-
-    def write(temporary: Path) -> None:
-        temporary.write_text("whole")
-
-    write_whole(path, write)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, half)
-    assert path.read_text() == "whole"
-    assert list(path.parent.iterdir()) == [path]
 
 
 def launch(script: str, size: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
@@ -82,24 +57,30 @@ def launch(script: str, size: int, *arguments: str) -> list[subprocess.Completed
             subprocess.Popen(command, env={**os.environ, **environment}, stdout=pipe, stderr=pipe, text=True)
         )
     finished = []
-    for process in running:
-        out, err = process.communicate(timeout=300)
-        finished.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    try:
+        for process in running:
+            out, err = process.communicate(timeout=300)
+            finished.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    finally:
+        for process in running:
+            process.kill()
     return finished
 
 
 WAITING = """
 import sys
 from pathlib import Path
-from secondstage.parallel import share, write_whole
-folder = Path(sys.argv[1])
-share(5, lambda shard: write_whole(folder / str(shard), lambda path: path.write_text(str(shard)) and None))
+from secondstage.parallel import wait, workers
+folder, team = Path(sys.argv[1]), workers()
+for shard in filter(team.owns, range(5)):
+    (folder / str(shard)).touch()
+wait()
 print(sorted(path.name for path in folder.iterdir()))
 """
 
 FAILING = """
 from secondstage.errors import UserError
-from secondstage.parallel import share, wait, workers
+from secondstage.parallel import wait, workers
 wait()
 if workers().rank == 1:
     raise SystemExit(7)
@@ -108,6 +89,26 @@ try:
 except UserError as error:
     print("told:", error)
     raise SystemExit(3)
+"""
+
+# The first to come waits for three seconds until all are there; after that the second may take longer.
+SLOW = """
+import sys, time
+from datetime import timedelta
+from secondstage import parallel
+from secondstage.errors import UserError
+parallel.JOINING = timedelta(seconds=3)
+rank = parallel.workers().rank
+if sys.argv[1] == "dies" and rank == 1:
+    raise SystemExit(7)
+try:
+    parallel.wait()
+except UserError as error:
+    print("told:", error)
+    raise SystemExit(3)
+if rank == 1:
+    time.sleep(5)
+parallel.wait()
 """
 
 
@@ -124,6 +125,15 @@ def test_a_process_that_dies_fails_the_others() -> None:
     assert second.returncode == 7
     assert first.returncode == 3, first.stderr
     assert "another process of this run has failed" in first.stdout
+
+
+@pytest.mark.slow
+def test_a_process_that_never_joins_is_not_waited_for_long_but_a_slow_one_is() -> None:
+    first, second = launch(SLOW, 2, "dies")
+    assert second.returncode == 7
+    assert first.returncode == 3, first.stderr
+    assert "another process of this run has failed" in first.stdout
+    assert [finished.returncode for finished in launch(SLOW, 2, "lives")] == [0, 0]
 
 
 def test_each_process_appends_to_a_file_of_its_own_and_reads_all(

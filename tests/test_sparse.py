@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from secondstage import embeddings as embeddings_module
 from secondstage.collection import Collection, Documents
 from secondstage.config import DenseConfig, FirstStageConfig, SparseConfig
 from secondstage.errors import UserError
-from secondstage.firststage import Hits, build, load, made_from, save
+from secondstage.files import folder_digests
+from secondstage.firststage import Hits, build, load, made_from, save, share
 from secondstage.firststage import sparse as sparse_module
 from secondstage.firststage.hybrid import fuse
-from secondstage.firststage.sparse import Sparse
+from secondstage.firststage.sparse import Sparse, TermEncoder
 
 AsDocuments = Callable[[Sequence[str]], Documents]
 QUERIES = ["flour of the bread", "water of the river", "key", "king queen rook of the chess board"]
@@ -70,10 +72,85 @@ def test_hits_are_those_of_brute_force(collection: Collection, splade: Path, mon
         assert hits.retrievers == ("sparse",) * 10
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def weighed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many documents each call of the model is given."""
+    calls: list[int] = []
+    original = TermEncoder.encode
+
+    def counted(self: TermEncoder, texts: Sequence[str], *arguments: Any) -> Any:
+        calls.append(len(texts))
+        return original(self, texts, *arguments)
+
+    monkeypatch.setattr(TermEncoder, "encode", counted)
+    monkeypatch.setattr(embeddings_module, "SHARD", 20)
+    return calls
+
+
+def test_what_is_cached_is_not_encoded_again_and_gives_the_same_folder(
+    collection: Collection, splade: Path, tmp_path: Path, weighed: list[int]
+) -> None:
+    saved = []
+    for name in ("cold", "warm"):
+        sparse = Sparse.build(SparseConfig(model=str(splade)), collection.documents, cache=tmp_path / "cache")
+        (tmp_path / name).mkdir()
+        sparse.save(tmp_path / name)
+        saved.append(folder_digests(tmp_path / name))
+        assert weighed == [20, 20, 20, 4]
+    assert saved[0] == saved[1]
+    for other in (SparseConfig(model=str(splade), document_prompt="a "), SparseConfig(model=str(splade), max_length=9)):
+        weighed.clear()
+        Sparse.build(other, collection.documents, cache=tmp_path / "cache")
+        assert weighed == [20, 20, 20, 4]
+    alone = Sparse.build(SparseConfig(model=str(splade)), collection.documents)
+    assert same(sparse.search(QUERIES, 20), alone.search(QUERIES, 20))
+
+
+def test_a_kill_loses_one_shard_at_most(
+    collection: Collection, splade: Path, tmp_path: Path, weighed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, counted = SparseConfig(model=str(splade)), TermEncoder.encode
+
+    def killed(self: TermEncoder, texts: Sequence[str], *arguments: Any) -> Any:
+        if len(weighed) == 2:
+            raise Killed
+        return counted(self, texts, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TermEncoder, "encode", killed)
+        with pytest.raises(Killed):
+            Sparse.build(config, collection.documents, cache=tmp_path)
+    assert weighed == [20, 20]
+    Sparse.build(config, collection.documents, cache=tmp_path)
+    assert weighed == [20, 20, 20, 4]
+
+
+def test_processes_share_the_work(
+    collection: Collection, splade: Path, tmp_path: Path, weighed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FirstStageConfig(kind="sparse", sparse=SparseConfig(model=str(splade)))
+    monkeypatch.setattr(embeddings_module, "wait", lambda: None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, expected in (("0", [20, 20]), ("1", [20, 4])):
+        monkeypatch.setenv("RANK", rank)
+        share(config, collection.documents, tmp_path)
+        assert weighed == expected
+        weighed.clear()
+    build(config, collection.documents, cache=tmp_path)
+    assert weighed == []
+
+
 class Words:
     """Stands in for the encoder: every letter is a term, its weight how often it occurs."""
 
     max_seq_length = 64
+
+    def modules(self) -> list[Any]:
+        return []
 
     def encode_document(self, texts: Sequence[str], **_: Any) -> Any:
         import torch

@@ -68,6 +68,33 @@ def test_taken_out_of_the_fused_list_they_would_leave_their_mark() -> None:
     assert np.abs(found.scores_of(kept) - whole.scores_of(kept)).max() > 0.05
 
 
+class Wrapped:
+    """A first stage with a hybrid inside, as Milvus is."""
+
+    def __init__(self, inner: Hybrid) -> None:
+        self.inner = inner
+
+    def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
+        return self.inner.search(queries, depth)
+
+    def save(self, folder: Path) -> None:
+        raise AssertionError
+
+    def parts(self) -> Mapping[str, FirstStage]:
+        return self.inner.parts()
+
+    def with_parts(self, parts: Mapping[str, FirstStage]) -> FirstStage:
+        return self.inner.with_parts(parts)
+
+
+def test_whatever_fuses_is_searched_so_not_a_hybrid_alone() -> None:
+    found = search_without(Wrapped(hybrid("zscore", 12)), IDS, QUERIES, HIDDEN, 9)
+    expected = search_run(hybrid("zscore", 12, HIDDEN), IDS, QUERIES, 9)
+    for query_id, ranking in expected.items():
+        assert found[query_id].doc_ids == ranking.doc_ids
+        assert found[query_id].scores.tolist() == ranking.scores.tolist()
+
+
 def test_a_list_is_as_deep_as_asked_for_all_the_same(collection: Collection) -> None:
     bm25 = Bm25.build(Bm25Config(), collection.documents)
     queries = {"q-bread-3": collection.queries["q-bread-3"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import lru_cache
 from typing import Literal
 
@@ -15,11 +16,16 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @lru_cache(maxsize=1)
 def device() -> str:
-    """The device to compute on: "cuda", "mps" or "cpu"."""
+    """The device to compute on: "cuda", "mps" or "cpu"; "cuda:1" and so on where a launcher started several processes.
+
+    Each process takes the card of its LOCAL_RANK. Where there are fewer cards, or the launcher shows each process its
+    own alone, they are counted round.
+    """
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        rank = os.environ.get("LOCAL_RANK", "")
+        return f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
@@ -28,7 +34,7 @@ def has_bf16() -> bool:
     """Whether the device multiplies bfloat16 in hardware. Where it does not, bfloat16 is several times slower."""
     import torch
 
-    if device() == "cuda":
+    if device().startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device() == "cpu":
         capabilities = torch.cpu.get_capabilities()

@@ -129,12 +129,18 @@ def _in_words(fault: Any) -> str:
 
 
 def _keys_at(location: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Config
+    """The keys of the section that stands there; none where no section does."""
+    kind: Any = Config
     for name in location:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-        found = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
+        if fields := _fields(kind):
+            kind = fields[name].annotation if name in fields else None
+        else:  # a mapping, whose values are all of one kind
+            kind = get_args(kind)[1] if get_origin(kind) is dict else None
+    return list(_fields(kind))
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    """Of a section, or of one that may be missing."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    found = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+    return found[0].model_fields if found else {}

@@ -1,23 +1,27 @@
 """Embeddings kept in files, so that no text is encoded twice.
 
-A shard is one `.npy` file of unit vectors, written whole or not at all, and named by what produced it: the model's
-weights, modules and tokenizer, the precision, the prompt, and the texts themselves. Nothing in the name is a name, so
-two models never share a shard, and a corpus that grew is encoded from its first changed shard on.
+A shard is one file of vectors (`.npy`, unit vectors; `.npz`, sparse ones), written whole or not at all, and named by
+what produced it: the model's weights, modules and tokenizer, the precision, the prompt, and the texts themselves.
+Nothing in the name is a name, so two models never share a shard, and a corpus that grew is encoded from its first
+changed shard on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .encoder import Encoder, Vectors
-from .files import fingerprint
-from .parallel import Workers, wait, workers, write_whole
+from .files import fingerprint, writing_whole
+from .parallel import Workers, wait, workers
 from .progress import bar
 
 # Where a run keeps such files, below its output: they belong to no stage and outlive them all.
@@ -26,6 +30,37 @@ EMBEDDINGS = "embeddings"
 SHARD = 8192
 # Raised when the same inputs would give other vectors.
 FORMAT = 1
+
+T = TypeVar("T")
+Made = TypeVar("Made", covariant=True)
+
+
+class Encoding(Protocol[Made]):
+    """A model that makes vectors of texts, of whatever kind."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that decides them but the texts and the prompt."""
+        ...
+
+    def encode(self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], object] | None = None) -> Made:
+        """The vectors of some texts; `advance` hears of every so many texts that are done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format(Generic[T]):
+    """How vectors are kept in a file."""
+
+    suffix: str
+    write: Callable[[BinaryIO, T], None]
+
+
+def _save(file: BinaryIO, vectors: Vectors) -> None:
+    np.save(file, vectors)
+
+
+NPY: Format[Vectors] = Format(".npy", _save)
 
 
 class Embeddings:
@@ -89,30 +124,50 @@ def encode(
         together: whether every process of the run calls this with the same texts: each then encodes its share, and all
             return when the last has. Needs `folder`.
     """
+    found = encode_shards(texts, encoder, NPY, prompt, folder, total=total, label=label, together=together)
+    return Embeddings([shard for shard, _ in found], encoder.dimension, [size for _, size in found])
+
+
+def encode_shards(
+    texts: Iterable[str],
+    encoder: Encoding[T],
+    kept: Format[T],
+    prompt: str = "",
+    folder: Path | None = None,
+    *,
+    total: int,
+    label: str | None = None,
+    together: bool = False,
+) -> list[tuple[T | Path, int]]:
+    """Encode the texts shard by shard, as `encode` does, with any model.
+
+    Returns:
+        Of each shard the vectors, or the file that holds them, and the number of its texts.
+    """
     team = workers() if together and folder is not None else Workers()
     progress = bar(total=total, label=label, unit="text") if label else None
     advance = None if progress is None else progress.update
-    shards: list[Vectors | Path] = []
-    sizes = []
+    shards: list[tuple[T | Path, int]] = []
     for number, shard in enumerate(_cut(texts)):
-        sizes.append(len(shard))
         if folder is None:
-            shards.append(encoder.encode(shard, prompt, advance))
+            shards.append((encoder.encode(shard, prompt, advance), len(shard)))
             continue
-        path = folder / f"{shard_key(shard, encoder, prompt)}.npy"
-        shards.append(path)
+        path = folder / f"{shard_key(shard, encoder, prompt)}{kept.suffix}"
+        shards.append((path, len(shard)))
         if team.owns(number) and not path.exists():
-            _write(path, encoder.encode(shard, prompt, advance))
+            made = encoder.encode(shard, prompt, advance)
+            with writing_whole(path) as temporary, temporary.open("wb") as file:
+                kept.write(file, made)
         elif advance is not None:
             advance(len(shard))
     if progress is not None:
         progress.close()
     if team.size > 1:
         wait()
-    return Embeddings(shards, encoder.dimension, sizes)
+    return shards
 
 
-def shard_key(texts: Sequence[str], encoder: Encoder, prompt: str) -> str:
+def shard_key(texts: Sequence[str], encoder: Encoding[object], prompt: str) -> str:
     """The name of a shard's file, by what its vectors depend on."""
     digest = hashlib.sha256()
     for text in texts:
@@ -127,11 +182,3 @@ def _cut(texts: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(texts)
     while shard := list(islice(remaining, SHARD)):
         yield shard
-
-
-def _write(path: Path, vectors: Vectors) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, vectors)
-
-    write_whole(path, write)

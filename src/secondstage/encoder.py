@@ -41,6 +41,7 @@ class Encoder:
         self.model = model
         self.batch_size = batch_size
         self._precision = resolve("auto")
+        self._restore = restorer(model)
 
     @classmethod
     def load(cls, name: str, *, max_length: int | None = None, batch_size: int = 64) -> Encoder:
@@ -51,7 +52,8 @@ class Encoder:
         return cls(model, batch_size)
 
     def save(self, folder: Path) -> None:
-        """Write the model, in its published precision."""
+        """Write the model, in its published precision: the same files whether it has encoded before or not."""
+        self._restore()
         with quiet_transformers():
             self.model.save(str(folder), create_model_card=False)
 
@@ -66,13 +68,8 @@ class Encoder:
 
         Taken from the loaded model, not from its name: the same for a copy elsewhere, another for other weights.
         """
-        weights = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            weights.update(_bytes(tensor))
-        configs = [_config(module) for module in self.model.modules()]
-        limit, cut = self.model.max_seq_length, self.model.truncate_dim
-        return fingerprint(weights.hexdigest(), configs, _tokenizer(self.model), limit, cut, self._precision)
+        self._restore()
+        return model_digest(self.model, self.model.truncate_dim, self._precision)
 
     def encode(self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], object] | None = None) -> Vectors:
         """`[n, dimension]` vectors of length 1; `advance` hears of every so many texts that are done.
@@ -124,6 +121,35 @@ class Encoder:
 
         model = copy.deepcopy(self.model).to(torch.bfloat16) if self._precision == "bf16" else self.model
         return model.eval()
+
+
+def model_digest(model: Any, *settings: object) -> str:
+    """Of a sentence-transformers model: weights, modules, tokenizer, length limit; and of further settings."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(_bytes(tensor))
+    configs = [_config(module) for module in model.modules()]
+    return fingerprint(weights.hexdigest(), configs, _tokenizer(model), model.max_seq_length, *settings)
+
+
+def restorer(model: Any) -> Callable[[], None]:
+    """What puts a sentence-transformers model back as it is now: encoding changes what saving writes down.
+
+    A fast tokenizer keeps how it cut and padded last, and SPLADE's pooling how wide its input was.
+    """
+    unset = [module for module in model.modules() if vars(module).get("embedding_dimension", 0) is None]
+    inner = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    truncation, padding = (None, None) if inner is None else (inner.truncation, inner.padding)
+
+    def restore() -> None:
+        for module in unset:
+            module.embedding_dimension = None
+        if inner is not None:
+            _ = inner.no_truncation() if truncation is None else inner.enable_truncation(**truncation)
+            _ = inner.no_padding() if padding is None else inner.enable_padding(**padding)
+
+    return restore
 
 
 def pack(mask: npt.NDArray[Any], budget: int) -> Iterator[tuple[npt.NDArray[np.int64], slice]]:

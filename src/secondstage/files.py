@@ -54,9 +54,13 @@ def write_json(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path`, and put it in its place only if the block ends well."""
+    """Give an empty temporary file beside `path`, and put it in its place only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Named by chance, not by process id: processes of two machines may have the same.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    temporary.chmod(0o644)
     try:
         yield temporary
         temporary.replace(path)

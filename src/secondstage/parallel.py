@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import UserError
 
-# A slow process is waited for; a dead one ends the wait at once, by its closed connection.
+# All start together: one that has not come after so long died before it could be heard of.
+JOINING = timedelta(minutes=10)
+# Later a slow process is waited for; a dead one ends the wait at once, by its closed connection.
 PATIENCE = timedelta(days=30)
 
 
@@ -31,10 +31,6 @@ class Workers(NamedTuple):
     def lead(self) -> bool:
         """Whether this is the one that goes on alone."""
         return self.rank == 0
-
-    def own(self, shards: int) -> range:
-        """The numbers of this process's shards, of `shards` in all."""
-        return range(self.rank, shards, self.size)
 
     def owns(self, shard: int) -> bool:
         """Whether this process computes that shard."""
@@ -63,7 +59,7 @@ def wait() -> None:
     """Return when every process is here; at once if there is one.
 
     Raises:
-        UserError: another process ended before it came here.
+        UserError: another process ended before it came here, or never joined.
     """
     if workers().size == 1:
         return
@@ -73,28 +69,6 @@ def wait() -> None:
         distributed.barrier(_group())
     except RuntimeError as error:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
-
-
-def share(shards: int, work: Callable[[int], None]) -> None:
-    """Compute this process's shards, then wait for those of the others."""
-    for shard in workers().own(shards):
-        work(shard)
-    wait()
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, and put it in place: a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named by chance, not by process id: processes of two machines may have the same.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def own_file(path: Path) -> Path:
@@ -116,9 +90,7 @@ def _group() -> Any:
     import torch.distributed as distributed
 
     if not _groups:
-        if distributed.is_initialized():
-            _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
-        else:
-            distributed.init_process_group("gloo", timeout=PATIENCE)
-            _groups.append(distributed.group.WORLD)
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo", timeout=JOINING)
+        _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
     return _groups[0]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from ..lists import FROM_CORPUS
 from .base import Section
 from .collection import CollectionConfig, origin_fault
 from .evaluate import SYSTEMS, EvaluateConfig, GateConfig
@@ -59,6 +60,11 @@ class Config(Section):
             "serve": (max(self.serve.depth or 0, self.serve.max_depth), "serve.depth and serve.max_depth"),
             "train": (self.train.dev_depth, "train.dev_depth"),
         }
+        # A model that is taken as it is needs no lists.
+        if self.train.steps != 0:
+            looks["mine"] = (self.mine.depth, "mine.depth")
+            if self.mine.synthesize is not None:
+                looks["mine.synthesize"] = (self.mine.synthesize.round_trip, "mine.synthesize.round_trip")
         for section, (deepest, keys) in looks.items():
             if self.first_stage.fuses and deepest > self.first_stage.depth:
                 # Its scores depend on how much it fuses: a deeper search would be another first stage.
@@ -66,4 +72,25 @@ class Config(Section):
                     f"{section} looks {deepest} documents deep, but the hybrid fuses only first_stage.depth="
                     f"{self.first_stage.depth} of each retriever: raise this, or lower {keys}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Config:
+        if self.first_stage.kind == "run" and self.mine.synthesize is not None:
+            raise ValueError(
+                "mine.synthesize makes new queries, but a first stage of the kind run has lists for the queries of its "
+                "files alone, and would find none: leave mine.synthesize out, or choose a first_stage.kind that has an "
+                "index"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known_quotas(self) -> Config:
+        known = self.first_stage.names
+        unknown = [name for name in self.mine.quotas if name == FROM_CORPUS or (known and name not in known)]
+        if unknown:
+            raise ValueError(
+                f"mine.quotas names {', '.join(unknown)}: give shares of what the retrievers of the first stage find "
+                f"({', '.join(known) or 'the names of the runs'}); mine.random_share is that of the whole corpus"
+            )
         return self

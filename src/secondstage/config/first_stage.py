@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -113,6 +113,11 @@ class FirstStageConfig(Section):
         if self.kind == "milvus":
             return self.milvus.retrieve in (retriever, "hybrid") and retriever != "sparse"
         return self.kind == retriever or (self.kind == "hybrid" and retriever in self.retrievers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its retrievers, as candidates tell who found them; empty for the kind run, whose files name them."""
+        return tuple(name for name in get_args(Retriever) if self.uses(name))
 
     @property
     def fuses(self) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from secondstage.errors import Faults, UserError
+from secondstage.files import writing_whole
 from secondstage.sources.records import json_lines
 
 Row = Mapping[str, Any]
@@ -31,16 +31,11 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     Raises:
         UserError: there are none.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with writing_whole(path) as temporary:
         count = (_write_parquet if path.suffix == ".parquet" else _write_json)(temporary, rows)
         if not count:
             raise UserError("no list has a positive and enough negatives: there is nothing to export")
-        temporary.replace(path)
-        return count
-    finally:
-        temporary.unlink(missing_ok=True)
+    return count
 
 
 def _write_json(path: Path, rows: Iterable[Row]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,15 @@ class FirstStage(Protocol):
 
     def parts(self) -> Mapping[str, FirstStage]:
         """The retrievers inside, by name; a single retriever is its only part."""
+        ...
+
+
+@runtime_checkable
+class Fusing(FirstStage, Protocol):
+    """A first stage whose lists may be fused of those of its parts."""
+
+    def with_parts(self, parts: Mapping[str, FirstStage]) -> FirstStage:
+        """The same fusion of other retrievers, by the same names."""
         ...
 
 
@@ -101,11 +110,15 @@ def build(
 
 
 def share(config: FirstStageConfig, documents: Documents, cache: Path) -> None:
-    """Compute this process's part of what several compute together before one of them builds: the embeddings."""
+    """Compute this process's part of what several compute together before one of them builds: the vectors."""
     if config.uses("dense"):
         from .dense import embed, load_encoder
 
         embed(config.dense, documents, load_encoder(config.dense), cache=cache, together=True)
+    if config.uses("sparse"):
+        from .sparse import load_term_encoder, weigh
+
+        weigh(config.sparse, documents, load_term_encoder(config.sparse), cache=cache, together=True)
 
 
 def save(first_stage: FirstStage, config: FirstStageConfig, folder: Path) -> None:
@@ -128,6 +141,13 @@ def check_query(first_stage: FirstStage, query: str) -> None:
 
     if isinstance(first_stage, Given):
         first_stage.check(query)
+
+
+def answered(first_stage: FirstStage, queries: Sequence[str]) -> list[str]:
+    """The queries that the first stage can answer: all, but for a run, which has lists for some."""
+    from .given import Given
+
+    return [query for query in queries if not isinstance(first_stage, Given) or first_stage.answers(query)]
 
 
 def search_run(

@@ -74,7 +74,7 @@ class Bm25:
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The documents that share a word with the query; equal scores in the order of the corpus."""
-        return [self._search_tokens(tokens, depth) for tokens in _tokenize(self.config, queries)]
+        return [self._search_tokens(tokens, depth) for tokens in tokenize(self.config, queries)]
 
     def _search_tokens(self, tokens: list[str], depth: int) -> Hits:
         known = [token for token in tokens if token in self._index.vocab_dict]
@@ -112,7 +112,7 @@ def _count(config: Bm25Config, documents: Documents) -> Counts:
     progress = bar(total=len(documents), label="bm25", unit="doc")
     texts = (document.content for document in documents)
     while chunk := list(islice(texts, CHUNK)):
-        words = _tokenize(config, chunk)
+        words = tokenize(config, chunk)
         lengths.extend(map(len, words))
         for word in chain.from_iterable(words):
             numbers.setdefault(word, len(numbers))
@@ -165,13 +165,13 @@ def _score(config: Bm25Config, counts: Counts) -> dict[str, Any]:
     }
 
 
-def _tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
+def tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
     """Lower-cased words of two letters or more, stemmed, without stop words."""
     import bm25s
 
     plain = config.language == "none"
-    tokenize: Any = bm25s.tokenize
-    tokens: list[list[str]] = tokenize(
+    split: Any = bm25s.tokenize
+    tokens: list[list[str]] = split(
         _spaced(texts),
         stopwords=[] if plain else _stop_words(config.language),
         stemmer=None if plain else _stemmer(config.language),

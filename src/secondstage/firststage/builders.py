@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {
         lambda config, folder: Dense.load(config.dense, folder),
     ),
     "sparse": Kind(
-        lambda config, material: Sparse.build(config.sparse, material.documents),
+        lambda config, material: Sparse.build(config.sparse, material.documents, cache=material.cache),
         lambda config, folder: Sparse.load(config.sparse, folder),
     ),
     "hybrid": Kind(

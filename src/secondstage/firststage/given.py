@@ -83,15 +83,19 @@ class Given:
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The lists of these queries, by their exact text; none for a query that the run does not answer."""
-        unknown = [query for query in queries if query not in self._lists]
+        unknown = [query for query in queries if not self.answers(query)]
         if unknown:
             say(f"  the run has no list for {len(unknown)} of {len(queries)} queries, {unknown[0]!r} first")
         hits = (self._lists.get(query, NOTHING) for query in queries)
         return [Hits(rows[:depth], scores[:depth], names[:depth]) for rows, scores, names in hits]
 
+    def answers(self, query: str) -> bool:
+        """Whether the run has a list for this query."""
+        return query in self._lists
+
     def check(self, query: str) -> None:
         """Raise `UserError` if the run has no list for this query."""
-        if query not in self._lists:
+        if not self.answers(query):
             raise UserError(
                 f"the first stage is a run, a file of lists, and has none for {query!r}: only the queries of the run "
                 "can be searched, word for word; for others choose a first_stage.kind that has an index"

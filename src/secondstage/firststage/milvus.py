@@ -105,7 +105,7 @@ class Milvus:
         """
         store = Store(config.milvus)
         encoder = load_encoder(config.dense) if config.uses("dense") else None
-        index = Index(store, collection_name(config, documents), len(documents), config, encoder)
+        index = Index(store, collection_name(config, documents, encoder), len(documents), config, encoder)
         if there := index.held() == index.size:
             say(f"  Milvus at {store.place} holds collection {index.name} already")
         else:
@@ -141,6 +141,10 @@ class Milvus:
     def parts(self) -> Mapping[str, FirstStage]:
         """The retrievers by name."""
         return self._stage.parts()
+
+    def with_parts(self, parts: Mapping[str, FirstStage]) -> FirstStage:
+        """The same fusion of other retrievers, by the same names; of a single retriever, the other one."""
+        return self._stage.with_parts(parts) if isinstance(self._stage, Hybrid) else parts[next(iter(self.parts()))]
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """As BM25, dense retrieval or their fusion finds them; at most 16,384 documents of each."""

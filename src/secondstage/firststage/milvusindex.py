@@ -13,9 +13,8 @@ from ..config import FirstStageConfig
 from ..encoder import Encoder
 from ..errors import UserError
 from ..files import fingerprint, write_json
-from ..models import identity
 from ..progress import bar, say
-from .bm25 import _tokenize
+from .bm25 import tokenize
 from .dense import embed
 from .milvusstore import Store
 
@@ -100,7 +99,7 @@ class Index(NamedTuple):
 
     def words(self, texts: Sequence[str]) -> list[str]:
         """The texts as they are analysed, their words between spaces; an empty one holds none."""
-        return [_fit(tokens) for tokens in _tokenize(self.config.bm25, texts)]
+        return [_fit(tokens) for tokens in tokenize(self.config.bm25, texts)]
 
     def save(self, folder: Path) -> None:
         """Write everything that opens the collection again below `folder`."""
@@ -110,7 +109,7 @@ class Index(NamedTuple):
             self.encoder.save(folder / "encoder")
 
 
-def collection_name(config: FirstStageConfig, documents: Documents) -> str:
+def collection_name(config: FirstStageConfig, documents: Documents, encoder: Encoder | None) -> str:
     """The collection's name: of the config, and of everything that its content depends on."""
     digest = hashlib.sha256()
     for document in documents:
@@ -118,9 +117,9 @@ def collection_name(config: FirstStageConfig, documents: Documents) -> str:
     made_from: list[object] = [digest.hexdigest(), config.milvus.retrieve]
     if config.uses("bm25"):
         made_from.append(config.bm25.model_dump(mode="json"))
-    if config.uses("dense"):
-        dense = config.dense
-        made_from += [identity(dense.model), dense.max_length, dense.document_prompt, dense.index]
+    if encoder is not None:
+        # Not its name: what a hub holds under a name may change.
+        made_from += [encoder.digest, config.dense.document_prompt, config.dense.index]
     return f"{config.milvus.collection}_{fingerprint(made_from)[:16]}"
 
 
@@ -165,7 +164,7 @@ def _fill(index: Index, client: Any, documents: Documents, cache: Path | None) -
         records: list[dict[str, Any]] = [{"row": row + i} for i in range(len(chunk))]
         texts = [document.content for document in chunk]
         if index.config.uses("bm25"):
-            for record, tokens in zip(records, _tokenize(index.config.bm25, texts), strict=True):
+            for record, tokens in zip(records, tokenize(index.config.bm25, texts), strict=True):
                 record["words"] = _fit(tokens)
                 without_words += not tokens
                 cut += len(record["words"]) < sum(map(len, tokens)) + len(tokens) - 1

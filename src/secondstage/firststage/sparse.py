@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..collection import Documents
 from ..compute import device
 from ..config import SparseConfig
+from ..embeddings import Format, encode_shards
+from ..encoder import model_digest, restorer
 from ..errors import UserError
 from ..files import writing
 from ..models import loading, quiet_transformers
-from ..progress import bar
 from . import FirstStage, Hits
 
 # Documents encoded between two ticks of the progress bar; long enough to sort by length within.
@@ -26,12 +28,12 @@ BLOCK = 1 << 26
 class Sparse:
     """The dot product of term weights that a model gives to query and document (SPLADE, Formal et al. 2021)."""
 
-    def __init__(self, config: SparseConfig, encoder: Any, postings: Any) -> None:
+    def __init__(self, config: SparseConfig, encoder: TermEncoder, postings: Any) -> None:
         """Hold what `build` made.
 
         Args:
-            config: prompts and batch size.
-            encoder: a `SparseEncoder`.
+            config: the query prompt.
+            encoder: the model.
             postings: `[terms, documents]` weights, a SciPy CSR matrix: a row is the list of the documents of a term.
         """
         self.config = config
@@ -39,46 +41,34 @@ class Sparse:
         self._postings = postings
 
     @classmethod
-    def build(cls, config: SparseConfig, documents: Documents) -> Sparse:
-        """Encode and index every document.
+    def build(cls, config: SparseConfig, documents: Documents, *, cache: Path | None = None) -> Sparse:
+        """Encode and index every document; what `cache` holds is not encoded again.
 
         Raises:
             UserError: the model cannot be loaded, or is no sparse encoder.
         """
         from scipy import sparse
 
-        encoder = loading(config.model, _encoder)
-        if config.max_length is not None:
-            encoder.max_seq_length = min(config.max_length, encoder.max_seq_length or config.max_length)
-        built = cls(config, encoder, None)
-        progress = bar(total=len(documents), label="encode sparsely", unit="doc")
-        chunks: list[Any] = []
-        texts: list[str] = []
-        for number, document in enumerate(documents, 1):
-            texts.append(document.content)
-            if len(texts) == CHUNK or number == len(documents):
-                chunks.append(built._encode(encoder.encode_document, texts, config.document_prompt))
-                progress.update(len(texts))
-                texts = []
-        progress.close()
-        built._postings = sparse.vstack(chunks, format="csr").T.tocsr()
-        return built
+        encoder = load_term_encoder(config)
+        shards = weigh(config, documents, encoder, cache=cache)
+        weights = [sparse.load_npz(shard) if isinstance(shard, Path) else shard for shard in shards]
+        return cls(config, encoder, sparse.vstack(weights, format="csr").T.tocsr())
 
     @classmethod
     def load(cls, config: SparseConfig, folder: Path) -> Sparse:
         """Open what `save` wrote."""
         from scipy import sparse
 
-        encoder = loading(str(folder / "sparse_encoder"), _encoder)
+        encoder = TermEncoder(loading(str(folder / "sparse_encoder"), _encoder), config.batch_size)
         return cls(config, encoder, sparse.load_npz(folder / "sparse.npz"))
 
     def save(self, folder: Path) -> None:
         """Write the index and the encoder below `folder`, so that it can be opened where no hub is."""
         from scipy import sparse
 
-        with writing(folder), quiet_transformers():
+        with writing(folder):
             sparse.save_npz(folder / "sparse.npz", self._postings, compressed=False)
-            self._encoder.save(str(folder / "sparse_encoder"), create_model_card=False)
+            self._encoder.save(folder / "sparse_encoder")
 
     def parts(self) -> Mapping[str, FirstStage]:
         """Itself."""
@@ -90,25 +80,94 @@ class Sparse:
         size = max(1, BLOCK // self._postings.shape[1])
         for start in range(0, len(queries), size):
             block = queries[start : start + size]
-            scores = self._encode(self._encoder.encode_query, block, self.config.query_prompt) @ self._postings
+            scores = self._encoder.encode_queries(block, self.config.query_prompt) @ self._postings
             for begin, end in zip(scores.indptr, scores.indptr[1:], strict=False):
                 found.append(_best(scores.indices[begin:end], scores.data[begin:end], depth))
         return found
 
+
+class TermEncoder:
+    """A `SparseEncoder`, which weighs terms: `[texts, terms]` CSR matrices, each row in the order of the terms."""
+
+    def __init__(self, model: Any, batch_size: int) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._restore = restorer(model)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that decides a document's weights but its text and the prompt given."""
+        self._restore()
+        model = self._model
+        return model_digest(model, model.max_active_dims, model.prompts, model.default_prompt_name)
+
+    def save(self, folder: Path) -> None:
+        """Write the model: the same files whether it has encoded before or not."""
+        self._restore()
+        with quiet_transformers():
+            self._model.save(str(folder), create_model_card=False)
+
+    def encode(self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], object] | None = None) -> Any:
+        """The weights of documents; `advance` hears of every so many that are done."""
+        from scipy import sparse
+
+        chunks = []
+        for start in range(0, len(texts), CHUNK):
+            chunk = texts[start : start + CHUNK]
+            chunks.append(self._encode(self._model.encode_document, chunk, prompt))
+            if advance is not None:
+                advance(len(chunk))
+        return sparse.vstack(chunks, format="csr")
+
+    def encode_queries(self, texts: Sequence[str], prompt: str = "") -> Any:
+        """The weights of queries."""
+        return self._encode(self._model.encode_query, texts, prompt)
+
     def _encode(self, encode: Any, texts: Sequence[str], prompt: str) -> Any:
-        """`[texts, terms]` weights as a CSR matrix, each row in the order of the terms."""
         from scipy import sparse
 
         weights = encode(
             list(texts),
             prompt=prompt or None,
-            batch_size=self.config.batch_size,
+            batch_size=self._batch_size,
             show_progress_bar=False,
             save_to_cpu=True,
         ).coalesce()
         rows, terms = weights.indices().numpy()
         values = weights.values().float().numpy()
         return sparse.coo_matrix((values, (rows, terms)), shape=tuple(weights.shape)).tocsr()
+
+
+def load_term_encoder(config: SparseConfig) -> TermEncoder:
+    """The model of the config. `UserError` if it cannot be loaded, or is no sparse encoder."""
+    model = loading(config.model, _encoder)
+    if config.max_length is not None:
+        model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
+    return TermEncoder(model, config.batch_size)
+
+
+def weigh(
+    config: SparseConfig,
+    documents: Documents,
+    encoder: TermEncoder,
+    *,
+    cache: Path | None = None,
+    together: bool = False,
+) -> list[Any]:
+    """The weights of all documents, shard by shard, or the files that hold them; `together` as in `dense.embed`."""
+    texts = (document.content for document in documents)
+    prompt, total = config.document_prompt, len(documents)
+    found = encode_shards(texts, encoder, NPZ, prompt, cache, total=total, label="encode sparsely", together=together)
+    return [shard for shard, _ in found]
+
+
+def _save(file: BinaryIO, weights: Any) -> None:
+    from scipy import sparse
+
+    sparse.save_npz(file, weights, compressed=False)
+
+
+NPZ: Format[Any] = Format(".npz", _save)
 
 
 def _best(rows: Any, scores: Any, depth: int) -> Hits:

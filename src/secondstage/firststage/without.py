@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..run import Run
-from . import FirstStage, Hits, search_run
-from .hybrid import Hybrid
+from . import FirstStage, Fusing, Hits, search_run
 
 
 def search_without(
@@ -37,7 +36,7 @@ def search_without(
         frozenset(rows[doc_id] for doc_id in excluded.get(query_id, ()) if doc_id in rows) for query_id in queries
     ]
     blind: FirstStage = _Blind(first_stage, hidden)
-    if isinstance(first_stage, Hybrid):
+    if isinstance(first_stage, Fusing):
         blind = first_stage.with_parts({name: _Blind(part, hidden) for name, part in first_stage.parts().items()})
     return search_run(blind, doc_ids, queries, depth)
 
