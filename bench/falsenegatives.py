@@ -66,6 +66,7 @@ TREATMENTS: Mapping[str, Mapping[str, Any]] = {
     "relabel": {"max_share": None, "false_negatives": {"teacher": "relabel", "duplicate": "relabel"}},
     "never hidden": {"max_share": None, "false_negatives": {"teacher": "keep", "duplicate": "keep"}},
 }
+VERDICTS = ("right", "wrong", "between", "unrated")
 FLAGS = (TEACHER, DUPLICATE, JUDGED, SHARE)
 
 
@@ -131,7 +132,7 @@ class Bench:
 
     def judge(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Precision and recall of what the rules flag."""
-        counts = dict.fromkeys(("flagged", "right", "wrong", "between", "unrated", "hidden_among_candidates"), 0)
+        counts: dict[str, int] = dict.fromkeys(("flagged", *VERDICTS, "hidden_among_candidates"), 0)
         with replacing(self.output / "judged") as work:
             self.mined(settings, work / "mine")
             for query_id, candidates in read_lists(work / "mine" / "train"):
