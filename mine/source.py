@@ -20,7 +20,7 @@ from .review import read_reviewed
 from .search import CANDIDATES, Search, cut
 from .synthesis.stage import held_out_documents
 from .teaching import Teaching, merge_reports
-from .trainingqueries import training_queries
+from .trainingqueries import TRAIN, training_queries
 
 # Below a run's output: what teachers cost and is in no manifest yet, a file for each process.
 COSTS = "costs"
@@ -70,9 +70,11 @@ class Source(NamedTuple):
         made = synthetic_qrels(synthetic, config.positive_from)
         asked = {query_id: texts.queries[query_id] for query_id in (*qrels, *made)}
         reviewed = self._reviewed(asked)
-        judged = {query_id: {**rows, **reviewed.get(query_id, {})} for query_id, rows in {**qrels, **made}.items()}
+        # Also those that are not mined this time: what answers a question does not depend on how many are asked.
+        known = {**collection.qrels.get(TRAIN, {}), **qrels, **made}
+        judged = {query_id: {**rows, **reviewed.get(query_id, {})} for query_id, rows in known.items()}
         shards = [shard for part in (qrels, made) for shard in cut({query_id: asked[query_id] for query_id in part})]
-        elsewhere = positives_elsewhere(asked, judged, config.positive_from)
+        elsewhere = positives_elsewhere(texts.queries, judged, config.positive_from)
         told = Asked({**qrels, **made}, shards, reviewed, elsewhere, self.spared())
         return Miner(collection, told, self.search(config.depth), teaching, texts, config, seed=self.seed)
 

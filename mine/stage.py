@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from secondstage.synthetic import SYNTHETIC, SyntheticQuery, read_records
 
 from .auditpage import write_audit
 from .counts import count
-from .miner import Miner
+from .miner import Asked, Miner
 from .search import cut
 from .source import Source, keep_costs, take_costs
 from .synthesis import synthesize
@@ -66,6 +66,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
             f"{config.positive_from} or higher: training needs a train split in the qrels, or mine.synthesize, which "
             "makes queries from documents"
         )
+    shutil.rmtree(source.cache / FAILED, ignore_errors=True)
     teaching = source.teaching()
     counts: Counter[str] = Counter(asked.counts)
     try:
@@ -74,26 +75,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         write_lists(folder / TRAIN, _lists(miner, counts), teaching.names)
     finally:
         keep_costs(source.cache, teaching)
-    # Counts of the lists alone: what they cost differs from run to run, and the audit of the same lists is the same.
-    found = dict(sorted(counts.items())) | made.get("synthesis_counts", {})
-    target = folder if counts["lists"] else _failed(source)
-    write_audit(
-        target,
-        read_lists(folder / TRAIN),
-        miner.asked.queries,
-        collection.documents,
-        negatives=config.negatives,
-        teachers=teaching.names,
-        notes=asked.notes,
-        counts=found,
-        positive_from=config.positive_from,
-    )
-    if not counts["lists"]:
-        raise UserError(
-            f"none of {len(miner.asked.qrels)} training lists has both a positive and a negative; of "
-            f"{counts['negatives_found']} candidates {_dropped(counts)}: raise mine.depth, or loosen these rules; "
-            f"{target / 'audit.html'} shows them"
-        )
+    _audit(source, folder, miner, asked.notes, counts, made.get("synthesis_counts", {}))
     for note in asked.notes:
         say(f"  {note}")
     say(
@@ -101,7 +83,40 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         f"{_dropped(counts)}; see mine/audit.html"
     )
     costs = take_costs(source.cache)
+    found = dict(sorted(counts.items()))
     return {"train_queries": len(miner.asked.qrels), **found, **made, **({"teachers": costs} if costs else {})}
+
+
+def _audit(
+    source: Source,
+    folder: Path,
+    miner: Miner,
+    notes: Sequence[str],
+    counts: Mapping[str, int],
+    synthesis: Mapping[str, int],
+) -> None:
+    """Write the audit; if no list can be trained on, where it outlives the folder, and raise."""
+    target = folder if counts["lists"] else _failed(source)
+    # Counts of the lists alone: what they cost differs from run to run, and the audit of the same lists is the same.
+    # Those of queries have names of their own, for a teacher drops queries as well as candidates.
+    of_queries = {f"synthetic_{name}": number for name, number in synthesis.items()}
+    write_audit(
+        target,
+        read_lists(folder / TRAIN),
+        miner.asked.queries,
+        source.collection.documents,
+        negatives=source.config.negatives,
+        teachers=miner.teaching.names,
+        notes=notes,
+        counts=dict(sorted(counts.items())) | of_queries,
+        positive_from=source.config.positive_from,
+    )
+    if not counts["lists"]:
+        raise UserError(
+            f"none of {len(miner.asked.qrels)} training lists has both a positive and a negative; of "
+            f"{counts['negatives_found']} candidates {_dropped(counts)}: raise mine.depth, or loosen these rules; "
+            f"{target / 'audit.html'} shows them"
+        )
 
 
 def _synthetic(source: Source, teaching: Teaching, folder: Path) -> tuple[list[SyntheticQuery], dict[str, Any]]:
@@ -138,19 +153,24 @@ def _failed(source: Source) -> Path:
 
 def _lists(miner: Miner, counts: Counter[str]) -> Iterator[TrainingList]:
     """Every list, counted."""
-    progress = bar(total=len(miner.asked.queries), label="mine", unit="query")
-    reviewed = {(query_id, doc_id) for query_id, judged in miner.asked.reviewed.items() for doc_id in judged}
-    counts["reviewed_without_effect"] = len(reviewed)
-    for shard in miner.asked.shards:
-        for training_list in miner.lists(shard):
-            counts.update(count([training_list], miner.config.negatives))
-            seen = {(training_list.query_id, candidate.doc_id) for candidate in training_list.candidates}
-            counts["reviewed_without_effect"] -= len(seen & reviewed)
-            yield training_list
-        progress.update(len(shard))
-    progress.close()
-    if not reviewed:
-        del counts["reviewed_without_effect"]
+    reviewed = sum(map(len, miner.asked.reviewed.values()))
+    if reviewed:
+        counts["reviewed_without_effect"] = reviewed
+    with bar(total=len(miner.asked.queries), label="mine", unit="query") as progress:
+        for shard in miner.asked.shards:
+            for training_list in miner.lists(shard):
+                counts.update(count([training_list], miner.config.negatives))
+                if reviewed:
+                    counts["reviewed_without_effect"] -= _with_effect(training_list, miner.asked)
+                yield training_list
+            progress.update(len(shard))
+
+
+def _with_effect(found: TrainingList, asked: Asked) -> int:
+    """How many documents of a review are in a list, or would be, had the review not taken them away."""
+    query_id = found.query_id
+    known = {candidate.doc_id for candidate in found.candidates} | asked.qrels[query_id].keys()
+    return len(known & asked.reviewed.get(query_id, {}).keys())
 
 
 def _dropped(counts: Mapping[str, int]) -> str:

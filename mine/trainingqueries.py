@@ -32,7 +32,7 @@ def training_queries(collection: Collection, config: MineConfig, seed: int) -> T
     are among those that the seed chooses.
 
     Raises:
-        UserError: all of them give something away.
+        UserError: all of them give something away, and none are made from documents.
     """
     judged = collection.qrels.get(TRAIN, {})
     known = {query_id: rows for query_id, rows in judged.items() if max(rows.values()) >= config.positive_from}
@@ -44,9 +44,9 @@ def training_queries(collection: Collection, config: MineConfig, seed: int) -> T
             f"mine.positive_from={config.positive_from} or higher: left out"
         )
     held_out = {split: answerable(qrels) for split, qrels in collection.qrels.items() if split != TRAIN}
-    if config.exclude_leaks != "none" and held_out:
+    if config.exclude_leaks != "none" and held_out and known:
         given_away = leaking(find_leaks(collection.queries, known, held_out), config.exclude_leaks)
-        if known and len(given_away) == len(known):
+        if len(given_away) == len(known) and config.synthesize is None:
             raise UserError(
                 f"all {len(known)} training queries share {_shared(config)} with a query of "
                 f"{', '.join(held_out)}: mine.exclude_leaks={config.exclude_leaks} leaves none; loosen it"

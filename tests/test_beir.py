@@ -191,6 +191,25 @@ def test_a_folder_without_qrels_is_read(tmp_path: Path) -> None:
     assert (len(documents), qrels, faults) == (2, {}, [])
 
 
+def test_a_corpus_alone_has_no_queries(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text(CORPUS)
+    documents, queries, qrels, faults = read(tmp_path)
+    assert (len(documents), queries, qrels, faults) == (2, [], {}, [])
+    alone = BeirSource(tmp_path)
+    assert alone.notes() == ["no queries.jsonl and no qrels: only documents"]
+    before = alone.fingerprint()
+    (tmp_path / "queries.jsonl").write_text(QUERIES)
+    assert BeirSource(tmp_path).fingerprint() != before
+    assert BeirSource(tmp_path).notes() == []
+
+
+def test_qrels_without_queries_are_refused(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, test="q1\td1\t1\n")
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(UserError, match=r"1 fault.*\n.*no queries\.jsonl"):
+        BeirSource(folder)
+
+
 def test_missing_files_are_told_with_what_a_folder_holds(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         BeirSource(tmp_path)

@@ -11,37 +11,44 @@ from secondstage.errors import Faults
 from .records import BEIR_COLUMNS, QrelsReader, json_documents, json_queries
 from .text import files_fingerprint, plain_name
 
-LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv, each plain or with .gz"
+LAYOUT = (
+    "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv, each plain or with .gz; only documents may "
+    "be there, but not qrels without queries"
+)
 
 
 class BeirSource:
     """Reads a BEIR folder.
 
+    One that holds nothing but a corpus has no queries: they can be made from the documents.
+
     Raises:
-        UserError: the corpus or the queries are missing, or a file is there both plain and gzipped.
+        UserError: the corpus is missing, or there are qrels without queries, or a file is there both plain and gzipped.
     """
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.resolve().name
         faults = Faults(f"{folder}")
         self._corpus = _find(folder, "corpus.jsonl", faults)
-        self._queries = _find(folder, "queries.jsonl", faults)
         self._qrels = _find_qrels(folder / "qrels", faults)
+        corpus_alone = self._corpus.is_file() and not self._qrels and not [*folder.glob("queries.jsonl*")]
+        self._queries = None if corpus_alone else _find(folder, "queries.jsonl", faults)
         faults.raise_if_any(LAYOUT[0].upper() + LAYOUT[1:])
         self._reader = QrelsReader(BEIR_COLUMNS)
 
     def fingerprint(self) -> str:
         """A digest of every file that is read, with its name in the folder."""
         qrels = ((f"qrels/{path.name}", path) for path in self._qrels.values())
-        return files_fingerprint([(self._corpus.name, self._corpus), (self._queries.name, self._queries), *qrels])
+        texts = ((path.name, path) for path in (self._corpus, self._queries) if path)
+        return files_fingerprint([*texts, *qrels])
 
     def documents(self, faults: Faults) -> Iterator[Document]:
         """The corpus, line by line."""
         return json_documents(self._corpus, faults)
 
     def queries(self, faults: Faults) -> Iterator[Query]:
-        """The queries, line by line."""
-        return json_queries(self._queries, faults)
+        """The queries, line by line; none if there is no file."""
+        return json_queries(self._queries, faults) if self._queries else iter(())
 
     def qrels(self, faults: Faults) -> dict[str, list[Qrel]]:
         """The judgements, a split for every file; none if there is no file."""
@@ -49,8 +56,8 @@ class BeirSource:
         return {split: self._reader.read(path, faults) for split, path in self._qrels.items()}
 
     def notes(self) -> list[str]:
-        """What was read otherwise than it is written."""
-        return self._reader.notes()
+        """What was read otherwise than it is written, or is not there."""
+        return [*self._reader.notes(), *(() if self._queries else ("no queries.jsonl and no qrels: only documents",))]
 
 
 def _find(folder: Path, name: str, faults: Faults) -> Path:
