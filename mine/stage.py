@@ -17,7 +17,7 @@ from secondstage.synthetic import SYNTHETIC, SyntheticQuery, read_records
 
 from .auditpage import write_audit
 from .counts import count
-from .miner import Asked, Miner
+from .miner import Miner
 from .search import cut
 from .source import Source, keep_costs, take_costs
 from .synthesis import synthesize
@@ -161,16 +161,17 @@ def _lists(miner: Miner, counts: Counter[str]) -> Iterator[TrainingList]:
             for training_list in miner.lists(shard):
                 counts.update(count([training_list], miner.config.negatives))
                 if reviewed:
-                    counts["reviewed_without_effect"] -= _with_effect(training_list, miner.asked)
+                    counts["reviewed_without_effect"] -= _with_effect(training_list, miner)
                 yield training_list
             progress.update(len(shard))
 
 
-def _with_effect(found: TrainingList, asked: Asked) -> int:
+def _with_effect(found: TrainingList, miner: Miner) -> int:
     """How many documents of a review are in a list, or would be, had the review not taken them away."""
-    query_id = found.query_id
-    known = {candidate.doc_id for candidate in found.candidates} | asked.qrels[query_id].keys()
-    return len(known & asked.reviewed.get(query_id, {}).keys())
+    asked, least = miner.asked, miner.config.positive_from
+    labelled = {doc_id for doc_id, relevance in asked.qrels[found.query_id].items() if relevance >= least}
+    known = {candidate.doc_id for candidate in found.candidates} | labelled
+    return len(known & asked.reviewed.get(found.query_id, {}).keys())
 
 
 def _dropped(counts: Mapping[str, int]) -> str:

@@ -420,20 +420,21 @@ def test_candidates_and_queries_that_a_teacher_drops_are_told_apart(
 
 
 def test_reviews_without_effect_are_counted(beir_folder: Path, tmp_path: Path) -> None:
-    collection = changed(beir_folder, tmp_path, train=["q-bread-0 winter-7 1"])
+    collection = changed(beir_folder, tmp_path, train=["q-bread-0 winter-7 1", "q-bread-0 winter-4 0"])
     bm25 = Bm25.build(Bm25Config(), collection.documents)
     rows = [
         "q-bread-0 bread-0 0",  # found
         "q-bread-0 winter-6 yes",  # not found, but a positive now
         "q-bread-0 winter-7 no",  # not found, and no positive any more
         "q-bread-0 winter-5 no",  # not found, and never a positive
+        "q-bread-0 winter-4 no",  # the same, in the qrels
         "q-bread-2 bread-0 1",  # of dev
     ]
     manifest = mined(collection, bm25, tmp_path / "mined", reviewed=review(tmp_path / "reviewed.tsv", *rows))
-    assert manifest["reviewed_without_effect"] == 2
+    assert manifest["reviewed_without_effect"] == 3
     found = lists(tmp_path / "mined")["q-bread-0"]
     assert [c.doc_id for c in found.with_role(POSITIVE)] == ["winter-6"]
-    assert read_json(tmp_path / "mined" / "audit.json")["counts"]["reviewed_without_effect"] == 2
+    assert read_json(tmp_path / "mined" / "audit.json")["counts"]["reviewed_without_effect"] == 3
     assert "reviewed_without_effect" not in mined(collection, bm25, tmp_path / "without")
 
 
