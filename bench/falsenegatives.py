@@ -1,7 +1,7 @@
 """Are false negatives found? True positives are hidden from the qrels, and the rules are asked for them.
 
     python -m bench.falsenegatives FEEDBACKQA --teacher MODEL [--hidden 500] [--output runs/false-negatives]
-    … --train [--steps 150] [--seeds 13 14 15]
+    … --train [--steps 100] [--seeds 13 14 15] [--treatments NAME …]
 
 FEEDBACKQA is the collection's folder in BEIR layout, with people's ratings of passages in extra/feedback_ratings.tsv (0
 bad … 3 excellent). Queries with two or more passages rated 2 or more are the subject: the best one stays their
@@ -105,8 +105,8 @@ class Bench:
             "output": str(output / "base"),
             "collection": str(folder),
             "first_stage": {"dense": {"model": BI_ENCODER}},
-            "mine": {"max_queries": 1, "dev_queries": 250},
-            "train": {"steps": 1, "dev_depth": 30},
+            "mine": {"max_queries": 1, "dev_queries": 200},
+            "train": {"steps": 1, "dev_depth": 20},
         }
         carry_out_up_to("mine", check_config(config))
         self.collection = Collection.load(output / "base" / "collection")
@@ -171,12 +171,12 @@ class Bench:
             return mean(evaluate(reranked, self.dev_qrels, [MEASURE])[MEASURE])
 
 
-def trainings(bench: Bench, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
+def trainings(bench: Bench, steps: int, seeds: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     """Every treatment with every seed, skipping what an earlier run finished."""
     path = bench.output / "trained.json"
     done: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
     for seed in seeds:
-        for name in TREATMENTS:
+        for name in names:
             if str(seed) not in done.setdefault(name, {}):
                 done[name][str(seed)] = round(bench.trained(name, seed, steps), 4)
                 say(f"{name}, seed {seed}: {done[name][str(seed)]}")
@@ -192,8 +192,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=500)
     parser.add_argument("--output", type=Path, default=Path("runs/false-negatives"))
     parser.add_argument("--train", action="store_true")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14, 15])
+    parser.add_argument("--treatments", nargs="+", choices=list(TREATMENTS), default=list(TREATMENTS), metavar="NAME")
     options = parser.parse_args()
     bench = Bench(options.collection, options.output, options.teacher, options.hidden)
     found: dict[str, Any] = {"queries": len(bench.kept), "hidden": sum(map(len, bench.hidden.values())), "rules": {}}
@@ -201,7 +202,7 @@ def main() -> None:
         found["rules"][name] = bench.judge(settings)
         say(f"{name}: {found['rules'][name]}")
     if options.train:
-        found["trained"] = trainings(bench, options.steps, options.seeds)
+        found["trained"] = trainings(bench, options.steps, options.seeds, options.treatments)
     print(json.dumps(found))
 
 

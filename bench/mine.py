@@ -1,12 +1,13 @@
 """Mining against sentence-transformers' miner: same model, corpus and number of negatives, side by side.
 
-    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--no-bf16-peer] [--output DIR]
+    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--no-bf16-peer] [--million] [--output DIR]
 
 COLLECTION is a folder in BEIR layout. Every side is a process of its own, timed from its start to its end, imports and
 reading of the collection included; they take turns. `peer` is `mine_hard_negatives` as it comes (fp32, FAISS, the 95 %
 rule); `peer bf16` the same with the model in bfloat16, where the processor has it. `cold` is `secondstage mine` with a
 dense first stage into a new folder; `warm` mines again from the same first stage, with another number of negatives, so
-that every list is made anew. The last line is JSON: medians of the ratios, and the figures behind them.
+that every list is made anew. `--million` also runs `bench.million` on the collection's sentences. The last line is JSON:
+medians of the ratios, and the figures behind them.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=16)
     parser.add_argument("--queries", type=int, help="only so many training queries; default: all")
     parser.add_argument("--no-bf16-peer", action="store_true", help="the peer as it comes alone")
+    parser.add_argument("--million", action="store_true", help="also a million passages; takes long")
     parser.add_argument("--output", type=Path, help="for what is made; default: a temporary folder")
     parser.add_argument(PEER, choices=("fp32", "bf16"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -160,6 +162,10 @@ def main() -> None:
         }
         for name, values in costs.items()
     }
+    if options.million:
+        command = [sys.executable, "-m", "bench.million", str(options.collection)]
+        million = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found |= json.loads(million.stdout.splitlines()[-1])
     print(json.dumps(found | {"figures": figures}))
     if options.output is None:
         shutil.rmtree(output)

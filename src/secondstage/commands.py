@@ -68,7 +68,7 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
             if split not in splits:
                 faults.add(
                     f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
-                    f"{', '.join(splits)}"
+                    f"{', '.join(splits) or 'none'}"
                 )
             elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
                 faults.add(

@@ -160,8 +160,9 @@ class Stages:
         from secondstage.mine import Source
 
         # The index holds row numbers: which documents these are is the collection's word.
-        kinds = ("collection", "first_stage")
-        made_from = fingerprint(__version__, [read_manifest(self.folder(kind), kind)["files"] for kind in kinds])
+        documents = read_manifest(self.folder("collection"), "collection")["files"]["documents.arrow"]
+        index = read_manifest(self.folder("first_stage"), "first_stage")["files"]
+        made_from = fingerprint(__version__, documents, index)
         first_stage = firststage.load(self.folder("first_stage"))
         return Source(self.collection(), first_stage, made_from, self.config.mine, self.config.seed, self.output)
 
