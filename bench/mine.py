@@ -1,13 +1,13 @@
 """Mining against sentence-transformers' miner: same model, corpus and number of negatives, side by side.
 
-    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--no-bf16-peer] [--million] [--output DIR]
+    python -m bench.mine COLLECTION [--rounds 3] [--negatives 16] [--queries N] [--no-bf16-peer] [--million]
 
 COLLECTION is a folder in BEIR layout. Every side is a process of its own, timed from its start to its end, imports and
 reading of the collection included; they take turns. `peer` is `mine_hard_negatives` as it comes (fp32, FAISS, the 95 %
 rule); `peer bf16` the same with the model in bfloat16, where the processor has it. `cold` is `secondstage mine` with a
 dense first stage into a new folder; `warm` mines again from the same first stage, with another number of negatives, so
-that every list is made anew. `--million` also runs `bench.million` on the collection's sentences. The last line is JSON:
-medians of the ratios, and the figures behind them.
+that every list is made anew. `--million` also runs `bench.million` on the collection's sentences. The last line is
+JSON: medians of the ratios, and the figures behind them.
 """
 
 from __future__ import annotations
