@@ -9,7 +9,7 @@ from accelerate.utils import set_seed
 
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
-from secondstage.lists import NEGATIVE, POSITIVE, read_lists
+from secondstage.lists import read_trainable
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
@@ -34,8 +34,7 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
     if config.steps == 0:
         take_as_it_is(config, seed, folder)
         return {"steps": 0}
-    # Those that lack either teach nothing; they are there to be looked at.
-    lists = [found for found in read_lists(mined / "train") if found.with_role(POSITIVE) and found.with_role(NEGATIVE)]
+    lists = list(read_trainable(mined / "train"))
     run = read_trec(mined / "dev.trec")
     selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
     records = mined / SYNTHETIC

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 from .compute import Precision, device, resolve
 from .errors import UserError
 from .models import loading, locate, quiet_transformers
-from .progress import bar
-from .reranker import CHUNK, longest, token_budget
+from .reranker import longest, score_in_chunks, token_budget
 from .run import Scores
 from .yesno import template_of, token_of
 
@@ -128,20 +127,15 @@ class DecoderReranker:
         """
         import torch
 
-        scores = np.zeros(len(pairs), np.float32)
-        progress = bar(total=len(pairs), label=label, unit="pair") if label else None
-        with torch.inference_mode():
-            for start in range(0, len(pairs), CHUNK):
-                prompts = self.tokenize(pairs[start : start + CHUNK])
-                for places in token_budget(list(map(len, prompts)), self.batch_tokens):
-                    batch = left_padded([prompts[i] for i in places], self.tokenizer.pad_token_id or 0)
-                    inputs = {name: torch.as_tensor(rows, device=device()) for name, rows in batch.items()}
-                    logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1, self.answers].float()
-                    scores[np.array(places) + start] = (logits[:, 0] - logits[:, 1]).cpu().numpy()
-                    if progress:
-                        progress.update(len(places))
-        if progress:
-            progress.close()
+        def forward(part: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Any]]:
+            prompts = self.tokenize(part)
+            for places in token_budget(list(map(len, prompts)), self.batch_tokens):
+                batch = left_padded([prompts[i] for i in places], self.tokenizer.pad_token_id or 0)
+                inputs = {name: torch.as_tensor(rows, device=device()) for name, rows in batch.items()}
+                logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1, self.answers].float()
+                yield places, logits[:, 0] - logits[:, 1]
+
+        scores = score_in_chunks(pairs, forward, label=label)
         if not np.isfinite(scores).all():
             raise UserError(
                 "the decoder gave a score that is not finite: its weights are broken, or precision is too low"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +117,14 @@ class Reranker:
         Raises:
             UserError: a score is not finite, so no order can be made of it.
         """
-        import torch
 
-        scores = np.zeros(len(pairs), np.float32)
-        progress = bar(total=len(pairs), label=label, unit="pair") if label else None
-        with torch.inference_mode():
-            for start in range(0, len(pairs), CHUNK):
-                encoded = self.tokenize(pairs[start : start + CHUNK])
-                for places in token_budget(list(map(len, encoded["input_ids"])), self.batch_tokens):
-                    batch = pad(self.tokenizer, encoded, places).to(device())
-                    scores[np.array(places) + start] = self.model(**batch).logits[:, 0].float().cpu().numpy()
-                    if progress:
-                        progress.update(len(places))
-        if progress:
-            progress.close()
+        def forward(part: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Any]]:
+            encoded = self.tokenize(part)
+            for places in token_budget(list(map(len, encoded["input_ids"])), self.batch_tokens):
+                batch = pad(self.tokenizer, encoded, places).to(device())
+                yield places, self.model(**batch).logits[:, 0]
+
+        scores = score_in_chunks(pairs, forward, label=label)
         if not np.isfinite(scores).all():
             raise UserError("the reranker gave a score that is not finite: its weights are broken; train it again")
         return scores
@@ -221,6 +215,34 @@ def at_precision(network: Any, precision: Precision) -> Any:
     if heads:
         heads[-1].float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return network
+
+
+def score_in_chunks(
+    pairs: Sequence[tuple[str, str]],
+    forward: Callable[[Sequence[tuple[str, str]]], Iterable[tuple[list[int], Any]]],
+    *,
+    label: str | None = None,
+) -> Scores:
+    """`[n]` scores of pairs, a chunk at a time, without gradients.
+
+    Args:
+        pairs: `[n]` pairs.
+        forward: from a chunk of pairs to the places and the scores, a tensor, of each of its batches.
+        label: shows a progress bar under this name.
+    """
+    import torch
+
+    scores = np.zeros(len(pairs), np.float32)
+    progress = bar(total=len(pairs), label=label, unit="pair") if label else None
+    with torch.inference_mode():
+        for start in range(0, len(pairs), CHUNK):
+            for places, found in forward(pairs[start : start + CHUNK]):
+                scores[np.array(places) + start] = found.float().cpu().numpy()
+                if progress:
+                    progress.update(len(places))
+    if progress:
+        progress.close()
+    return scores
 
 
 def token_budget(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
