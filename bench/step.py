@@ -20,7 +20,7 @@ import torch
 from secondstage.compute import device
 from secondstage.config import TrainConfig
 from secondstage.reranker import load_cross_encoder
-from secondstage.train.losses import lce
+from secondstage.train.losses.listwise import lce
 from secondstage.train.model import MixedPrecision, start_model
 
 

@@ -79,7 +79,7 @@ def test_the_least_that_a_run_needs() -> None:
         ("train.weight_decay", "-0.1"),
         ("train.dropout", "2"),
         ("train.clip", "0"),
-        ("train.precision", "fp16"),
+        ("train.precision", "fp8"),
         ("train.tracker", "mlflow"),
         ("serve.depth", "0"),
         ("serve.max_depth", "0"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from secondstage.train.losses import lce
+from secondstage.train.losses.listwise import lce
 
 
 def all_of(scores: Tensor) -> Tensor:

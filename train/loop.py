@@ -23,7 +23,7 @@ from secondstage.synthetic import PairTexts
 
 from .batches import Batch, epoch
 from .budget import make_budget, rate
-from .losses import lce
+from .losses.listwise import lce
 from .model import MixedPrecision, start_model
 from .selection import MEASURE, Selection
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from .base import Count, Positive, Section, Share
+from .loss import LossTerm
 
 BUDGETS = ("minutes", "steps", "epochs", "replay")
 
@@ -20,37 +21,111 @@ def budget_fault(train: Mapping[str, object]) -> str:
     return f"give exactly one of {', '.join(BUDGETS)}, not {' and '.join(given) or 'none'}"
 
 
+class LoraConfig(Section):
+    """Low-rank adapters instead of all weights (Hu et al. 2021); merged into the weights when the model is written."""
+
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Share = 0.0
+    targets: tuple[str, ...] = ()
+    """Names of the layers that get one; none for all linear layers but the head."""
+
+
+class StudentConfig(Section):
+    """A student that is cut from `train.model`: it keeps some of its layers, and the embeddings and the head."""
+
+    layers: Count
+    keep: Literal["every", "first", "last"] = "every"
+    """Every n-th layer, the last one among them; or the first; or the last."""
+    match_hidden: Annotated[float, Field(ge=0)] = 0.0
+    """The weight of the mean squared difference to the hidden states of the layers that it stands for."""
+    match_attention: Annotated[float, Field(ge=0)] = 0.0
+    """The weight of the KL divergence from the attention of the layers that it stands for."""
+
+
 class TrainConfig(Section):
     """How the cross-encoder is tuned. Exactly one of minutes, steps, epochs and replay is the budget."""
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """A hub id, a folder, or `package:<distribution>`: any model with a sequence-classification head."""
+    """A hub id, a folder, or `package:<distribution>`: any encoder (it gets a new head), or a trained reranker."""
+    head: Literal["classification", "yes_no"] = "classification"
+    """yes_no: a decoder that is asked whether the document answers the query; its logits of yes and no are the score."""
+    instruction: str | None = None
+    """What the prompt of a yes_no decoder says is searched for; none for the usual sentence."""
+    lora: LoraConfig | None = None
+    student: StudentConfig | None = None
+    freeze_embeddings: bool = False
+    freeze_layers: Annotated[int, Field(ge=0)] = 0
+    """The lowest layers that are not tuned."""
+
     minutes: Positive | None = None
     steps: Annotated[int, Field(ge=0)] | None = None
     """0 takes the model as it is, a reranker that was trained elsewhere: no train split is needed."""
     epochs: Positive | None = None
     replay: str | None = None
     """The `train` folder of an earlier run: its steps are repeated exactly, whatever its budget was."""
+
+    positives: Count = 1
+    """Positives of a list in a training step, at most."""
     negatives: Count = 7
-    """Negatives per positive in a training step."""
+    """Negatives of a list in a training step, at most."""
     max_length: Annotated[int, Field(ge=16)] = 256
     """Tokens of a query-document pair."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
-    """Tokens of one step, padding included."""
+    """Tokens of one optimizer step over all processes, padding included."""
+    memory_tokens: Annotated[int, Field(ge=64)] | None = None
+    """Tokens that one process keeps activations of: a step that has more goes in parts, with the same gradient."""
+
+    loss: Mapping[str, LossTerm] = {"lce": LossTerm()}
+    """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
+
     learning_rate: Positive = 1e-4
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of the learning rate that each layer has of the one above it."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Share = 0.0
     """Off by default: on a CPU it costs a quarter of the speed, and a short training does not overfit."""
     clip: Positive = 1.0
     """The gradient's largest norm."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the processor has it."""
+    gradient_checkpointing: bool = False
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The decay of the moving average of the weights, which is then what is evaluated and kept; 0 for none."""
+
     evaluations: Count = 3
     """How often dev is reranked, evenly spread over the budget; the best checkpoint is kept."""
+    patience: Count | None = None
+    """Training ends after so many evaluations in a row without a new best."""
+    average: Count = 1
+    """The best checkpoints whose weights are averaged at the end, where the average is better on dev."""
+    folds: Annotated[int, Field(ge=0)] = 0
+    """With few labels: the step at which training ends is chosen by so many folds of the training queries."""
     dev_queries: Count = 100
     dev_depth: Count = 30
-    tracker: Literal["none", "wandb"] = "none"
+
+    checkpoint_minutes: Positive = 5.0
+    checkpoint_steps: Count | None = None
+    """Instead of minutes: every so many steps."""
+    keep_checkpoints: Count = 1
+    """The last so many are kept, to go on from."""
+    tracker: Literal["none", "wandb", "tensorboard"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_loss(cls, values: Any) -> Any:
+        """`loss: lce` and `loss: {lce: 1, kl: 0.5}`."""
+        if not isinstance(values, Mapping) or "loss" not in values:
+            return values
+        loss = values["loss"]
+        terms = {loss: {}} if isinstance(loss, str) else loss
+        if isinstance(terms, Mapping):
+            terms = {
+                name: {"weight": float(term)} if isinstance(term, int | float) else term for name, term in terms.items()
+            }
+        return {**values, "loss": terms}
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Losses: pure functions of scores, labels and a mask."""
+"""Listwise losses on labels."""
 
 from __future__ import annotations
 
