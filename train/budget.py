@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,18 +43,15 @@ class Epochs:
 
 
 class Minutes:
-    """Wall-clock time, evaluations included, counted from the first question."""
+    """Wall-clock time, evaluations included."""
 
-    def __init__(self, minutes: float) -> None:
-        self.seconds = 60 * minutes
-        self._start: float | None = None
+    def __init__(self, minutes: float, clock: Callable[[], float]) -> None:
+        """Allow so many minutes of what the clock tells, in seconds."""
+        self.seconds, self.clock = 60 * minutes, clock
 
     def progress(self, step: int, lists: int) -> float:
         """Time passed by time allowed."""
-        now = time.monotonic()
-        if self._start is None:
-            self._start = now
-        return (now - self._start) / self.seconds
+        return self.clock() / self.seconds
 
 
 class Replay:
@@ -79,14 +76,20 @@ class Replay:
         return self.recorded[step] if step < len(self.recorded) else 1.0
 
 
-def make_budget(config: TrainConfig, lists: int) -> Budget:
-    """The budget that the configuration names."""
+def stopwatch(used: float = 0.0) -> Callable[[], float]:
+    """A clock that tells the seconds since now, and those that were `used` before a training was stopped."""
+    start = time.monotonic() - used
+    return lambda: time.monotonic() - start
+
+
+def make_budget(config: TrainConfig, lists: int, clock: Callable[[], float]) -> Budget:
+    """The budget that the configuration names, of a training over so many lists."""
     if config.steps is not None:
         return Steps(config.steps)
     if config.epochs is not None:
         return Epochs(config.epochs, lists)
     if config.minutes is not None:
-        return Minutes(config.minutes)
+        return Minutes(config.minutes, clock)
     assert config.replay is not None
     return Replay.read(Path(config.replay))
 

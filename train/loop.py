@@ -1,37 +1,60 @@
-"""The training loop, with Accelerate, readable from top to bottom."""
+"""The training loop, readable from top to bottom."""
 
 from __future__ import annotations
 
-import itertools
-import json
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
-from secondstage.errors import UserError
+from secondstage.errors import Stopped
 from secondstage.lists import TrainingList
+from secondstage.parallel import wait, workers
 from secondstage.progress import bar, say
-from secondstage.reranker import Reranker, longest, pad
 from secondstage.synthetic import PairTexts
 
-from .batches import Batch, epoch
-from .budget import make_budget, rate
-from .losses.listwise import lce
-from .model import MixedPrecision, start_model
+from .averaging import average_best
+from .budget import make_budget, stopwatch
+from .checkpoint import Checkpoints
+from .gradients import accumulate, seed_everything
+from .model import start_model
+from .objective import Objective, targets_of
+from .pace import Pace, heeding_sigterm
+from .schedule import rate
 from .selection import MEASURE, Selection
+from .steps import Micro, Step, Steps, micro_batches, share
+from .tokens import Tokens
+from .tracking import Tracking
+from .watch import Watch
+from .weights import Weights
+
+
+@dataclass
+class Done:
+    """How far a training is. With the seed it decides all that is random in what comes next."""
+
+    steps: int = 0
+    lists: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    padding: int = 0
+    epoch: int = 0
+    steps_in_epoch: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
 
 
 class Loop:
-    """Tunes a cross-encoder on training lists; the best checkpoint on dev ends up in `folder/reranker`.
+    """Tunes a reranker on training lists; the best checkpoint on dev ends up in `folder/reranker`.
 
-    `steps.jsonl` holds one line a step, `dev.jsonl` one an evaluation.
+    Every process has one. What it does is a function of the lists, the configuration, the seed and `Done` alone, so a
+    training that goes on from a checkpoint gives the same bits as one that was never stopped.
     """
 
     def __init__(
@@ -48,143 +71,98 @@ class Loop:
 
         Args:
             texts: of queries and documents.
-            lists: each with a positive and a negative.
+            lists: each with something to compare.
             selection: the dev lists; without dev queries the last checkpoint is kept.
             config: model, budget and optimisation.
             seed: of the new head, of the order of the lists and of the negatives drawn.
-            folder: existing.
+            folder: existing; checkpoints of an earlier process are gone on from.
         """
-        set_seed(seed)
         keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
-        self.texts, self.lists = texts, lists
-        self.accelerator = _accelerator(config)
-        network, self.tokenizer = start_model(config)
-        self.max_length = longest(network, self.tokenizer, config.max_length)
-        if self.max_length < config.max_length:
-            say(
-                f"  train.max_length is {config.max_length}, but the model reads {self.max_length} tokens: that is used"
-            )
-        # The master weights must lie on the device before the optimizer sees them.
-        self.weights = MixedPrecision(network.to(self.accelerator.device), config.precision)
-        self.model = self.accelerator.prepare(self.weights.working)
-        self.optimizer = _optimizer(self.weights.master, config)
-        self.budget = make_budget(config, len(lists))
-        self.totals = {"steps": 0, "lists": 0, "tokens": 0, "padding": 0}
-        self.evaluations = 0
+        self.team = workers()
+        wait()  # joined before Accelerate looks
+        self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
+        seed_everything(seed)
+        start = start_model(config)
+        self.weights = Weights(start.model.to(self.accelerator.device), config, self.accelerator)
+        self.scorer = start.with_model(self.weights.working)
+        self.objective = Objective(config.loss)
+        self.tokens = Tokens(self.scorer, texts, lists, folder / "tokens")
+        self.steps = Steps(lists, self.tokens, config, seed=seed, ignored=self.objective.needs_teacher)
+        self.tracking = Tracking(config, folder)
+        self.watch = Watch()
+        self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
+        self.done = Done()
 
     def run(self) -> dict[str, Any]:
-        """Train until the budget is used. Returns the totals, for the manifest."""
-        batches = self._batches()
+        """Train until the budget is used. Returns the totals, for the manifest.
+
+        Raises:
+            Stopped: SIGTERM came; a checkpoint was written.
+        """
+        self._go_on()
+        clock = stopwatch(self.done.seconds)
+        budget = make_budget(self.config, len(self.steps.lists), clock)
         progress_bar = bar(total=100, label="train", unit="%")
-        with (self.folder / "steps.jsonl").open("w", encoding="utf-8") as log:
-            while (progress := self.budget.progress(self.totals["steps"], self.totals["lists"])) < 1:
-                if progress >= (self.evaluations + 1) / self.config.evaluations:
+        with heeding_sigterm() as stopped:
+            pace = Pace(budget, self.config, clock, stopped)
+            for step in self._steps():
+                self.done.seconds = clock()
+                now = pace.ask(self.done.steps, self.done.lists)
+                if now.progress >= 1:
+                    break
+                if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
                     self._evaluate()
-                line = {"step": self.totals["steps"], "progress": progress, **self._step(next(batches), progress)}
-                log.write(json.dumps(line) + "\n")
-                self.accelerator.log(line, step=line["step"])
-                progress_bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
-                progress_bar.update(round(100 * progress) - progress_bar.n)
+                    if self.selection.exhausted:
+                        break
+                if now.save or now.stop:
+                    self._save()
+                if now.stop:
+                    raise Stopped(f"stopped after {self.done.steps} steps: run the same command again to go on")
+                loss = self._step(step, now.progress)
+                progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                progress_bar.update(round(100 * now.progress) - progress_bar.n)
         progress_bar.close()
-        self._evaluate()
-        self.accelerator.end_training()
-        return {**self.totals, f"dev_{MEASURE}": self.selection.best if len(self.selection.run) else None}
+        if not self.selection.exhausted:
+            self._evaluate()
+        return self._finish()
 
-    def _step(self, batch: Batch, progress: float) -> dict[str, Any]:
-        config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate(progress, config.warmup)
-        features = pad(self.tokenizer, batch.window, batch.rows).to(self.accelerator.device)
-        self.model.train()
-        scores, mask = as_lists(self.model(**features).logits[:, 0], [len(e.doc_ids) for e in batch.examples])
-        loss = lce(scores, mask=mask)
-        self.accelerator.backward(loss)
-        self.weights.pull_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.weights.master.parameters(), config.clip)
-        if not torch.isfinite(norm):
-            raise UserError(
-                f"the gradient is not finite at step {self.totals['steps']}: lower train.learning_rate "
-                f"({config.learning_rate}), or set train.precision=fp32"
+    def _step(self, step: Step, progress: float) -> float:
+        """One step of the optimizer, shared by all processes."""
+        done, config = self.done, self.config
+        counts = self.objective.counts(targets_of(step.examples))
+        micros = micro_batches(step, self._most_tokens())
+        self.scorer.model.train()
+        for number, micro in share(list(enumerate(micros)), self.team.size)[self.team.rank]:
+            cached = config.memory_tokens is not None and micro.tokens > config.memory_tokens
+            outcome = accumulate(
+                micro,
+                self._forward,
+                self.objective,
+                counts,
+                self.weights,
+                seeds=(self.seed, done.steps, number),
+                cached=cached,
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.weights.push_weights()
-        self.totals["steps"] += 1
-        self.totals["lists"] += len(batch.examples)
-        self.totals["tokens"] += features["attention_mask"].numel()
-        self.totals["padding"] += int((features["attention_mask"] == 0).sum())
-        return {"loss": loss.item(), "lists": len(batch.examples), "gradient_norm": norm.item()}
+        share_of_rate = rate(progress, config.warmup, config.schedule)
+        norm = self.weights.update(share_of_rate)
+        return 0.0
 
-    def _batches(self) -> Iterator[Batch]:
-        scorer = self._scorer()
+    def _forward(self, micro: Micro, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        features = self.scorer.collate(micro.rows, places)
+        return self.scorer.logits(features), None
 
-        def tokenize(pairs: Sequence[tuple[str, str]]) -> Any:
-            return scorer.tokenize(self.texts(pairs))
+    def _most_tokens(self) -> int:
+        """Of a micro-batch: what memory holds, and little enough that every process has a part."""
+        limits = [-(-self.config.batch_tokens // self.team.size), self.config.memory_tokens]
+        return min(limit for limit in limits if limit is not None)
 
-        for number in itertools.count():
-            yield from epoch(
-                self.lists,
-                negatives=self.config.negatives,
-                batch_tokens=self.config.batch_tokens,
-                tokenize=tokenize,
-                seed=self.seed,
-                number=number,
-            )
-
-    def _evaluate(self) -> None:
-        """Rerank dev with the weights as they are, and keep them if they are the best so far."""
-        self.evaluations += 1
-        step = self.totals["steps"]
-        keep = True
-        if len(self.selection.run):
-            self.model.eval()
-            value = self.selection.value(self._scorer())
-            keep = self.selection.is_best(value)
-            say(f"  step {step}: dev {MEASURE} {value:.4f} (first stage {self.selection.first_stage():.4f})")
-            with (self.folder / "dev.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"step": step, MEASURE: value, "kept": keep}) + "\n")
-            self.accelerator.log({f"dev {MEASURE}": value}, step=step)
-        if keep:
-            Reranker(self.weights.master, self.tokenizer, max_length=self.max_length).save(self.folder / "reranker")
-
-    def _scorer(self) -> Reranker:
-        return Reranker(
-            self.weights.working,
-            self.tokenizer,
-            max_length=self.max_length,
-            batch_tokens=self.config.batch_tokens,
-        )
-
-
-def as_lists(scores: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Fold `[pairs]` scores into `[lists, longest list]`, with a mask that is true where there is a candidate."""
-    rows = torch.split(scores, list(lengths))
-    folded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-    places = torch.arange(folded.shape[1], device=scores.device)
-    return folded, places < torch.tensor(lengths, device=scores.device)[:, None]
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
-    tracker = None if config.tracker == "none" else config.tracker
-    # Precision is MixedPrecision's: Accelerate's autocast is slower on CPUs.
-    accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no", log_with=tracker)
-    if accelerator.num_processes > 1:
-        raise UserError("training on several processes is not there yet: start secondstage as one process")
-    try:
-        accelerator.init_trackers("secondstage", config.model_dump(mode="json"))
-    except Exception as error:  # wandb has kinds of its own
-        raise UserError(
-            f"train.tracker={config.tracker} cannot start: {error}; run `wandb login`, or set WANDB_MODE=offline"
-        ) from error
-    return accelerator
-
-
-def _optimizer(network: Any, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without weight decay on biases and normalisation, which are the one-dimensional parameters."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    def _steps(self) -> Iterator[Step]:
+        """The steps that are not done yet, without end."""
+        while True:
+            for number, step in enumerate(self.steps.epoch(self.done.epoch)):
+                if number >= self.done.steps_in_epoch:
+                    self.done.steps_in_epoch = number
+                    yield step
+                    self.done.steps_in_epoch = number + 1
+            self.done.epoch, self.done.steps_in_epoch = self.done.epoch + 1, 0

@@ -12,6 +12,10 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """Work that was asked to stop, by SIGTERM, and has kept what is needed to go on. The command line exits with 4."""
+
+
 class Faults:
     """Collects the faults of one input, so that all of them are reported at once.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,27 @@ def wait() -> None:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
 
 
+def agree(values: Sequence[float]) -> list[list[float]]:
+    """The values of every process, by rank: each has a clock and signals of its own, and all must decide alike.
+
+    Raises:
+        UserError: as `wait`.
+    """
+    team = workers()
+    if team.size == 1:
+        return [list(values)]
+    import torch
+    import torch.distributed as distributed
+
+    own = torch.tensor(values, dtype=torch.float64)
+    found = [torch.empty_like(own) for _ in range(team.size)]
+    try:
+        distributed.all_gather(found, own, group=_group())
+    except RuntimeError as error:
+        raise UserError(f"another process of this run has failed, see its output: {error}") from error
+    return [one.tolist() for one in found]
+
+
 def own_file(path: Path) -> Path:
     """The file that this process alone appends to: `path` itself for the lead, one beside it for each of the others."""
     team = workers()
@@ -86,11 +108,13 @@ _groups: list[Any] = []
 
 
 def _group() -> Any:
-    """The processes, joined on first use over gloo, which needs no accelerator."""
+    """The processes, joined on first use over gloo, which needs no accelerator. Accelerators talk over their own."""
+    import torch
     import torch.distributed as distributed
 
     if not _groups:
         if not distributed.is_initialized():
-            distributed.init_process_group("gloo", timeout=JOINING)
+            backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            distributed.init_process_group(backends, timeout=JOINING)
         _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
     return _groups[0]

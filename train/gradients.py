@@ -1,0 +1,105 @@
+"""The gradient of one step: of the whole at once, or of parts that memory holds, always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .objective import Objective, targets_of
+from .steps import Micro
+
+
+class Forward(Protocol):
+    """Scores the pairs of one chunk."""
+
+    def __call__(self, micro: Micro, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """`[places]` scores, and a further loss, summed over the pairs, that does not depend on the other pairs."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What a micro-batch came to.
+
+    Attributes:
+        sums: each loss, summed over the lists.
+        scores: `[lists, candidates]`, without gradient.
+        mask: `[lists, candidates]`, true where there is a candidate.
+    """
+
+    sums: dict[str, float]
+    scores: Tensor
+    mask: Tensor
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed torch's generators by what is computed: no state of a generator ever needs to be kept.
+
+    The same chunk of the same step draws the same dropout, in whichever process, and computed twice or once.
+    """
+    torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def accumulate(
+    micro: Micro,
+    forward: Forward,
+    objective: Objective,
+    counts: dict[str, int],
+    weights: Any,
+    *,
+    seeds: Sequence[int],
+    cached: bool,
+) -> Outcome:
+    """Add the gradient of a micro-batch to the weights'.
+
+    The losses need the scores of all candidates of a list, the network needs only one pair at a time. So the gradient
+    goes in two parts: from the losses to the scores, and from the scores of each chunk to the weights. Where memory
+    does not hold the activations of all chunks, the first pass is made without them, and each chunk's is made again
+    (GradCache: Gao et al. 2021, 2101.06983). The result is the same to the bit, dropout included.
+
+    Args:
+        micro: whole lists, with their pairs in chunks.
+        forward: the network.
+        objective: the losses.
+        counts: lists that count in the whole step, by loss; what the sums are divided by.
+        weights: what learns.
+        seeds: of this micro-batch.
+        cached: whether activations are computed again.
+    """
+    parts: list[tuple[Tensor, Tensor | None]] = []
+    for number, places in enumerate(micro.chunks):
+        seed_everything(*seeds, number)
+        with torch.set_grad_enabled(not cached):
+            parts.append(forward(micro, places))
+    flat = torch.cat([scores.detach() for scores, _ in parts])
+    order = torch.tensor([place for places in micro.chunks for place in places], device=flat.device)
+    leaf = torch.empty_like(flat).index_copy_(0, order, flat).requires_grad_()
+    folded, mask = as_lists(leaf, [len(example.doc_ids) for example in micro.examples])
+    sums = objective.sums(folded, targets_of(micro.examples, flat.device))
+    weights.scaled(objective.total(sums, counts)).backward()
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    for number, places in enumerate(micro.chunks):
+        if cached:
+            seed_everything(*seeds, number)
+            scores, further = forward(micro, places)
+        else:
+            scores, further = parts[number]
+            parts[number] = (scores.detach(), None)  # its activations are not needed any longer
+        outputs, gradients = [scores], [gradient[torch.tensor(places, device=gradient.device)]]
+        if further is not None:
+            outputs.append(weights.scaled(further))
+            gradients.append(torch.ones_like(further))
+        weights.backward(outputs, gradients)
+    weights.pull_gradients()
+    return Outcome({name: value.item() for name, value in sums.items()}, folded.detach(), mask)
+
+
+def as_lists(scores: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Fold `[pairs]` scores into `[lists, longest list]`, with a mask that is true where there is a candidate."""
+    rows = torch.split(scores, list(lengths))
+    folded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    places = torch.arange(folded.shape[1], device=scores.device)
+    return folded, places < torch.tensor(lengths, device=scores.device)[:, None]

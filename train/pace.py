@@ -1,0 +1,78 @@
+"""What comes next, asked before every step: clocks and signals differ between processes, so the lead decides for all."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from secondstage.config import TrainConfig
+from secondstage.parallel import agree
+
+from .budget import Budget
+
+
+class Decision(NamedTuple):
+    """What all processes do next.
+
+    Attributes:
+        progress: the share of the budget that is used; 1 or more ends the training.
+        save: whether a checkpoint is due.
+        stop: whether one of the processes was asked to stop.
+    """
+
+    progress: float
+    save: bool
+    stop: bool
+
+
+class Pace:
+    """Asks the clocks."""
+
+    def __init__(
+        self, budget: Budget, config: TrainConfig, clock: Callable[[], float], stopped: Callable[[], bool]
+    ) -> None:
+        """Start counting.
+
+        Args:
+            budget: of the training.
+            config: how often checkpoints are due.
+            clock: seconds of training.
+            stopped: whether this process was asked to stop.
+        """
+        self.budget, self.config, self.clock, self.stopped = budget, config, clock, stopped
+        self._saved = clock()
+
+    def ask(self, step: int, lists: int) -> Decision:
+        """What comes after `step` steps over `lists` lists."""
+        every = self.config.checkpoint_steps
+        late = self.clock() - self._saved >= 60 * self.config.checkpoint_minutes
+        due = step > 0 and step % every == 0 if every else late
+        found = agree([self.budget.progress(step, lists), due, self.stopped()])
+        decision = Decision(found[0][0], bool(found[0][1]), any(stop for *_, stop in found))
+        if decision.save:
+            self._saved = self.clock()
+        return decision
+
+
+@contextlib.contextmanager
+def heeding_sigterm() -> Iterator[Callable[[], bool]]:
+    """Note a SIGTERM instead of dying of it. Gives a function that tells whether one came.
+
+    Outside the main thread no signal arrives: then nothing is changed.
+    """
+    came = threading.Event()
+
+    def note(*_: Any) -> None:
+        came.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,164 @@
+"""What computes and what is learnt: a working copy in half precision beside the weights in single precision."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from secondstage.compute import device, resolve
+from secondstage.config import TrainConfig
+from secondstage.reranker import at_precision
+
+from .averaging import Average
+from .optimizer import parameter_groups
+
+# Numbers that are summed over the processes at a time.
+BUCKET = 1 << 25
+
+
+class Weights:
+    """All weights in every process. Computes in half precision, learns in single precision.
+
+    Forward and backward pass run on a working copy; its gradients are added up in the master weights, which the
+    optimizer updates, and copied back (Micikevicius et al. 2018). On a CPU this is faster than autocast (a tenth to a
+    third, bench/step.py), which casts every activation between the two. In single precision both are the same object.
+
+    Processes sum their gradients once an update, in single precision: however a step was cut, it stays the same step.
+
+    Attributes:
+        master: the weights that are learnt and saved.
+        working: the model that computes.
+    """
+
+    # Whether all processes must make the same forward passes at the same time.
+    lockstep = False
+
+    def __init__(self, network: Any, config: TrainConfig, accelerator: Accelerator) -> None:
+        precision = resolve(config.precision)
+        self.config, self.accelerator = config, accelerator
+        self.master = network
+        self.working = network if precision == "fp32" else at_precision(copy.deepcopy(network), precision)
+        pairs = zip(self.master.named_parameters(), self.working.parameters(), strict=True)
+        self._learnt = {name: (master, working) for (name, master), working in pairs if master.requires_grad}
+        self.optimizer = torch.optim.AdamW(parameter_groups(network, config), lr=config.learning_rate, fused=True)
+        self.scaler = torch.amp.GradScaler(device().partition(":")[0], enabled=precision == "fp16")
+        self.average = Average(config.ema, self._masters) if config.ema else None
+
+    @property
+    def _masters(self) -> list[Tensor]:
+        return [master for master, _ in self._learnt.values()]
+
+    def backward(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Add to the gradients of the working copy what follows from those of its outputs."""
+        torch.autograd.backward(tensors, gradients)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as large as half precision wants it; `update` undoes that."""
+        return self.scaler.scale(loss)
+
+    def pull_gradients(self) -> None:
+        """Add the working copy's gradients to those of the master weights: many small ones would get lost in bf16."""
+        for master, working in self._learnt.values():
+            if master is working or working.grad is None:
+                continue
+            found = working.grad.to(master.dtype)
+            master.grad = found if master.grad is None else master.grad.add_(found)
+            working.grad = None
+
+    def update(self, rate: float) -> float:
+        """Make one step with what `pull_gradients` gathered in all processes.
+
+        Args:
+            rate: the share of the learning rate, from 0 to 1.
+
+        Returns:
+            The norm of the gradient before it was clipped. Where it is not finite nothing is learnt.
+        """
+        self._sum_over_processes()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._masters, self.config.clip).item()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate * group["scale"]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.push_weights()
+        if self.average:
+            self.average.update(self._masters)
+        return norm
+
+    @torch.no_grad()
+    def push_weights(self) -> None:
+        """Copy the master weights to the working copy."""
+        for master, working in self._learnt.values():
+            if master is not working:
+                working.copy_(master)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[Any]:
+        """The weights that are evaluated and written, the moving average if there is one, in master and working copy.
+
+        Gives the master.
+        """
+        if self.average is None:
+            yield self.master
+            return
+        self.average.swap(self._masters)
+        self.push_weights()
+        try:
+            yield self.master
+        finally:
+            self.average.swap(self._masters)
+            self.push_weights()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
+        return {
+            "weights": {name: master.detach() for name, (master, _) in self._learnt.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state() if self.average else None,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        for name, (master, _) in self._learnt.items():
+            master.copy_(state["weights"][name])
+        self.push_weights()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.restore(state["average"])
+
+    def _sum_over_processes(self) -> None:
+        """Sum the gradients; a weight that no process has a gradient of stays without."""
+        if self.accelerator.num_processes == 1:
+            return
+        masters = self._masters
+        has = torch.tensor([float(master.grad is not None) for master in masters], device=masters[0].device)
+        has = self.accelerator.reduce(has, "sum")
+        learnt = [master for master, count in zip(masters, has.tolist(), strict=True) if count]
+        for bucket in buckets(learnt, BUCKET):
+            flat = torch.cat([(torch.zeros_like(m) if m.grad is None else m.grad).flatten() for m in bucket])
+            summed: Any = self.accelerator.reduce(flat, "sum")
+            for master, part in zip(bucket, summed.split([m.numel() for m in bucket]), strict=True):
+                master.grad = part.view_as(master)
+
+
+def buckets(tensors: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Tensors in groups of at most `size` numbers, in their order; a larger one is a group of its own."""
+    group: list[Tensor] = []
+    for tensor in tensors:
+        if group and sum(map(Tensor.numel, group)) + tensor.numel() > size:
+            yield group
+            group = []
+        group.append(tensor)
+    if group:
+        yield group
