@@ -68,6 +68,7 @@ def test_a_template_with_types_that_differ_among_special_tokens() -> None:
         Encoded(sides, input_ids=[11, 12, 4, 21, 4, 3], token_type_ids=[0, 0, 0, 1, 1, 2], attention_mask=[1] * 6)
     )
     assert template == PairTemplate(([], [4], [4, 3]), ([], [0], [1, 2]), (0, 1))
+    assert template is not None
     assert template.size == 3
     made = template.rows([[7], []], [[], [8, 9]], ("input_ids", "token_type_ids", "attention_mask"))
     assert made == {

@@ -262,7 +262,16 @@ def test_a_file_is_written_whole_or_not_at_all(
         with pytest.raises(OSError, match="no space"):
             Tokens(scorer, texts, every(texts), tmp_path)
     assert list(tmp_path.iterdir()) == []
+    # A kill leaves the temporary file, which the next run takes away.
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_plain", full)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(OSError, match="no space"):
+            Tokens(scorer, texts, every(texts), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
     check(Tokens(scorer, texts, every(texts), tmp_path), scorer, texts)
+    assert [path.suffix for path in tmp_path.iterdir() if not path.name.startswith(".")] == [".tokens"]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_tokens_lie_in_the_file(tiny_model: Path, tmp_path: Path) -> None:

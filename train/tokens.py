@@ -182,6 +182,8 @@ class Tokens:
     def _write(self, path: Path) -> None:
         """Write how many tokens each text has, then the tokens, all as 32-bit integers."""
         count = len(self._queries) + len(self._documents)
+        for leftover in path.parent.glob(f".{path.stem}.*"):  # of a run that was killed here: it may be large
+            leftover.unlink(missing_ok=True)
         progress = bar(total=count, label="tokenise", unit="text")
         sizes: list[int] = []
         with writing_whole(path) as temporary, temporary.open("wb") as file:

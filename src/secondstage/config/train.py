@@ -74,7 +74,7 @@ class TrainConfig(Section):
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
     """Tokens of one optimizer step over all processes, without padding."""
     memory_tokens: Annotated[int, Field(ge=64)] | None = None
-    """Tokens that one process keeps activations of, padding included: a larger step goes in parts, its gradient the same."""
+    """Tokens that one process keeps activations of, padding included: more goes in parts, with the same gradient."""
 
     loss: Mapping[str, LossTerm] = {"lce": LossTerm()}
     """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
