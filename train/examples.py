@@ -34,30 +34,47 @@ class Example(NamedTuple):
         return [(self.query_id, doc_id) for doc_id in self.doc_ids]
 
 
-def draw(
-    training_list: TrainingList, *, positives: int, negatives: int, ignored: bool, rng: np.random.Generator
-) -> Example:
-    """Some candidates of a list, at random.
+class Shape(NamedTuple):
+    """What is drawn of a list.
 
-    Args:
-        training_list: the list.
+    Attributes:
         positives: at most so many.
-        negatives: at most so many, and as many more as there are fewer positives if only the teacher's scores count.
-        ignored: whether candidates without a usable label count among the negatives: a loss on teacher scores does.
-        rng: what decides.
+        negatives: at most so many.
+        ignored: whether candidates whose label is not to be trusted are drawn among the negatives if a teacher scored
+            them: for losses on teacher scores.
     """
-    found = list(_some(training_list.with_role(POSITIVE), positives, rng))
-    pool = training_list.with_role(NEGATIVE)
-    if ignored:
-        pool += tuple(c for c in training_list.with_role(IGNORED) if c.teacher_score is not None)
-    found += _some(pool, negatives, rng)
-    return Example(
-        training_list.query_id,
-        tuple(candidate.doc_id for candidate in found),
-        tuple(float(c.relevance) if c.role == POSITIVE else 0.0 for c in found),
-        tuple(candidate.role != IGNORED for candidate in found),
-        tuple(nan if c.teacher_score is None else c.teacher_score for c in found),
-    )
+
+    positives: int
+    negatives: int
+    ignored: bool = False
+
+    def teaches(self, training_list: TrainingList) -> bool:
+        """Whether a draw has two candidates at least, and losses something to compare.
+
+        That is a positive and a negative, or with `ignored` any two that a teacher scored: an unlabelled query's.
+        """
+        found, pool = training_list.with_role(POSITIVE), self._pool(training_list)
+        scored = sum(candidate.teacher_score is not None for candidate in (*found, *pool))
+        labelled = found and training_list.with_role(NEGATIVE)
+        drawn = min(self.positives, len(found)) + min(self.negatives, len(pool))
+        return drawn > 1 and bool(labelled or (self.ignored and scored > 1))
+
+    def draw(self, training_list: TrainingList, rng: np.random.Generator) -> Example:
+        """Some candidates of a list at random, as many as there are up to the numbers wanted."""
+        found = _some(training_list.with_role(POSITIVE), self.positives, rng)
+        found += _some(self._pool(training_list), self.negatives, rng)
+        return Example(
+            training_list.query_id,
+            tuple(candidate.doc_id for candidate in found),
+            tuple(float(candidate.relevance) if candidate.role == POSITIVE else 0.0 for candidate in found),
+            tuple(candidate.role != IGNORED for candidate in found),
+            tuple(nan if candidate.teacher_score is None else candidate.teacher_score for candidate in found),
+        )
+
+    def _pool(self, training_list: TrainingList) -> tuple[Candidate, ...]:
+        """What negatives are drawn from."""
+        ignored = training_list.with_role(IGNORED) if self.ignored else ()
+        return training_list.with_role(NEGATIVE) + tuple(c for c in ignored if c.teacher_score is not None)
 
 
 def _some(candidates: Sequence[Candidate], count: int, rng: np.random.Generator) -> list[Candidate]:

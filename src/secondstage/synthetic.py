@@ -111,6 +111,11 @@ class PairTexts:
     A query that is the title or the first sentence of its document stands in it word for word: whoever learns from such
     pairs learns to look for copies. The document of such a pair is given without the query. Only its positives are:
     in every other document the same words stay, so that an exact match is no sign of relevance.
+
+    Attributes:
+        queries: texts by query id.
+        documents: the corpus.
+        taken: the (query id, document id) pairs whose document is given without the query.
     """
 
     def __init__(
@@ -128,14 +133,14 @@ class PairTexts:
         self.documents = documents
         taken = {query.query_id for query in synthetic if query.kept and query.kind in TAKEN}
         answers = synthetic_qrels(synthetic)
-        self._taken = {(query_id, doc_id) for query_id in taken for doc_id in answers[query_id]}
+        self.taken = {(query_id, doc_id) for query_id in taken for doc_id in answers[query_id]}
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """(query text, document text) of each (query id, document id); `KeyError` if one is unknown."""
         contents = self.documents.contents([doc_id for _, doc_id in pairs])
         texts = [(self.queries[query_id], content) for (query_id, _), content in zip(pairs, contents, strict=True)]
         return [
-            (query, document_without(query, content) if pair in self._taken else content)
+            (query, document_without(query, content) if pair in self.taken else content)
             for pair, (query, content) in zip(pairs, texts, strict=True)
         ]
 

@@ -72,9 +72,9 @@ class TrainConfig(Section):
     max_length: Annotated[int, Field(ge=16)] = 256
     """Tokens of a query-document pair."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
-    """Tokens of one optimizer step over all processes, padding included."""
+    """Tokens of one optimizer step over all processes, without padding."""
     memory_tokens: Annotated[int, Field(ge=64)] | None = None
-    """Tokens that one process keeps activations of: a step that has more goes in parts, with the same gradient."""
+    """Tokens that one process keeps activations of, padding included: more goes in parts, with the same gradient."""
 
     loss: Mapping[str, LossTerm] = {"lce": LossTerm()}
     """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
