@@ -135,7 +135,7 @@ def _keys_at(location: Sequence[str]) -> list[str]:
         if fields := _fields(kind):
             kind = fields[name].annotation if name in fields else None
         else:  # a mapping, whose values are all of one kind
-            kind = get_args(kind)[1] if get_origin(kind) is dict else None
+            kind = get_args(kind)[1] if get_origin(kind) in (dict, Mapping) else None
     return list(_fields(kind))
 
 

@@ -11,6 +11,7 @@ from .base import Section
 from .collection import CollectionConfig, origin_fault
 from .evaluate import SYSTEMS, EvaluateConfig, GateConfig
 from .first_stage import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig, SparseConfig
+from .loss import LossTerm
 from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherConfig
 from .remote import EndpointConfig, RemoteConfig
 from .serve import ServeConfig
@@ -28,6 +29,7 @@ __all__ = [
     "FalseNegativesConfig",
     "FirstStageConfig",
     "GateConfig",
+    "LossTerm",
     "MilvusConfig",
     "MineConfig",
     "RemoteConfig",

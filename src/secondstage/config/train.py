@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .base import Count, Positive, Section, Share
-from .loss import LossTerm
+from .loss import LossTerm, check_losses
 
 BUDGETS = ("minutes", "steps", "epochs", "replay")
 
@@ -76,7 +76,7 @@ class TrainConfig(Section):
     memory_tokens: Annotated[int, Field(ge=64)] | None = None
     """Tokens that one process keeps activations of, padding included: more goes in parts, with the same gradient."""
 
-    loss: Mapping[str, LossTerm] = {"lce": LossTerm()}
+    loss: Annotated[Mapping[str, LossTerm], AfterValidator(check_losses)] = {"lce": LossTerm()}
     """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
 
     learning_rate: Positive = 1e-4
