@@ -1,0 +1,85 @@
+"""What is looked at before training: a head that nobody trained, dev queries that training gives away, chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from secondstage.collection import Qrels
+from secondstage.errors import UserError
+from secondstage.leakage import Met, count, find_leaks
+from secondstage.measures import evaluate, mean
+from secondstage.reranker import load_cross_encoder
+from secondstage.run import Run
+
+from .selection import MEASURE
+
+# Random orders that chance is measured with.
+ORDERS = 20
+# Dev queries that may be given away before something is said: a few are in every collection.
+LEAKED = 0.1
+
+
+def new_weights(model: str) -> list[str]:
+    """The names of a cross-encoder's weights that its files do not hold: they would be drawn at random.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    settings: dict[str, Any] = {"output_loading_info": True}
+    (_, info), _ = load_cross_encoder(model, **settings)
+    return sorted(info["missing_keys"])
+
+
+def refuse_new_head(model: str) -> None:
+    """Raise `UserError` if a model that is taken as it is has a head that was never trained."""
+    if names := new_weights(model):
+        raise UserError(
+            f"train.steps=0 takes the model as it is, but train.model={model} is no trained reranker: it has no "
+            f"{', '.join(names)}, and random weights would order documents at random: give a reranker, or a budget"
+        )
+
+
+def overlap(queries: Mapping[str, str], dev: Qrels, met: Met) -> dict[str, int]:
+    """How many dev queries training gives away, by kind and in all; see `leakage.count`.
+
+    Args:
+        queries: texts by query id, of dev.
+        dev: the judgements of the dev queries.
+        met: what training meets; see `leakage.trained_on`.
+    """
+    return count(find_leaks({**queries, **met.queries}, dev, {"train": met.qrels}))
+
+
+def overlapping(found: Mapping[str, int], queries: int) -> str:
+    """An overlap in words with a next step; empty if it is small.
+
+    Args:
+        found: what `overlap` gave.
+        queries: of dev.
+    """
+    texts = found["same_text"] + found["near_duplicate"]
+    if found["any"] <= LEAKED * queries:
+        return ""
+    return (
+        f"training gives {found['any']} of {queries} dev queries away ({texts} share their text, nearly, with a "
+        f"training query, {found['document']} a relevant document): dev is too easy, and the checkpoint that knows "
+        "them by heart may be chosen; set mine.exclude_leaks=documents, or cut dev by documents"
+    )
+
+
+def chance(run: Run, qrels: Qrels, seed: int) -> tuple[float, float]:
+    """nDCG@10 of lists in random order: the mean of several, and the standard error of a single one.
+
+    Args:
+        run: the lists, not empty.
+        qrels: the judgements of their queries.
+        seed: of the orders.
+    """
+    rng = np.random.default_rng(seed)
+    size = len(list(run.pairs()))
+    shuffled = (run.rescored("random", rng.random(size)) for _ in range(ORDERS))
+    values = [mean(evaluate(one, qrels, [MEASURE])[MEASURE]) for one in shuffled]
+    return float(np.mean(values)), float(np.std(values, ddof=1))
