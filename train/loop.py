@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,19 @@ from torch import Tensor
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import Stopped
+from secondstage.files import replacing
 from secondstage.lists import TrainingList
-from secondstage.parallel import wait, workers
+from secondstage.measures import mean
+from secondstage.parallel import agree, wait, workers
 from secondstage.progress import bar, say
 from secondstage.synthetic import PairTexts
 
-from .averaging import average_best
+from .averaging import Leaders
+from .best import choose_best
 from .budget import make_budget, stopwatch
 from .checkpoint import Checkpoints
+from .examples import Shape
+from .facts import facts
 from .gradients import accumulate, seed_everything
 from .model import start_model
 from .objective import Objective, targets_of
@@ -29,10 +36,10 @@ from .pace import Pace, heeding_sigterm
 from .schedule import rate
 from .selection import MEASURE, Selection
 from .steps import Micro, Step, Steps, micro_batches, share
-from .tokens import Tokens
-from .tracking import Tracking
+from .tokens import TOKENS, Tokens
+from .tracking import StepRecord, Tracking
 from .watch import Watch
-from .weights import Weights
+from .weights import make_weights
 
 
 @dataclass
@@ -53,7 +60,7 @@ class Done:
 class Loop:
     """Tunes a reranker on training lists; the best checkpoint on dev ends up in `folder/reranker`.
 
-    Every process has one. What it does is a function of the lists, the configuration, the seed and `Done` alone, so a
+    Every process has one. What it does is a function of the lists, the configuration, the seed and `Done` alone: so a
     training that goes on from a checkpoint gives the same bits as one that was never stopped.
     """
 
@@ -66,50 +73,57 @@ class Loop:
         *,
         seed: int,
         folder: Path,
+        tokens: Path | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the model and make everything ready.
 
         Args:
             texts: of queries and documents.
-            lists: each with something to compare.
+            lists: those without anything to compare are left out.
             selection: the dev lists; without dev queries the last checkpoint is kept.
             config: model, budget and optimisation.
             seed: of the new head, of the order of the lists and of the negatives drawn.
-            folder: existing; checkpoints of an earlier process are gone on from.
+            folder: existing; if an earlier process left checkpoints here, its training goes on.
+            tokens: where token rows are kept; by default in `folder`.
+            data: what the lists are, for the record.
         """
         keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
         self.team = workers()
-        wait()  # joined before Accelerate looks
+        wait()  # the processes are joined before Accelerate looks for them
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
         seed_everything(seed)
         start = start_model(config)
-        self.weights = Weights(start.model.to(self.accelerator.device), config, self.accelerator)
+        self.weights = make_weights(start.model, config, self.accelerator)
         self.scorer = start.with_model(self.weights.working)
         self.objective = Objective(config.loss)
-        self.tokens = Tokens(self.scorer, texts, lists, folder / "tokens")
-        self.steps = Steps(lists, self.tokens, config, seed=seed, ignored=self.objective.needs_teacher)
-        self.tracking = Tracking(config, folder)
-        self.watch = Watch()
+        pairs = ((found.query_id, candidate.doc_id) for found in lists for candidate in found.candidates)
+        self.tokens = Tokens(self.scorer, texts, pairs, tokens or folder / TOKENS)
+        shape = Shape(config.positives, config.negatives, ignored=self.objective.needs_teacher)
+        self.steps = Steps(lists, self.tokens.lengths, shape, batch_tokens=config.batch_tokens, seed=seed)
+        self.facts = facts(config, data or {}, seed=seed, processes=self.team.size)
+        self.tracking, self.watch = Tracking(config, folder), Watch(config, folder)
         self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
-        self.done = Done()
+        self.leaders, self.done = Leaders(config.average), Done()
 
-    def run(self) -> dict[str, Any]:
-        """Train until the budget is used. Returns the totals, for the manifest.
+    def run(self, stop_at: float = 1.0) -> dict[str, Any]:
+        """Train until that share of the budget is used. Returns the totals, for the manifest.
 
         Raises:
-            Stopped: SIGTERM came; a checkpoint was written.
+            Stopped: SIGTERM came, and a checkpoint was written.
+            UserError: loss or gradient is not finite.
         """
         self._go_on()
         clock = stopwatch(self.done.seconds)
         budget = make_budget(self.config, len(self.steps.lists), clock)
-        progress_bar = bar(total=100, label="train", unit="%")
+        progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
         with heeding_sigterm() as stopped:
             pace = Pace(budget, self.config, clock, stopped)
             for step in self._steps():
                 self.done.seconds = clock()
                 now = pace.ask(self.done.steps, self.done.lists)
-                if now.progress >= 1:
+                if now.progress >= stop_at:
                     break
                 if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
                     self._evaluate()
@@ -120,49 +134,158 @@ class Loop:
                 if now.stop:
                     raise Stopped(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 loss = self._step(step, now.progress)
-                progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                progress_bar.update(round(100 * now.progress) - progress_bar.n)
-        progress_bar.close()
+                if progress_bar is not None:
+                    progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    progress_bar.update(round(100 * now.progress / stop_at) - progress_bar.n)
+        if progress_bar is not None:
+            progress_bar.close()
         if not self.selection.exhausted:
-            self._evaluate()
-        return self._finish()
+            self._evaluate(last=True)
+        return self._finish(clock())
 
     def _step(self, step: Step, progress: float) -> float:
-        """One step of the optimizer, shared by all processes."""
-        done, config = self.done, self.config
-        counts = self.objective.counts(targets_of(step.examples))
-        micros = micro_batches(step, self._most_tokens())
+        """One step of the optimizer, shared by all processes. Returns the loss."""
+        start, done, config = time.monotonic(), self.done, self.config
+        targets = targets_of(step.examples)
+        counts = self.objective.counts(targets)
+        micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
+        numbers = {id(micro): number for number, micro in enumerate(micros)}
+        sums = dict.fromkeys(config.loss, 0.0)
         self.scorer.model.train()
-        for number, micro in share(list(enumerate(micros)), self.team.size)[self.team.rank]:
-            cached = config.memory_tokens is not None and micro.tokens > config.memory_tokens
+        for micro in share(micros, self.team.size)[self.team.rank]:
             outcome = accumulate(
                 micro,
-                self._forward,
+                self._forward(micro),
                 self.objective,
                 counts,
                 self.weights,
-                seeds=(self.seed, done.steps, number),
-                cached=cached,
+                seeds=(self.seed, done.steps, numbers[id(micro)]),
+                cached=config.memory_tokens is not None and micro.tokens > config.memory_tokens,
             )
+            sums = {name: sums[name] + value for name, value in outcome.sums.items()}
+            self.watch.scores(micro.examples, outcome.scores, outcome.mask)
         share_of_rate = rate(progress, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
-        return 0.0
+        everywhere = [sum(values) for values in zip(*agree(list(sums.values())), strict=True)]
+        terms = {name: total / max(counts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
+        loss = sum(config.loss[name].weight * value for name, value in terms.items())
+        record = StepRecord(
+            step=done.steps,
+            progress=progress,
+            loss=loss,
+            terms=terms,
+            learning_rate=config.learning_rate * share_of_rate,
+            gradient_norm=norm,
+            lists=len(step.examples),
+            counted=counts,
+            pairs=sum(map(len, step.lengths)),
+            tokens=sum(micro.tokens for micro in micros),
+            padding=sum(micro.tokens - sum(micro.lengths) for micro in micros),
+            seconds=time.monotonic() - start,
+        )
+        self.watch.step(progress, loss, self.weights.usable(norm), constant=self.objective.constant(targets, counts))
+        self.tracking.step(record)
+        done.steps += 1
+        done.lists += record.lists
+        done.pairs += record.pairs
+        done.tokens += record.tokens
+        done.padding += record.padding
+        return loss
 
-    def _forward(self, micro: Micro, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        features = self.scorer.collate(micro.rows, places)
-        return self.scorer.logits(features), None
+    def _forward(self, micro: Micro) -> Any:
+        """What scores the chunks of a micro-batch."""
+        rows = self.tokens.rows(micro.pairs)
 
-    def _most_tokens(self) -> int:
-        """Of a micro-batch: what memory holds, and little enough that every process has a part."""
-        limits = [-(-self.config.batch_tokens // self.team.size), self.config.memory_tokens]
-        return min(limit for limit in limits if limit is not None)
+        def forward(places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+            return self.scorer.logits(self.scorer.collate(rows, places)), None
+
+        return forward
 
     def _steps(self) -> Iterator[Step]:
         """The steps that are not done yet, without end."""
         while True:
             for number, step in enumerate(self.steps.epoch(self.done.epoch)):
                 if number >= self.done.steps_in_epoch:
-                    self.done.steps_in_epoch = number
                     yield step
                     self.done.steps_in_epoch = number + 1
             self.done.epoch, self.done.steps_in_epoch = self.done.epoch + 1, 0
+
+    def _evaluate(self, *, last: bool = False) -> None:
+        """Rerank dev with the weights as they are, and keep them if they are among the best so far."""
+        self.done.evaluations += 1
+        step, start = self.done.steps, time.monotonic()
+        with self.weights.kept() as network:
+            if not len(self.selection):
+                if last:
+                    self._keep(network, 0.0)
+                return
+            self.scorer.model.eval()
+            values = self.selection.values(self.scorer, shared=not self.weights.lockstep)
+            best = self.selection.take(values)
+            self._keep(network, mean(values))
+        first_stage = mean(self.selection.first_stage())
+        if self.team.lead:
+            say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
+        self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start)
+
+    def _keep(self, network: Any, value: float) -> None:
+        """Write a reranker, if it is among the best; those that no longer are go."""
+        name = f"best-{self.done.steps:08}"
+        dropped = self.leaders.enter(name, value)
+        if self.team.lead and name not in dropped:
+            with replacing(self.folder / name) as folder:
+                self.scorer.with_model(network).save(folder)
+        for old in dropped if self.team.lead else ():
+            shutil.rmtree(self.folder / old, ignore_errors=True)
+
+    def _save(self) -> None:
+        """Write a checkpoint."""
+        record = {
+            "done": asdict(self.done),
+            "selection": self.selection.state(),
+            "leaders": self.leaders.entries,
+            "tracking": self.tracking.state(),
+            "watch": self.watch.state(),
+        }
+        self.weights.save(self.checkpoints, self.done.steps, record)
+
+    def _go_on(self) -> None:
+        """Take up the last checkpoint, if there is one."""
+        step = self.checkpoints.latest()
+        record = None
+        if step is not None:
+            record = self.checkpoints.record(step)
+            self.weights.load(self.checkpoints, step)
+            self.done = Done(**record["done"])
+            self.selection.restore(record["selection"])
+            self.leaders = Leaders(self.config.average, record["leaders"])
+            self.watch.restore(record["watch"])
+            if self.team.lead:
+                say(f"  going on after {step} steps")
+        if self.team.lead:
+            if self.steps.left_out:
+                say(f"  {self.steps.left_out} lists have nothing to compare and are left out")
+            for path in self.folder.glob("best-*"):
+                if path.name not in dict(self.leaders.entries):
+                    with suppress(OSError):
+                        shutil.rmtree(path)
+        self.tracking.start(self.facts, record and record["tracking"])
+
+    def _finish(self, seconds: float) -> dict[str, Any]:
+        """Put the best reranker in its place. Returns the totals."""
+        averaged = choose_best(self.folder, self.leaders, self.selection, self.config)
+        totals = {**asdict(self.done), "seconds": round(seconds, 2), "left_out": self.steps.left_out}
+        found: dict[str, Any] = {name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch")}
+        if len(self.selection):
+            found |= {
+                f"dev_{MEASURE}": self.selection.best,
+                f"first_stage_{MEASURE}": mean(self.selection.first_stage()),
+                "dev_queries": len(self.selection),
+                "dev_depth": self.config.dev_depth,
+                "best_step": int(self.leaders.entries[0][0].removeprefix("best-")),
+                "averaged": averaged,
+            }
+        else:
+            found[f"dev_{MEASURE}"] = None
+        self.tracking.finish()
+        return {**found, "findings": list(self.watch.findings.values())}

@@ -98,6 +98,15 @@ class Objective:
         parts = [term.weight * sums[name] / max(counts[name], 1) for name, term in self.terms.items()]
         return torch.stack(parts).sum()
 
+    def constant(self, targets: Targets, counts: Mapping[str, int]) -> float:
+        """The loss of whoever gives all candidates the same score.
+
+        Args:
+            targets: of all lists of a step.
+            counts: of the same.
+        """
+        return self.total(self.sums(torch.zeros_like(targets.labels), targets), counts).item()
+
     def _arguments(self, targets: Targets) -> dict[str, tuple[Tensor, dict[str, Any]]]:
         """Of each loss, targets and keywords."""
         found: dict[str, tuple[Tensor, dict[str, Any]]] = {}

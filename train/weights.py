@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from secondstage.compute import device, resolve
 from secondstage.config import TrainConfig
-from secondstage.reranker import at_precision
+from secondstage.networks import at_precision
 
 from .averaging import Average
-from .optimizer import parameter_groups
+from .checkpoint import Checkpoints
+from .optimizer import make_optimizer
 
 # Numbers that are summed over the processes at a time.
 BUCKET = 1 << 25
@@ -46,7 +48,7 @@ class Weights:
         self.working = network if precision == "fp32" else at_precision(copy.deepcopy(network), precision)
         pairs = zip(self.master.named_parameters(), self.working.parameters(), strict=True)
         self._learnt = {name: (master, working) for (name, master), working in pairs if master.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(network, config), lr=config.learning_rate, fused=True)
+        self.optimizer = make_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(device().partition(":")[0], enabled=precision == "fp16")
         self.average = Average(config.ema, self._masters) if config.ema else None
 
@@ -117,6 +119,19 @@ class Weights:
             self.average.swap(self._masters)
             self.push_weights()
 
+    def usable(self, norm: float) -> float | None:
+        """The norm, or none where loss scaling skipped a step whose gradient was not finite: it will find its scale."""
+        return None if self.scaler.is_enabled() and not isfinite(norm) else norm
+
+    def save(self, checkpoints: Checkpoints, step: int, record: dict[str, Any]) -> None:
+        """Write a checkpoint: one process does, as all have the same."""
+        if self.accelerator.is_main_process:
+            checkpoints.write(step, record, self.state())
+
+    def load(self, checkpoints: Checkpoints, step: int) -> None:
+        """Go on from a checkpoint."""
+        self.restore(checkpoints.tensors(step))
+
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on."""
         return {
@@ -150,6 +165,11 @@ class Weights:
             summed: Any = self.accelerator.reduce(flat, "sum")
             for master, part in zip(bucket, summed.split([m.numel() for m in bucket]), strict=True):
                 master.grad = part.view_as(master)
+
+
+def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator) -> Weights:
+    """The weights of a training, as the launcher wants them to be spread."""
+    return Weights(network, config, accelerator)
 
 
 def buckets(tensors: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
