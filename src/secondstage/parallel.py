@@ -11,9 +11,11 @@ import glob
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import UserError
+
+T = TypeVar("T")
 
 # All start together: one that has not come after so long died before it could be heard of.
 JOINING = timedelta(minutes=10)
@@ -69,6 +71,24 @@ def wait() -> None:
         distributed.barrier(_group())
     except RuntimeError as error:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
+
+
+def gather(value: T) -> list[T]:
+    """What every process gives, in the order of their ranks, for each of them. Values are pickled.
+
+    Raises:
+        UserError: another process ended before it came here, or never joined.
+    """
+    if (size := workers().size) == 1:
+        return [value]
+    import torch.distributed as distributed
+
+    found: list[Any] = [None] * size
+    try:
+        distributed.all_gather_object(found, value, _group())
+    except RuntimeError as error:
+        raise UserError(f"another process of this run has failed, see its output: {error}") from error
+    return found
 
 
 def own_file(path: Path) -> Path:
