@@ -17,14 +17,17 @@ from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
+from secondstage.measures import mean
 from secondstage.progress import bar, say
 from secondstage.reranker import Reranker, longest, pad
 from secondstage.synthetic import PairTexts
 
 from .batches import Batch, epoch
-from .budget import make_budget, rate
+from .budget import make_budget
 from .losses.listwise import lce
 from .model import MixedPrecision, start_model
+from .optimizer import make_optimizer
+from .schedule import rate
 from .selection import MEASURE, Selection
 
 
@@ -68,7 +71,7 @@ class Loop:
         # The master weights must lie on the device before the optimizer sees them.
         self.weights = MixedPrecision(network.to(self.accelerator.device), config.precision)
         self.model = self.accelerator.prepare(self.weights.working)
-        self.optimizer = _optimizer(self.weights.master, config)
+        self.optimizer = make_optimizer(self.weights.master, config)
         self.budget = make_budget(config, len(lists))
         self.totals = {"steps": 0, "lists": 0, "tokens": 0, "padding": 0}
         self.evaluations = 0
@@ -89,12 +92,12 @@ class Loop:
         progress_bar.close()
         self._evaluate()
         self.accelerator.end_training()
-        return {**self.totals, f"dev_{MEASURE}": self.selection.best if len(self.selection.run) else None}
+        return {**self.totals, f"dev_{MEASURE}": self.selection.best}
 
     def _step(self, batch: Batch, progress: float) -> dict[str, Any]:
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate(progress, config.warmup)
+            group["lr"] = config.learning_rate * rate(progress, config.warmup, config.schedule) * group["scale"]
         features = pad(self.tokenizer, batch.window, batch.rows).to(self.accelerator.device)
         self.model.train()
         scores, mask = as_lists(self.model(**features).logits[:, 0], [len(e.doc_ids) for e in batch.examples])
@@ -137,11 +140,11 @@ class Loop:
         self.evaluations += 1
         step = self.totals["steps"]
         keep = True
-        if len(self.selection.run):
+        if len(self.selection):
             self.model.eval()
-            value = self.selection.value(self._scorer())
-            keep = self.selection.is_best(value)
-            say(f"  step {step}: dev {MEASURE} {value:.4f} (first stage {self.selection.first_stage():.4f})")
+            values = self.selection.values(self._scorer())
+            value, keep = mean(values), self.selection.take(values)
+            say(f"  step {step}: dev {MEASURE} {value:.4f} (first stage {mean(self.selection.first_stage()):.4f})")
             with (self.folder / "dev.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": step, MEASURE: value, "kept": keep}) + "\n")
             self.accelerator.log({f"dev {MEASURE}": value}, step=step)
@@ -178,13 +181,3 @@ def _accelerator(config: TrainConfig) -> Accelerator:
             f"train.tracker={config.tracker} cannot start: {error}; run `wandb login`, or set WANDB_MODE=offline"
         ) from error
     return accelerator
-
-
-def _optimizer(network: Any, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without weight decay on biases and normalisation, which are the one-dimensional parameters."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
