@@ -13,7 +13,7 @@ from secondstage.collection import Collection, Qrels
 from secondstage.config import ServeConfig
 from secondstage.files import MANIFEST, read_json, write_json
 from secondstage.firststage import search_run
-from secondstage.leakage import Met, count, find_leaks, leaking, met_in_training
+from secondstage.leakage import ENOUGH, Met, met_in_training, spare
 from secondstage.progress import say
 from secondstage.reranker import CONTRACT, Reranker, keep_scores
 from secondstage.splits import answerable, choose_answerable
@@ -25,8 +25,6 @@ from .pipeline import Pipeline
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
-# Choices are made on the dev queries that train gives nothing away of, where so many are left: fewer show too little.
-ENOUGH = 30
 
 
 def make_bundle(
@@ -103,28 +101,26 @@ def _choose(
 
 
 def _judged(collection: Collection, dev_queries: int, seed: int, met: Met) -> tuple[Qrels, dict[str, Any]]:
-    """The judgements of the dev queries that choices are made on, and what training gives away of dev.
-
-    A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
-    these would trust it too much.
-    """
+    """The judgements of the dev queries that choices are made on, and what training gives away of dev."""
     dev = answerable(collection.qrels.get("dev", {}))
-    against = {"train": met.qrels} if met.qrels else {}
-    leaks = find_leaks({**collection.queries, **met.queries}, dev, against)
-    counts, given_away = count(leaks), leaking(leaks, "documents")
-    free = {query_id: judged for query_id, judged in dev.items() if query_id not in given_away}
-    enough = len(free) >= ENOUGH or not given_away
-    chosen = choose_answerable(free if enough else dev, dev_queries, seed)
-    if given_away:
+    basis = spare(collection.queries, dev, met)
+    chosen, counts, free = choose_answerable(basis.qrels, dev_queries, seed), basis.counts, basis.free
+    if free < len(dev):
         rest = (
-            f"choices are made on {len(chosen)} of the other {len(free)}"
-            if enough
-            else f"the other {len(free)} are fewer than {ENOUGH}, so choices are made on {len(chosen)} of all, and may "
+            f"choices are made on {len(chosen)} of the other {free}"
+            if basis.enough
+            else f"the other {free} are fewer than {ENOUGH}, so choices are made on {len(chosen)} of all, and may "
             "trust the reranker too much"
         )
         say(
             f"  of {len(dev)} dev queries {counts['same_text'] + counts['near_duplicate']} have nearly the text of a "
             f"training query, {counts['document']} share a relevant document: {rest}"
         )
-    basis = {"free": len(free), "chosen_on": "free" if enough else "all", "used": len(chosen)}
-    return chosen, {"against": list(against), "queries": len(dev), "counts": counts, **basis}
+    return chosen, {
+        "against": ["train"] if met.qrels else [],
+        "queries": len(dev),
+        "counts": counts,
+        "free": free,
+        "chosen_on": "free" if basis.enough else "all",
+        "used": len(chosen),
+    }

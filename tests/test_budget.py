@@ -1,4 +1,4 @@
-"""Budgets and the learning rate, in closed form."""
+"""Budgets, in closed form."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
-from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget, rate
+from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget
 
 
 def test_steps_and_epochs_are_shares() -> None:
@@ -68,32 +66,3 @@ def test_the_configuration_names_the_budget(
 def test_the_configuration_names_a_run_to_replay(tmp_path: Path) -> None:
     (tmp_path / "steps.jsonl").write_text('{"progress": 0.0}\n{"progress": 0.7}\n')
     assert make_budget(TrainConfig(replay=str(tmp_path)), 10).progress(1, 0) == 0.7
-
-
-@pytest.mark.parametrize(
-    ("progress", "warmup", "expected"),
-    [
-        (0, 0.1, 0),
-        (0.05, 0.1, 0.5),
-        (0.1, 0.1, 1),
-        (0.55, 0.1, 0.5),
-        (1, 0.1, 0),
-        (1.5, 0.1, 0),
-        (0, 0, 1),
-        (0.25, 0, 0.75),
-        (1, 0, 0),
-        (0, 1, 0),
-        (0.25, 1, 0.25),
-        (0.999, 1, 0.999),
-        (1, 1, 0),
-    ],
-)
-def test_the_rate_rises_to_1_and_falls_to_0(progress: float, warmup: float, expected: float) -> None:
-    assert rate(progress, warmup) == pytest.approx(expected)
-
-
-@given(st.floats(0, 2), st.floats(0, 1))
-def test_the_rate_is_a_share(progress: float, warmup: float) -> None:
-    found = rate(progress, warmup)
-    assert 0 <= found <= 1 + 1e-9
-    assert found == 0 or progress < 1

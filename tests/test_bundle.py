@@ -20,11 +20,11 @@ from secondstage.config import ServeConfig
 from secondstage.files import folder_digests, read_json, read_manifest
 from secondstage.firststage import search_run
 from secondstage.firststage.without import search_without
+from secondstage.leakage import ENOUGH
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
 from secondstage.reranker import CONTRACT, Reranker
 from secondstage.run import Run, Scores, rank, read_trec
 from secondstage.serve import make_bundle
-from secondstage.serve.bundle import ENOUGH
 from secondstage.serve.depth import Timing
 from secondstage.serve.fuse import WEIGHTS, choose_weight
 
@@ -349,7 +349,7 @@ def test_what_train_gives_away_of_dev_is_left_out_of_the_choices_where_enough_is
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("secondstage.serve.bundle.ENOUGH", 10)
+    monkeypatch.setattr("secondstage.leakage.ENOUGH", 10)
     found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "bundle", depth=10)
     assert found["leakage"] == {
         "against": ["train"],
@@ -386,7 +386,7 @@ def test_the_queries_that_choices_are_made_on_are_drawn_from_those_that_are_free
     run_folder: Path, beir_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not first drawn, then thinned out: what train gives away must not cost the others their place."""
-    monkeypatch.setattr("secondstage.serve.bundle.ENOUGH", 10)
+    monkeypatch.setattr("secondstage.leakage.ENOUGH", 10)
     found = bundle(leaking(run_folder, beir_folder, tmp_path / "run", 6), tmp_path / "some", depth=10, dev_queries=8)
     assert (found["leakage"]["free"], found["leakage"]["used"], found["fusion"]["queries"]) == (10, 8, 8)
 

@@ -34,6 +34,11 @@ def sections(config: BaseModel) -> list[Section]:
     return [*inner, *(found for section in inner for found in sections(section))]
 
 
+def test_one_fold_is_none() -> None:
+    assert check("train.folds=2").train.folds == 2
+    assert fault("train.folds=1") == "train.folds: 1 leaves nothing to train on: give 0 for none, or 2 and more"
+
+
 def test_the_least_that_a_run_needs() -> None:
     config = check()
     assert (config.output, config.collection.source, config.train.minutes) == ("runs/x", "pydocs", 4.0)

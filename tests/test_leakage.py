@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secondstage.collection import Collection, Qrels
 from secondstage.duplicates import near_duplicates
-from secondstage.leakage import Leak, Met, count, find_leaks, leaking, met_in_training, trained_on
+from secondstage.leakage import Leak, Met, count, find_leaks, leaking, met_in_training, spare, trained_on
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
 from secondstage.synthetic import SYNTHETIC, SyntheticQuery, write_synthetic
 
@@ -101,6 +101,17 @@ def test_levels_and_counts() -> None:
 def test_a_query_of_the_same_text_does_not_count_as_near_duplicate_too() -> None:
     leaks = [Leak("t", "near_duplicate", "train", "a", 0.9), Leak("t", "same_text", "dev", "b", 1.0)]
     assert count(leaks) == {"same_text": 1, "near_duplicate": 0, "document": 0, "any": 1}
+
+
+def test_choices_spare_what_training_gives_away_if_enough_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    met = Met({query_id: QUERIES[query_id] for query_id in OTHERS["train"]}, OTHERS["train"])
+    given_away = {"same_text": 2, "near_duplicate": 1, "document": 1, "any": 4}
+    assert spare(QUERIES, TEST, met) == (TEST, False, 1, given_away)
+    monkeypatch.setattr("secondstage.leakage.ENOUGH", 1)
+    assert spare(QUERIES, TEST, met) == ({"t-clean": TEST["t-clean"]}, True, 1, given_away)
+    # Where training gives nothing away, few are enough.
+    monkeypatch.undo()
+    assert spare(QUERIES, TEST, Met({}, {}))[:3] == (TEST, True, len(TEST))
 
 
 def test_no_leak() -> None:

@@ -22,10 +22,11 @@ from secondstage.errors import UserError
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
-from secondstage.measures import evaluate, mean
+from secondstage.measures import Values, evaluate, mean
 from secondstage.mine import Source, mine
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
+from secondstage.scoring import Scorer
 from secondstage.synthetic import PairTexts
 from secondstage.train import train
 from secondstage.train.loop import Loop, as_lists
@@ -137,15 +138,15 @@ def test_the_kept_checkpoint_is_the_best_on_dev(
     assert manifest[f"dev_{MEASURE}"] == max(values)
     selection = dev(collection, mined)
     reranker = Reranker.load(tmp_path / "out" / "reranker", precision="fp32")
-    assert selection.value(reranker) == pytest.approx(max(values), abs=1e-9)
+    assert mean(selection.values(reranker)) == pytest.approx(max(values), abs=1e-9)
 
 
 def dev(collection: Collection, mined: Path) -> Selection:
-    return Selection(collection, read_trec(mined / "dev.trec"), queries=100, depth=30, seed=13)
+    return Selection(read_trec(mined / "dev.trec"), collection.qrels["dev"], texts(collection))
 
 
 def no_dev(collection: Collection) -> Selection:
-    return Selection(collection, Run("first_stage", {}), queries=100, depth=30, seed=13)
+    return Selection(Run("first_stage", {}), {}, texts(collection))
 
 
 def test_without_dev_the_last_checkpoint_is_kept(
@@ -177,9 +178,9 @@ class Sinking(Selection):
 
     seen = 0
 
-    def value(self, reranker: Reranker) -> float:
+    def values(self, scorer: Scorer, *, shared: bool = True) -> Values:
         self.seen += 1
-        return 1 / self.seen
+        return dict.fromkeys(self.qrels, 1 / self.seen)
 
 
 def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
@@ -187,7 +188,7 @@ def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
 ) -> None:
     run = read_trec(mined / "dev.trec")
     (tmp_path / "long").mkdir()
-    sinking = Sinking(collection, run, queries=5, depth=5, seed=13)
+    sinking = Sinking(run.top(5), collection.qrels["dev"], texts(collection))
     settings = config(tiny_model, steps=8, evaluations=4, warmup=0.0)
     manifest = Loop(texts(collection), lists, sinking, settings, seed=13, folder=tmp_path / "long").run()
     assert [line["kept"] for line in lines(tmp_path / "long" / "dev.jsonl")] == [True, False, False, False]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from secondstage.errors import UserError
-from secondstage.parallel import Workers, all_files, own_file, wait, workers
+from secondstage.parallel import Workers, all_files, gather, own_file, wait, workers
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +20,8 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     assert workers() == Workers(0, 1)
     assert workers().lead
     wait()
+    value = object()
+    assert gather(value) == [value]
 
 
 def test_asking_imports_nothing_heavy() -> None:
@@ -117,6 +119,18 @@ def test_all_wait_for_all(tmp_path: Path) -> None:
     for finished in launch(WAITING, 3, str(tmp_path)):
         assert finished.returncode == 0, finished.stderr
         assert finished.stdout.strip() == "['0', '1', '2', '3', '4']"
+
+
+GATHERING = """
+from secondstage.parallel import gather, workers
+print(gather({"rank": workers().rank, "text": "x" * workers().rank}), gather(None))
+"""
+
+
+@pytest.mark.slow
+def test_each_gets_what_all_give_in_the_order_of_ranks() -> None:
+    expected = str([{"rank": rank, "text": "x" * rank} for rank in range(3)]) + " [None, None, None]"
+    assert [finished.stdout.strip() for finished in launch(GATHERING, 3)] == [expected] * 3
 
 
 @pytest.mark.slow

@@ -92,10 +92,3 @@ def make_budget(config: TrainConfig, lists: int, clock: Callable[[], float]) -> 
         return Minutes(config.minutes, clock)
     assert config.replay is not None
     return Replay.read(Path(config.replay))
-
-
-def rate(progress: float, warmup: float) -> float:
-    """The share of the learning rate: linear up during warm-up, then linear down to zero."""
-    if progress < warmup:
-        return progress / warmup
-    return max(0.0, 1 - progress) / max(1 - warmup, 1e-9)

@@ -19,7 +19,7 @@ from secondstage.errors import Stopped
 from secondstage.files import replacing
 from secondstage.lists import TrainingList
 from secondstage.measures import mean
-from secondstage.parallel import agree, wait, workers
+from secondstage.parallel import gather, wait, workers
 from secondstage.progress import bar, say
 from secondstage.synthetic import PairTexts
 
@@ -166,7 +166,7 @@ class Loop:
             self.watch.scores(micro.examples, outcome.scores, outcome.mask)
         share_of_rate = rate(progress, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
-        everywhere = [sum(values) for values in zip(*agree(list(sums.values())), strict=True)]
+        everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
         terms = {name: total / max(counts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
         loss = sum(config.loss[name].weight * value for name, value in terms.items())
         record = StepRecord(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from secondstage.config import TrainConfig
-from secondstage.parallel import agree
+from secondstage.parallel import gather
 
 from .budget import Budget
 
@@ -50,7 +50,7 @@ class Pace:
         every = self.config.checkpoint_steps
         late = self.clock() - self._saved >= 60 * self.config.checkpoint_minutes
         due = step > 0 and step % every == 0 if every else late
-        found = agree([self.budget.progress(step, lists), due, self.stopped()])
+        found = gather([self.budget.progress(step, lists), due, self.stopped()])
         decision = Decision(found[0][0], bool(found[0][1]), any(stop for *_, stop in found))
         if decision.save:
             self._saved = self.clock()

@@ -2,38 +2,198 @@
 
 from __future__ import annotations
 
-from secondstage.collection import Collection
-from secondstage.measures import evaluate, mean
-from secondstage.reranker import Reranker
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from secondstage.collection import Qrels
+from secondstage.leakage import ENOUGH, Met, spare
+from secondstage.measures import Values, evaluate, mean
+from secondstage.parallel import ALONE, gather, workers
 from secondstage.run import Run
-from secondstage.splits import choose_queries
+from secondstage.scoring import Scorer, rerank_pairs
+from secondstage.significance import detectable
+from secondstage.splits import answerable, choose_queries
+from secondstage.synthetic import PairTexts
 
 MEASURE = "nDCG@10"
+# Below so many queries, chance has a say in which checkpoint is best.
+FEW = 100
+
+Texts = Callable[[Sequence[tuple[str, str]]], list[tuple[str, str]]]
+"""From (query id, document id) pairs to their texts."""
 
 
 class Selection:
-    """Dev queries with their first-stage lists, and the best value so far."""
+    """Dev queries with their first-stage lists, and what their evaluations found.
 
-    def __init__(self, collection: Collection, run: Run, *, queries: int, depth: int, seed: int) -> None:
-        """Keep up to `queries` of the run's queries, chosen by the seed, and `depth` candidates of each."""
-        chosen = choose_queries(run, queries, seed)
-        self.collection = collection
-        self.run = Run(run.name, {query_id: run[query_id] for query_id in chosen}).top(depth)
-        self.qrels = {query_id: collection.qrels["dev"][query_id] for query_id in chosen}
-        self.best = -1.0
+    Attributes:
+        run: the lists, cut to what is reranked.
+        qrels: of the queries that have a relevant document; a query without a list counts 0.
+        evaluations: how many were taken.
+        stale: how many of them, in a row, were no better than the best before.
+        best_values: per query, of the best evaluation; none before the first.
+        last_values: per query, of the last one.
+        left_out: dev queries that are not here because training gives them away.
+        given_away: dev queries that are here although it does.
+    """
 
-    def first_stage(self) -> float:
-        """The value of the lists as they are."""
-        return mean(evaluate(self.run, self.qrels, [MEASURE])[MEASURE])
+    def __init__(self, run: Run, qrels: Qrels, texts: Texts, *, patience: int | None = None) -> None:
+        """Take the queries of `qrels`; `patience` is the number of stale evaluations after which training may end."""
+        self.qrels = answerable(qrels)
+        self.run = run.only(self.qrels)
+        self.texts, self.patience = texts, patience
+        self.evaluations = self.stale = self.left_out = self.given_away = 0
+        self.best_values: Values | None = None
+        self.last_values: Values | None = None
 
-    def value(self, reranker: Reranker) -> float:
-        """The value of the lists as the reranker orders them."""
-        reranked = reranker.rerank(self.run, self.collection.queries, self.collection.documents)
-        return mean(evaluate(reranked, self.qrels, [MEASURE])[MEASURE])
+    def __len__(self) -> int:
+        """How many queries there are."""
+        return len(self.qrels)
 
-    def is_best(self, value: float) -> bool:
-        """Whether `value` is the best so far, which it then becomes; the later of two equal ones is."""
-        if value < self.best:
+    def values(self, scorer: Scorer, *, shared: bool = True) -> Values:
+        """The value of each query's list as the scorer orders it: on every process the same, in the order of `qrels`.
+
+        Args:
+            scorer: with the same weights on every process.
+            shared: each process scores its share of the queries. Otherwise each scores all, and the first one's values
+                count: for models whose weights are spread over the processes, which must all take every forward pass.
+
+        Raises:
+            UserError: a score is not finite, or another process has failed.
+        """
+        team = workers() if shared else ALONE
+        sizes = [len(self.run[query_id].doc_ids) if query_id in self.run else 0 for query_id in self.qrels]
+        query_ids = list(self.qrels)
+        own = {query_ids[i]: self.qrels[query_ids[i]] for i in shares(sizes, team.size)[team.rank]}
+        part = self.run.only(own)
+        reranked = rerank_pairs(scorer, part, self.texts(list(part.pairs()))) if len(part) else part
+        found: Values = {}
+        for values in reversed(gather(evaluate(reranked, own, [MEASURE])[MEASURE])):
+            found.update(values)
+        return {query_id: found[query_id] for query_id in self.qrels}
+
+    def first_stage(self) -> Values:
+        """The value of each list as it is."""
+        return evaluate(self.run, self.qrels, [MEASURE])[MEASURE]
+
+    def take(self, values: Values) -> bool:
+        """Note an evaluation. Returns whether it is the best so far: the later of two equal ones is.
+
+        An equal one is kept, but does not renew the patience: a model that no longer changes anything is done.
+        """
+        value, best = mean(values), self.best
+        self.evaluations += 1
+        self.last_values = values
+        self.stale = 0 if best is None or value > best else self.stale + 1
+        if best is not None and value < best:
             return False
-        self.best = value
+        self.best_values = values
         return True
+
+    @property
+    def best(self) -> float | None:
+        """The best value so far; none before the first evaluation."""
+        return None if self.best_values is None else mean(self.best_values)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last `patience` evaluations were all no better than the best before."""
+        return self.patience is not None and self.stale >= self.patience
+
+    def detectable(self) -> float:
+        """The smallest true difference that so many queries are likely to show; see `significance.detectable`.
+
+        The standard deviation is that of the best evaluation's differences to the first stage. Before there is one, it
+        is that of the first stage's values: the two are equal for systems as spread as each other with a correlation of
+        one half.
+        """
+        spread = np.array([value - (self.best_values or {}).get(q, 0.0) for q, value in self.first_stage().items()])
+        return detectable(float(spread.std(ddof=1)), len(spread)) if len(spread) > 1 else float("inf")
+
+    def introduction(self) -> str:
+        """What dev can show, in words."""
+        least = self.detectable()
+        known = least > 0 and isfinite(least)
+        shown = f"differences from about {least:.2f} on show" if known else "what difference they show is not known"
+        said = [f"  dev: {len(self)} queries, first stage {MEASURE} {mean(self.first_stage()):.4f}; {shown}"]
+        if self.left_out:
+            said.append(f"  {self.left_out} further dev queries are left out: training gives them away")
+        if self.given_away:
+            said.append(
+                f"  training gives {self.given_away} dev queries away, but fewer than {ENOUGH} others are left: the "
+                "values are too good"
+            )
+        if len(self) < FEW:
+            said.append(
+                f"  warning: with fewer than {FEW} dev queries, chance has a say in which checkpoint is best: label "
+                "more, raise train.dev_queries if it is the limit, or let train.folds choose how long to train"
+            )
+        return "\n".join(said)
+
+    def state(self) -> dict[str, Any]:
+        """All that evaluations found, for JSON."""
+        return {
+            "evaluations": self.evaluations,
+            "stale": self.stale,
+            "best_values": self.best_values,
+            "last_values": self.last_values,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.evaluations, self.stale = state["evaluations"], state["stale"]
+        self.best_values, self.last_values = state["best_values"], state["last_values"]
+
+
+def dev_selection(
+    run: Run,
+    qrels: Qrels,
+    texts: PairTexts,
+    met: Met,
+    *,
+    queries: int,
+    depth: int,
+    seed: int,
+    patience: int | None = None,
+) -> Selection:
+    """Some of a run's queries, where there are enough those that training gives nothing away of.
+
+    Args:
+        run: the first stage's lists of the dev queries.
+        qrels: of these.
+        texts: of queries and documents.
+        met: what training met.
+        queries: how many at most, chosen by the seed.
+        depth: candidates of each.
+        seed: of the choice.
+        patience: see `Selection`.
+    """
+    dev = answerable({query_id: qrels[query_id] for query_id in run})
+    basis = spare(texts.queries, dev, met)
+    chosen = {query_id: basis.qrels[query_id] for query_id in choose_queries(basis.qrels, queries, seed)}
+    selection = Selection(run.top(depth), chosen, texts, patience=patience)
+    leaking = len(dev) - basis.free
+    selection.left_out, selection.given_away = (leaking, 0) if basis.enough else (0, leaking)
+    return selection
+
+
+def shares(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Divide pieces of work among `count` workers: the largest first, each to whoever has least.
+
+    Args:
+        sizes: of the pieces.
+        count: of workers.
+
+    Returns:
+        The numbers of each worker's pieces, in rising order: every piece once.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        parts[least].append(i)
+        loads[least] += sizes[i]
+    return [sorted(part) for part in parts]

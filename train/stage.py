@@ -9,13 +9,15 @@ from accelerate.utils import set_seed
 
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
+from secondstage.leakage import met_in_lists
 from secondstage.lists import read_trainable
+from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
 
 from .loop import Loop
-from .selection import Selection
+from .selection import dev_selection
 
 
 def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int, folder: Path) -> dict[str, Any]:
@@ -35,10 +37,22 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
         take_as_it_is(config, seed, folder)
         return {"steps": 0}
     lists = list(read_trainable(mined / "train"))
-    run = read_trec(mined / "dev.trec")
-    selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
     records = mined / SYNTHETIC
     texts = PairTexts(collection.queries, collection.documents, read_records(records) if records.is_file() else ())
+    met = met_in_lists(lists, texts.queries)
+    run, qrels = read_trec(mined / "dev.trec"), collection.qrels.get("dev", {})
+    selection = dev_selection(
+        run,
+        qrels,
+        texts,
+        met,
+        queries=config.dev_queries,
+        depth=config.dev_depth,
+        patience=config.patience,
+        seed=seed,
+    )
+    if len(selection):
+        say(selection.introduction())
     return Loop(texts, lists, selection, config, seed=seed, folder=folder).run()
 
 

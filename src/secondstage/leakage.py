@@ -8,8 +8,11 @@ from typing import Literal, NamedTuple
 
 from .collection import Collection, Qrels
 from .duplicates import near_duplicates, normalise
-from .lists import POSITIVE, read_trainable
+from .lists import POSITIVE, TrainingList, read_trainable
 from .synthetic import SYNTHETIC, read_synthetic
+
+# Choices are made on the queries that training gives nothing away of, where so many are left: fewer show too little.
+ENOUGH = 30
 
 Kind = Literal["same_text", "near_duplicate", "document"]
 Level = Literal["queries", "documents"]
@@ -72,12 +75,51 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
     """
     records = mined / SYNTHETIC
     texts = {**queries, **(read_synthetic(records) if records.is_file() else {})}
+    return met_in_lists(read_trainable(mined / "train"), texts)
+
+
+def met_in_lists(lists: Iterable[TrainingList], texts: Mapping[str, str]) -> Met:
+    """The queries and positives of these lists; `texts` are those of queries by id, also of synthetic ones."""
     # What training takes for a positive has at least relevance 1.
     qrels = {
         found.query_id: {candidate.doc_id: max(1, candidate.relevance) for candidate in found.with_role(POSITIVE)}
-        for found in read_trainable(mined / "train")
+        for found in lists
     }
     return Met({query_id: texts[query_id] for query_id in qrels}, qrels)
+
+
+class Basis(NamedTuple):
+    """The queries that something is chosen on.
+
+    Attributes:
+        qrels: their judgements, before some of them are drawn.
+        enough: whether these are the free queries alone; else there are too few of them, and these are all.
+        free: how many queries training gives nothing away of.
+        counts: what it gives away of the others; see `count`.
+    """
+
+    qrels: Qrels
+    enough: bool
+    free: int
+    counts: dict[str, int]
+
+
+def spare(queries: Mapping[str, str], qrels: Qrels, met: Met) -> Basis:
+    """Leave out the queries that training gives away, if at least `ENOUGH` others are left.
+
+    A reranker looks better than it is on queries whose text or relevant documents it was trained with: choices made on
+    these would trust it too much.
+
+    Args:
+        queries: texts by query id.
+        qrels: of the dev queries.
+        met: what training met.
+    """
+    leaks = find_leaks({**queries, **met.queries}, qrels, {"train": met.qrels} if met.qrels else {})
+    given_away = leaking(leaks, "documents")
+    free = {query_id: judged for query_id, judged in qrels.items() if query_id not in given_away}
+    enough = len(free) >= ENOUGH or not given_away
+    return Basis(free if enough else qrels, enough, len(free), count(leaks))
 
 
 def find_leaks(

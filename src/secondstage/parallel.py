@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import UserError
+
+T = TypeVar("T")
 
 # All start together: one that has not come after so long died before it could be heard of.
 JOINING = timedelta(minutes=10)
@@ -72,25 +73,22 @@ def wait() -> None:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
 
 
-def agree(values: Sequence[float]) -> list[list[float]]:
-    """The values of every process, by rank: each has a clock and signals of its own, and all must decide alike.
+def gather(value: T) -> list[T]:
+    """What every process gives, in the order of their ranks, for each of them. Values are pickled.
 
     Raises:
-        UserError: as `wait`.
+        UserError: another process ended before it came here, or never joined.
     """
-    team = workers()
-    if team.size == 1:
-        return [list(values)]
-    import torch
+    if (size := workers().size) == 1:
+        return [value]
     import torch.distributed as distributed
 
-    own = torch.tensor(values, dtype=torch.float64)
-    found = [torch.empty_like(own) for _ in range(team.size)]
+    found: list[Any] = [None] * size
     try:
-        distributed.all_gather(found, own, group=_group())
+        distributed.all_gather_object(found, value, _group())
     except RuntimeError as error:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
-    return [one.tolist() for one in found]
+    return found
 
 
 def own_file(path: Path) -> Path:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from .parallel import workers
+
 
 def say(text: str) -> None:
-    """Print one line of news."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line of news; of several processes, the lead does."""
+    if workers().lead:
+        print(text, file=sys.stderr, flush=True)
 
 
 def bar(*, total: int, label: str, unit: str) -> Any:

@@ -73,6 +73,13 @@ def rerank(
         for query_id, ranking in run.items()
         for content in documents.contents(ranking.doc_ids)
     ]
+    return rerank_pairs(scorer, run, pairs, name=name, label=label)
+
+
+def rerank_pairs(
+    scorer: Scorer, run: Run, pairs: Sequence[tuple[str, str]], *, name: str = "reranked", label: str | None = None
+) -> Run:
+    """The same, of the texts of all pairs, in the order of `run.pairs()`."""
     scores = as_scores(scorer.score(pairs, label=label), len(pairs))
     if broken := int((~np.isfinite(scores)).sum()):
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import Count, Positive, Section, Share
 from .loss import LossTerm, check_losses
@@ -132,3 +132,10 @@ class TrainConfig(Section):
         if fault := budget_fault(self.model_dump()):
             raise ValueError(fault)
         return self
+
+    @field_validator("folds")
+    @classmethod
+    def _two_folds(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 leaves nothing to train on: give 0 for none, or 2 and more")
+        return folds
