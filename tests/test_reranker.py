@@ -18,7 +18,9 @@ from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.compute import Precision
 from secondstage.errors import UserError
-from secondstage.reranker import CONTRACT, Reranker, keep_scores, load_cross_encoder, token_budget
+from secondstage.networks import load_cross_encoder
+from secondstage.pairmodel import CONTRACT, token_budget
+from secondstage.reranker import Reranker, keep_scores
 from secondstage.run import Run, rank
 
 HALF_AND_SINGLE: tuple[Precision, ...] = ("bf16", "fp32")
@@ -107,6 +109,7 @@ def test_the_contract_is_saved_and_obeyed(model: Path, tmp_path: Path) -> None:
     Reranker.load(model, max_length=24).save(tmp_path)
     assert json.loads((tmp_path / CONTRACT).read_text()) == {
         "score": "logit",
+        "kind": "classification",
         "higher_is_better": True,
         "max_length": 24,
         "truncation": "longest_first",
@@ -260,7 +263,7 @@ def test_the_batch_budget_does_not_matter(model: Path, pairs: list[tuple[str, st
 def test_chunks_do_not_matter(model: Path, pairs: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     reranker = Reranker.load(model, precision="fp32")
     whole = reranker.score(pairs, label="with a progress bar")
-    monkeypatch.setattr("secondstage.reranker.CHUNK", 25)
+    monkeypatch.setattr("secondstage.pairmodel.CHUNK", 25)
     assert reranker.score(pairs) == pytest.approx(whole, abs=1e-5)
 
 
@@ -363,7 +366,7 @@ def test_a_model_with_several_outputs_is_refused(tiny_model: Path, tmp_path: Pat
 
     AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=3).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="not a single-label classifier: it has 3 outputs"):
         Reranker.load(tmp_path)
 
 
