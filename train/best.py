@@ -1,4 +1,4 @@
-"""The reranker that a training ends with: the best checkpoint on dev, or the average of several where that is better."""
+"""What a training ends with: the best checkpoint on dev, or the average of several where that is better."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
-from secondstage.errors import Stopped
+from secondstage.errors import StoppedError
 from secondstage.files import replacing
 from secondstage.lists import TrainingList
 from secondstage.measures import mean
@@ -111,28 +110,30 @@ class Loop:
         """Train until that share of the budget is used. Returns the totals, for the manifest.
 
         Raises:
-            Stopped: SIGTERM came, and a checkpoint was written.
+            StoppedError: SIGTERM came, and a checkpoint was written.
             UserError: loss or gradient is not finite.
         """
         self._go_on()
         clock = stopwatch(self.done.seconds)
         budget = make_budget(self.config, len(self.steps.lists), clock)
+        progress = 0.0
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
         with heeding_sigterm() as stopped:
             pace = Pace(budget, self.config, clock, stopped)
             for step in self._steps():
                 self.done.seconds = clock()
                 now = pace.ask(self.done.steps, self.done.lists)
+                progress = min(now.progress, stop_at)
                 if now.progress >= stop_at:
                     break
                 if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
-                    self._evaluate()
+                    self._evaluate(progress)
                     if self.selection.exhausted:
                         break
                 if now.save or now.stop:
                     self._save()
                 if now.stop:
-                    raise Stopped(f"stopped after {self.done.steps} steps: run the same command again to go on")
+                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 loss = self._step(step, now.progress)
                 if progress_bar is not None:
                     progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -140,7 +141,7 @@ class Loop:
         if progress_bar is not None:
             progress_bar.close()
         if not self.selection.exhausted:
-            self._evaluate(last=True)
+            self._evaluate(progress, last=True)
         return self._finish(clock())
 
     def _step(self, step: Step, progress: float) -> float:
@@ -168,7 +169,7 @@ class Loop:
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
         terms = {name: total / max(counts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
-        loss = sum(config.loss[name].weight * value for name, value in terms.items())
+        loss = float(sum(config.loss[name].weight * value for name, value in terms.items()))
         record = StepRecord(
             step=done.steps,
             progress=progress,
@@ -210,7 +211,7 @@ class Loop:
                     self.done.steps_in_epoch = number + 1
             self.done.epoch, self.done.steps_in_epoch = self.done.epoch + 1, 0
 
-    def _evaluate(self, *, last: bool = False) -> None:
+    def _evaluate(self, progress: float, *, last: bool = False) -> None:
         """Rerank dev with the weights as they are, and keep them if they are among the best so far."""
         self.done.evaluations += 1
         step, start = self.done.steps, time.monotonic()
@@ -224,9 +225,9 @@ class Loop:
             best = self.selection.take(values)
             self._keep(network, mean(values))
         first_stage = mean(self.selection.first_stage())
-        if self.team.lead:
-            say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
-        self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start)
+        say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
+        more = {"progress": progress, "values": values}
+        self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
     def _keep(self, network: Any, value: float) -> None:
         """Write a reranker, if it is among the best; those that no longer are go."""
@@ -260,22 +261,21 @@ class Loop:
             self.selection.restore(record["selection"])
             self.leaders = Leaders(self.config.average, record["leaders"])
             self.watch.restore(record["watch"])
-            if self.team.lead:
-                say(f"  going on after {step} steps")
-        if self.team.lead:
-            if self.steps.left_out:
-                say(f"  {self.steps.left_out} lists have nothing to compare and are left out")
-            for path in self.folder.glob("best-*"):
-                if path.name not in dict(self.leaders.entries):
-                    with suppress(OSError):
-                        shutil.rmtree(path)
+            say(f"  going on after {step} steps")
+        if self.steps.left_out:
+            say(f"  {self.steps.left_out} lists have nothing to compare and are left out")
+        for path in self.folder.glob("best-*") if self.team.lead else ():
+            if path.name not in dict(self.leaders.entries):
+                shutil.rmtree(path, ignore_errors=True)
         self.tracking.start(self.facts, record and record["tracking"])
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         """Put the best reranker in its place. Returns the totals."""
         averaged = choose_best(self.folder, self.leaders, self.selection, self.config)
-        totals = {**asdict(self.done), "seconds": round(seconds, 2), "left_out": self.steps.left_out}
-        found: dict[str, Any] = {name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch")}
+        totals = {**asdict(self.done), "training_seconds": round(seconds, 2), "left_out": self.steps.left_out}
+        found: dict[str, Any] = {
+            name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch", "seconds")
+        }
         if len(self.selection):
             found |= {
                 f"dev_{MEASURE}": self.selection.best,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import torch
-
-from secondstage.compute import Precision, device, resolve
+from secondstage.compute import device
 from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
-from secondstage.networks import at_precision, load_cross_encoder, longest, read_network_config
+from secondstage.networks import load_cross_encoder, longest, read_network_config
 from secondstage.pairmodel import PairModel, read_contract
 from secondstage.reranker import Reranker
 
@@ -79,37 +76,3 @@ def set_dropout(config: Any, share: float) -> None:
             numeric = isinstance(value, int | float) and not isinstance(value, bool)
             if numeric and ("dropout" in name or name.endswith("_pdrop")):
                 setattr(part, name, share)
-
-
-class MixedPrecision:
-    """Computes in bfloat16, learns in single precision.
-
-    Forward and backward pass run on a working copy in bfloat16; its gradients go to the master weights, which the
-    optimizer updates, and back (Micikevicius et al. 2018). On a CPU this is faster than autocast (a tenth to a third,
-    bench/step.py), which casts every activation between the two. In single precision both are the same object.
-
-    Attributes:
-        master: the weights that are learnt and saved.
-        working: the model that computes.
-    """
-
-    def __init__(self, network: Any, precision: Precision) -> None:
-        self.master = network
-        self.working = network if resolve(precision) == "fp32" else at_precision(copy.deepcopy(network), precision)
-        self._pairs = [
-            pair
-            for pair in zip(self.master.parameters(), self.working.parameters(), strict=True)
-            if pair[0] is not pair[1]
-        ]
-
-    def pull_gradients(self) -> None:
-        """Move the working copy's gradients to the master weights."""
-        for master, working in self._pairs:
-            master.grad = None if working.grad is None else working.grad.to(master.dtype)
-            working.grad = None
-
-    @torch.no_grad()
-    def push_weights(self) -> None:
-        """Copy the master weights to the working copy."""
-        for master, working in self._pairs:
-            working.copy_(master)

@@ -1,4 +1,4 @@
-"""What comes next, asked before every step: clocks and signals differ between processes, so the lead decides for all."""
+"""What comes next, asked before every step. Clocks and signals differ between processes: the lead decides for all."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class UserError(Exception):
     """
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Work that was asked to stop, by SIGTERM, and has kept what is needed to go on. The command line exits with 4."""
 
 
