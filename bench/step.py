@@ -35,7 +35,8 @@ def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[
     def step() -> None:
         with torch.autocast(device(), dtype=torch.bfloat16, enabled=autocast):
             scores = weights.working(**features).logits.view(-1, 8)
-        loss: Any = lce(scores, mask=torch.ones_like(scores, dtype=torch.bool))
+        labels = (torch.arange(8, device=scores.device) == 0).expand(scores.shape)
+        loss: Any = lce(scores, labels, mask=torch.ones_like(labels)).mean()
         loss.backward()
         weights.pull_gradients()
         torch.nn.utils.clip_grad_norm_(weights.master.parameters(), 1.0)

@@ -98,7 +98,9 @@ class Loop:
         features = pad(self.tokenizer, batch.window, batch.rows).to(self.accelerator.device)
         self.model.train()
         scores, mask = as_lists(self.model(**features).logits[:, 0], [len(e.doc_ids) for e in batch.examples])
-        loss = lce(scores, mask=mask)
+        # The positive comes first.
+        labels = torch.zeros_like(scores).index_fill(1, torch.tensor(0, device=scores.device), 1)
+        loss = lce(scores, labels, mask=mask).mean()
         self.accelerator.backward(loss)
         self.weights.pull_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.weights.master.parameters(), config.clip)
