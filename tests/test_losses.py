@@ -171,6 +171,16 @@ def test_huge_scores_have_finite_values_and_gradients(variant: Variant, lists: L
 
 
 @every
+def test_no_step_of_the_gradient_is_nan(variant: Variant) -> None:
+    """Not even one whose result is masked later: whoever looks for the origin of a NaN would be led astray."""
+    scores, targets, mask = some()
+    mask[1:3] = False
+    with torch.autograd.set_detect_anomaly(True):
+        variant.gradient(scores, torch.zeros_like(targets), mask)
+        assert variant.gradient(scores, targets, mask).isfinite().all()
+
+
+@every
 def test_the_gradient_is_what_finite_differences_give(variant: Variant) -> None:
     scores, targets, mask = some()
     leaf = scores.requires_grad_()

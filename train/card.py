@@ -10,7 +10,7 @@ import yaml
 
 from secondstage.files import read_json, writing_whole
 from secondstage.page import number, percent
-from secondstage.reranker import CONTRACT
+from secondstage.pairmodel import CONTRACT
 
 from .selection import MEASURE
 from .tracking import RUN

@@ -11,7 +11,7 @@ from secondstage.collection import Qrels
 from secondstage.errors import UserError
 from secondstage.leakage import Met, count, find_leaks
 from secondstage.measures import evaluate, mean
-from secondstage.reranker import load_cross_encoder
+from secondstage.networks import load_cross_encoder
 from secondstage.run import Run
 
 from .selection import MEASURE

@@ -1,4 +1,4 @@
-"""Losses on labels over whole lists. Candidates with the same label never compete with each other."""
+"""Losses on labels over whole lists. But for ListNet, candidates with the same label do not compete with each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def lce(scores: Tensor, targets: Tensor, *, mask: Tensor, temperature: float = 1
     """
     scores, labels = clean(scores, targets, mask)
     positive = labels > 0
-    return mean(_against_worse(scores / temperature, better(positive, mask)), positive)
+    scores = scores / temperature
+    rivals = torch.logsumexp(sunk(scores, mask & ~positive), dim=1, keepdim=True)
+    return mean(penalty(scores - rivals), positive)
 
 
 def listnet(scores: Tensor, targets: Tensor, *, mask: Tensor, temperature: float = 1.0) -> Tensor:
