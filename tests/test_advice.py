@@ -138,7 +138,7 @@ def test_proposals_are_valid_values_of_their_keys() -> None:
         model = MODEL._replace(memory=memory, new_head=new)
         found = propose(data, model, config())
         assert "epochs" in found
-        TrainConfig(**{name: proposal.value for name, proposal in found.items()})
+        TrainConfig.model_validate({name: proposal.value for name, proposal in found.items()})
         assert found == propose(data, model, config())
 
 
@@ -178,4 +178,6 @@ def test_a_budget_that_was_decided_is_not_argued_with() -> None:
 
 def test_what_the_config_says_already_is_not_proposed() -> None:
     settings = {name: found.value for name, found in propose(DATA, MODEL, config()).items()}
-    assert not [line for line in advise(DATA, MODEL, TrainConfig(**settings)) if line.startswith("proposed")]
+    assert not [
+        line for line in advise(DATA, MODEL, TrainConfig.model_validate(settings)) if line.startswith("proposed")
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def test_memory_of_weights() -> None:
 
 @pytest.mark.parametrize(("length", "half"), [(16, False), (64, False), (64, True)])
 def test_memory_of_activations_is_what_autograd_keeps(length: int, half: bool) -> None:
-    shape = BertConfig(
+    shape: Any = cast(Any, BertConfig)(
         vocab_size=50,
         hidden_size=64,
         num_hidden_layers=4,
@@ -36,7 +37,8 @@ def test_memory_of_activations_is_what_autograd_keeps(length: int, half: bool) -
         num_labels=1,
         attn_implementation="eager",
     )
-    network = BertForSequenceClassification(shape).to(torch.bfloat16 if half else torch.float32).train()
+    network: Any = BertForSequenceClassification(shape)
+    network = network.to(torch.bfloat16 if half else torch.float32).train()
     places = {parameter.data_ptr() for parameter in network.parameters()}
     kept: list[torch.Tensor] = []
 

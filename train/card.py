@@ -118,9 +118,9 @@ def _measured(result: Record) -> str:
     table = [f"| system | {MEASURE} on dev |", "|---|---:|"]
     table += [f"| {name} | {number(found, 4)} |" for name, found in rows]
     return "\n".join(table) + (
-        f"\n\nOn {queries:,} dev queries, {depth} candidates each. They chose the checkpoint, so expect "
-        "a little less on others. Other queries, other collections, other first stages and other languages were not "
-        "measured here."
+        f"\n\nOn {queries:,} dev queries, {depth} candidates each. The checkpoint was chosen on them: "
+        "expect a little less on others. Other queries, other collections, other first stages and other languages were "
+        "not measured here."
     )
 
 
