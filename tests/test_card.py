@@ -101,7 +101,7 @@ def test_a_folder_is_no_base_model_and_no_license_is_invented() -> None:
         "secondstage 0.1.0, torch 2.13.0.",
         "Commit `c0ffee`, with changes that are not in it.",
         "A score is a logit; higher is more relevant.",
-        "It is no probability: no calibration was fitted.",
+        "It is no probability; if score.json holds a calibration, secondstage makes",
         "at most 128 tokens (truncation: longest first)",
         "The text of a document is: title and text, joined by a line break.",
         "CrossEncoder(folder)",

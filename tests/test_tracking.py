@@ -177,6 +177,8 @@ def wandb_records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file: a header of 7 bytes, then LevelDB's log format in blocks of 32 KiB."""
     from wandb.proto import wandb_internal_pb2
 
+    record_type: Any = wandb_internal_pb2
+
     data, at, whole = path.read_bytes(), 7, b""
     assert data[:4] == b":W&B"
     block = 1 << 15
@@ -188,13 +190,15 @@ def wandb_records(path: Path) -> Iterator[Any]:
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # full, or the last part
-            yield wandb_internal_pb2.Record.FromString(whole)
+            yield record_type.Record.FromString(whole)
             whole = b""
 
 
 def read_wandb(path: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     """The run's id, its configuration, and what was logged at each step."""
-    name, settings, history = "", {}, []
+    name = ""
+    settings: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
     for found in wandb_records(path):
         kind = found.WhichOneof("record_type")
         if kind == "run":

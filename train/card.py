@@ -101,9 +101,7 @@ def _contract(contract: Record) -> str:
         return ""
     lines = [
         f"A score is a {contract['score']}; {'higher' if contract['higher_is_better'] else 'lower'} is more relevant.",
-        "score.json holds a calibration, fitted on dev, from the scores of a query's candidates to probabilities."
-        if "calibration" in contract
-        else "It is no probability: no calibration was fitted.",
+        "It is no probability; if score.json holds a calibration, secondstage makes probabilities of scores with it.",
         f"A pair has at most {contract['max_length']} tokens (truncation: {contract['truncation'].replace('_', ' ')}).",
         f"The text of a document is: {contract['document']}.",
     ]
@@ -117,11 +115,12 @@ def _measured(result: Record) -> str:
     queries, depth = result["dev_queries"], result["dev_depth"]
     first = result[f"first_stage_{MEASURE}"]
     rows = [("first stage", first), ("this reranker alone, on the first stage's lists", value)]
-    table = ["| system | nDCG@10 on dev |", "|---|---:|", *(f"| {name} | {number(v, 4)} |" for name, v in rows)]
+    table = [f"| system | {MEASURE} on dev |", "|---|---:|"]
+    table += [f"| {name} | {number(found, 4)} |" for name, found in rows]
     return "\n".join(table) + (
-        f"\n\nOn {queries:,} dev queries, {depth} candidates each. The checkpoint was chosen on these queries, so expect "
-        "a little less on others. Other queries, other collections, other first stages and other languages were not "
-        "measured here."
+        f"\n\nOn {queries:,} dev queries, {depth} candidates each. The checkpoint was chosen on them: "
+        "expect a little less on others. Other queries, other collections, other first stages and other languages were "
+        "not measured here."
     )
 
 

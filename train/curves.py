@@ -35,9 +35,9 @@ def write_curves(folder: Path, findings: Sequence[str] = ()) -> None:
         folder: of `run.json`, `steps.jsonl`, `dev.jsonl` and `timing.jsonl`.
         findings: what was found wrong, in words.
     """
-    parts = [read_lines(folder / name) for name in (STEPS, DEV, TIMING)]
+    steps, dev, timing = (read_lines(folder / name) for name in (STEPS, DEV, TIMING))
     with writing_whole(folder / PAGE) as temporary:
-        temporary.write_text(render_curves(*parts, read_json(folder / RUN), findings), encoding="utf-8")
+        temporary.write_text(render_curves(steps, dev, timing, read_json(folder / RUN), findings), encoding="utf-8")
 
 
 def render_curves(
