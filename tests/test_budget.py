@@ -10,7 +10,7 @@ import pytest
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
-from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget
+from secondstage.train.budget import Epochs, Minutes, Replay, Steps, make_budget, stopwatch
 
 
 def test_steps_and_epochs_are_shares() -> None:
@@ -19,17 +19,16 @@ def test_steps_and_epochs_are_shares() -> None:
     assert Epochs(0.5, 50).progress(0, 25) == 1
 
 
-def test_minutes_count_from_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("used", "after"), [(0.0, (0, 0.1, 2)), (15.0, (0.5, 0.6, 2.5))])
+def test_minutes_are_what_a_stopwatch_tells(
+    monkeypatch: pytest.MonkeyPatch, used: float, after: tuple[float, ...]
+) -> None:
     now = 1000.0
     monkeypatch.setattr("secondstage.train.budget.time.monotonic", lambda: now)
-    minutes = Minutes(0.5)
-    now = 5000.0
-    assert minutes.progress(0, 0) == 0
-    assert minutes.progress(7, 7) == 0
-    now = 5003.0
-    assert minutes.progress(0, 0) == pytest.approx(0.1)
-    now = 5060.0
-    assert minutes.progress(0, 0) == pytest.approx(2)
+    minutes = Minutes(0.5, stopwatch(used))
+    for passed, progress in zip((0.0, 3.0, 60.0), after, strict=True):
+        now = 1000.0 + passed
+        assert minutes.progress(7, 7) == pytest.approx(progress)
 
 
 RECORDED = [0.0, 0.125, 0.3, 0.99]
@@ -60,9 +59,9 @@ def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, content: str | No
 def test_the_configuration_names_the_budget(
     settings: dict[str, Any], questions: tuple[int, int], progress: float
 ) -> None:
-    assert make_budget(TrainConfig(**settings), 10).progress(*questions) == progress
+    assert make_budget(TrainConfig(**settings), 10, lambda: 0.0).progress(*questions) == progress
 
 
 def test_the_configuration_names_a_run_to_replay(tmp_path: Path) -> None:
     (tmp_path / "steps.jsonl").write_text('{"progress": 0.0}\n{"progress": 0.7}\n')
-    assert make_budget(TrainConfig(replay=str(tmp_path)), 10).progress(1, 0) == 0.7
+    assert make_budget(TrainConfig(replay=str(tmp_path)), 10, lambda: 0.0).progress(1, 0) == 0.7

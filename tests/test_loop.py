@@ -29,7 +29,7 @@ from secondstage.run import Run, read_trec
 from secondstage.scoring import Scorer
 from secondstage.synthetic import PairTexts
 from secondstage.train import train
-from secondstage.train.loop import Loop, as_lists
+from secondstage.train.loop import Loop
 from secondstage.train.selection import MEASURE, Selection
 
 Weights = dict[str, Tensor]
@@ -72,6 +72,11 @@ def identical(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def told(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a clock has no part in."""
+    return {name: value for name, value in manifest.items() if name != "training_seconds"}
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -97,7 +102,7 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
     first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=0.03))
     again = tuned(collection, mined, tmp_path / "again", config(tiny_model, replay=str(tmp_path / "first")))
     assert first["steps"] == len(lines(tmp_path / "first" / "steps.jsonl")) > 2
-    assert again == first
+    assert told(again) == told(first)
     assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
     for file in ("steps.jsonl", "dev.jsonl"):
         assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
@@ -117,7 +122,7 @@ def test_overfitting_beats_the_start_on_its_own_queries(
         reranked = reranker.rerank(run, collection.queries, collection.documents)
         return mean(evaluate(reranked, qrels, [MEASURE])[MEASURE])
 
-    untrained = value(Reranker(loop.weights.working.eval(), loop.tokenizer, max_length=32))
+    untrained = value(Reranker(loop.scorer.model.eval(), loop.scorer.tokenizer, max_length=32))
     loop.run()
     steps = lines(tmp_path / "steps.jsonl")
     assert steps[0]["loss"] > 2
@@ -209,7 +214,7 @@ def test_epochs_see_every_list_as_often(
     seen: Counter[str] = Counter()
     step = loop._step
 
-    def counted(batch: Any, progress: float) -> dict[str, Any]:
+    def counted(batch: Any, progress: float) -> float:
         seen.update(example.query_id for example in batch.examples)
         return step(batch, progress)
 
@@ -230,7 +235,7 @@ def test_lists_without_positive_or_negative_are_passed_over(
     write_lists(tmp_path / "half" / "train", lists[::2])
     shutil.copy(mined / "dev.trec", tmp_path / "half")
     made = tuned(collection, tmp_path / "mined", tmp_path / "out", config(tiny_model, epochs=1.0))
-    assert made == tuned(collection, tmp_path / "half", tmp_path / "out2", config(tiny_model, epochs=1.0))
+    assert told(made) == told(tuned(collection, tmp_path / "half", tmp_path / "out2", config(tiny_model, epochs=1.0)))
     assert made["lists"] == len(lists[::2])
     assert identical(weights(tmp_path / "out"), weights(tmp_path / "out2"))
 
@@ -318,35 +323,6 @@ def test_without_a_step_the_model_is_taken_as_it_is(collection: Collection, tiny
     assert not (tmp_path / "out" / "steps.jsonl").exists()
 
 
-def test_a_new_head_of_a_model_taken_as_it_is_follows_the_seed(
-    collection: Collection, tiny_model: Path, tmp_path: Path
-) -> None:
-    for name, seed in (("a", 13), ("b", 13), ("c", 14)):
-        tuned(collection, tmp_path, tmp_path / name, config(tiny_model, steps=0), seed)
-    assert identical(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert not identical(weights(tmp_path / "a"), weights(tmp_path / "c"))
-
-
-@pytest.mark.parametrize(
-    ("lengths", "folded", "mask"),
-    [
-        ([3], [[1, 2, 3]], [[True] * 3]),
-        ([1, 2], [[1, 0], [2, 3]], [[True, False], [True, True]]),
-        ([2, 1], [[1, 2], [3, 0]], [[True, True], [True, False]]),
-        ([1, 1, 1], [[1], [2], [3]], [[True]] * 3),
-    ],
-)
-def test_scores_are_folded_into_lists(
-    lengths: Sequence[int], folded: list[list[float]], mask: list[list[bool]]
-) -> None:
-    found = as_lists(torch.tensor([1.0, 2.0, 3.0]), lengths)
-    assert found[0].tolist() == folded
-    assert found[1].tolist() == mask
-
-
-def test_gradients_flow_back_through_the_fold() -> None:
-    scores = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    folded, mask = as_lists(scores, [1, 2])
-    torch.autograd.backward((folded * torch.tensor([[5.0, 99.0], [7.0, 11.0]]) * mask).sum())
-    assert scores.grad is not None
-    assert scores.grad.tolist() == [5, 7, 11]
+def test_a_model_without_a_head_is_not_taken_as_it_is(collection: Collection, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="random weights would order documents at random"):
+        tuned(collection, tmp_path, tmp_path / "out", config(tiny_model, steps=0))

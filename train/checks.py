@@ -11,7 +11,7 @@ from secondstage.collection import Qrels
 from secondstage.errors import UserError
 from secondstage.leakage import Met, count, find_leaks
 from secondstage.measures import evaluate, mean
-from secondstage.networks import load_cross_encoder
+from secondstage.models import loading, quiet_transformers
 from secondstage.run import Run
 
 from .selection import MEASURE
@@ -28,8 +28,11 @@ def new_weights(model: str) -> list[str]:
     Raises:
         UserError: the model cannot be loaded.
     """
-    settings: dict[str, Any] = {"output_loading_info": True}
-    (_, info), _ = load_cross_encoder(model, **settings)
+    from transformers import AutoModelForSequenceClassification
+
+    settings: dict[str, Any] = {"output_loading_info": True, "num_labels": 1}
+    with quiet_transformers():
+        _, info = loading(model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings))
     return sorted(info["missing_keys"])
 
 

@@ -14,9 +14,9 @@ from .steps import Micro
 
 
 class Forward(Protocol):
-    """Scores the pairs of one chunk."""
+    """Scores the pairs of a micro-batch, a chunk at a time."""
 
-    def __call__(self, micro: Micro, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """`[places]` scores, and a further loss, summed over the pairs, that does not depend on the other pairs."""
         ...
 
@@ -62,7 +62,7 @@ def accumulate(
 
     Args:
         micro: whole lists, with their pairs in chunks.
-        forward: the network.
+        forward: the network, on these pairs.
         objective: the losses.
         counts: lists that count in the whole step, by loss; what the sums are divided by.
         weights: what learns.
@@ -73,7 +73,7 @@ def accumulate(
     for number, places in enumerate(micro.chunks):
         seed_everything(*seeds, number)
         with torch.set_grad_enabled(not cached):
-            parts.append(forward(micro, places))
+            parts.append(forward(places))
     flat = torch.cat([scores.detach() for scores, _ in parts])
     order = torch.tensor([place for places in micro.chunks for place in places], device=flat.device)
     leaf = torch.empty_like(flat).index_copy_(0, order, flat).requires_grad_()
@@ -84,7 +84,7 @@ def accumulate(
     for number, places in enumerate(micro.chunks):
         if cached:
             seed_everything(*seeds, number)
-            scores, further = forward(micro, places)
+            scores, further = forward(places)
         else:
             scores, further = parts[number]
             parts[number] = (scores.detach(), None)  # its activations are not needed any longer

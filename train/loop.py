@@ -28,7 +28,7 @@ from .budget import make_budget, stopwatch
 from .checkpoint import Checkpoints
 from .examples import Shape
 from .facts import facts
-from .gradients import accumulate, seed_everything
+from .gradients import Forward, accumulate, seed_everything
 from .model import start_model
 from .objective import Objective, targets_of
 from .pace import Pace, heeding_sigterm
@@ -193,7 +193,7 @@ class Loop:
         done.padding += record.padding
         return loss
 
-    def _forward(self, micro: Micro) -> Any:
+    def _forward(self, micro: Micro) -> Forward:
         """What scores the chunks of a micro-batch."""
         rows = self.tokens.rows(micro.pairs)
 
