@@ -14,6 +14,8 @@ from torch import Tensor
 from secondstage.measures import Values, mean
 
 Weights = dict[str, Tensor]
+# Operations on many tensors at once, as torch's own optimizers use them: their names are private.
+_torch: Any = torch
 
 
 class Average:
@@ -37,15 +39,15 @@ class Average:
     def update(self, parameters: Iterable[Tensor]) -> None:
         """Take the parameters after a step."""
         self.updates += 1
-        torch._foreach_lerp_(self.tensors, _detached(parameters), _share(self.decay, self.updates))
+        _torch._foreach_lerp_(self.tensors, _detached(parameters), _share(self.decay, self.updates))
 
     @torch.no_grad()
     def swap(self, parameters: Iterable[Tensor]) -> None:
         """Exchange average and parameters; twice is never, to the bit."""
         current = _detached(parameters)
         kept = [tensor.clone() for tensor in current]
-        torch._foreach_copy_(current, self.tensors)
-        torch._foreach_copy_(self.tensors, kept)
+        _torch._foreach_copy_(current, self.tensors)
+        _torch._foreach_copy_(self.tensors, kept)
 
     def state(self) -> dict[str, Any]:
         """What to go on from: a number, and the tensors themselves, not copies of them."""
@@ -55,7 +57,7 @@ class Average:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, whatever device that is on."""
         self.updates = state["updates"]
-        torch._foreach_copy_(self.tensors, state["tensors"])
+        _torch._foreach_copy_(self.tensors, state["tensors"])
 
 
 def _detached(parameters: Iterable[Tensor]) -> list[Tensor]:

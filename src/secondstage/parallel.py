@@ -7,6 +7,7 @@ gives exactly the result of one. `accelerate launch` and `torchrun` start such p
 
 from __future__ import annotations
 
+import atexit
 import glob
 import os
 from datetime import timedelta
@@ -115,4 +116,14 @@ def _group() -> Any:
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(backends, timeout=JOINING)
         _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
+        atexit.register(_leave)
     return _groups[0]
+
+
+def _leave() -> None:
+    """Close the connections: threads of gloo that are left to the interpreter's end abort the process now and then."""
+    import torch.distributed as distributed
+
+    _groups.clear()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
