@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_without_dev_the_last_checkpoint_is_kept(
     last = {name: value for name, value in loop.weights.master.state_dict().items() if name in weights(tmp_path)}
     assert identical(weights(tmp_path), last)
     assert manifest[f"dev_{MEASURE}"] is None
-    assert not (tmp_path / "dev.jsonl").exists()
+    assert lines(tmp_path / "dev.jsonl") == []
 
 
 def test_in_half_precision_the_working_copy_follows_the_weights_that_learn(
@@ -250,9 +249,12 @@ def test_every_step_is_recorded(collection: Collection, mined: Path, tiny_model:
     assert [step["step"] for step in steps] == list(range(10)) == list(range(manifest["steps"]))
     assert [step["progress"] for step in steps] == [i / 10 for i in range(10)]
     assert sum(step["lists"] for step in steps) == manifest["lists"]
-    assert all(step.keys() == {"step", "progress", "loss", "lists", "gradient_norm"} for step in steps)
-    assert manifest["tokens"] <= 10 * 512
-    assert 0 <= manifest["padding"] < manifest["tokens"] / 2
+    assert sum(step["pairs"] for step in steps) == manifest["pairs"]
+    for step in steps:
+        assert step["loss"] == pytest.approx(step["terms"]["lce"]) > 0
+        assert step["counted"] == {"lce": step["lists"]}
+        assert 0 < step["tokens"] - step["padding"] <= 512
+    assert 0 <= manifest["padding"] <= 0.05 * manifest["tokens"]
     assert [line["step"] for line in lines(tmp_path / "out" / "dev.jsonl")] == [10]
 
 

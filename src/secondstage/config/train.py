@@ -49,7 +49,7 @@ class TrainConfig(Section):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """A hub id, a folder, or `package:<distribution>`: any encoder (it gets a new head), or a trained reranker."""
     head: Literal["classification", "yes_no"] = "classification"
-    """yes_no: a decoder that is asked whether the document answers the query: the logits of both answers are the score."""
+    """yes_no: a decoder that is asked whether the document answers the query; the score is from its logits of both."""
     instruction: str | None = None
     """What the prompt of a yes_no decoder says is searched for; none for the usual sentence."""
     lora: LoraConfig | None = None

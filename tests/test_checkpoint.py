@@ -1,0 +1,55 @@
+"""Checkpoints: whole or not at all, the last few, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from secondstage.train.checkpoint import RECORD, Checkpoints
+
+
+def written(folder: Path, *steps: int, keep: int = 1) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.write(step, {"step": step}, {"weights": torch.full((3,), float(step))})
+    return checkpoints
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [12]), (2, [7, 12]), (5, [3, 7, 12])])
+def test_the_last_few_are_kept(tmp_path: Path, keep: int, left: list[int]) -> None:
+    checkpoints = written(tmp_path, 3, 7, 12, keep=keep)
+    assert sorted(checkpoints.steps()) == left
+    assert checkpoints.latest() == 12
+    assert checkpoints.record(12) == {"step": 12}
+    assert checkpoints.tensors(12)["weights"].tolist() == [12, 12, 12]
+
+
+def test_without_any_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path / "none", 1).latest() is None
+
+
+def test_without_room_those_that_are_there_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = written(tmp_path, 3)
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="cannot write"):
+        checkpoints.write(4, {}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+    assert checkpoints.latest() == 3
+
+
+def test_what_a_kill_left_is_cleared_away(tmp_path: Path) -> None:
+    checkpoints = written(tmp_path, 3)
+    shutil.copytree(checkpoints.place(3), tmp_path / ".step-00000004.tmp-abc")  # killed in writing
+    checkpoints.place(3).rename(tmp_path / ".step-00000003.old")  # killed between two renames
+    (tmp_path / "step-00000005").mkdir()  # not ours: no record
+    assert checkpoints.latest() == 3
+    assert (checkpoints.place(3) / RECORD).is_file()
+    assert not list(tmp_path.glob(".step*"))

@@ -1,0 +1,52 @@
+"""What comes next: progress, checkpoints, and a signal that is heeded."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from secondstage.config import TrainConfig
+from secondstage.train.budget import Steps
+from secondstage.train.pace import Pace, heeding_sigterm
+
+
+def config(**settings: Any) -> TrainConfig:
+    return TrainConfig(model="none", steps=8, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "due"),
+    [
+        # By the clock, which tells two minutes a step: after five have passed since the last one.
+        ({}, [3, 6]),
+        ({"checkpoint_minutes": 2.0}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"checkpoint_steps": 3}, [3, 6]),
+        ({"checkpoint_steps": 1}, [1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_checkpoints_are_due_by_the_clock_or_by_steps(settings: dict[str, Any], due: list[int]) -> None:
+    now = 1000.0
+    pace = Pace(Steps(8), config(**settings), lambda: now, lambda: False)
+    found = []
+    for step in range(8):
+        decision = pace.ask(step, 0)
+        assert decision.progress == step / 8
+        assert not decision.stop
+        if decision.save:
+            found.append(step)
+        now += 120
+    assert found == due
+
+
+def test_a_signal_is_noted_and_the_old_handling_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with heeding_sigterm() as came:
+        pace = Pace(Steps(8), config(), lambda: 0.0, came)
+        assert not pace.ask(0, 0).stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came()
+        assert pace.ask(1, 0).stop
+    assert signal.getsignal(signal.SIGTERM) is before
