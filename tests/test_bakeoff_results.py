@@ -125,9 +125,13 @@ def test_notes_say_what_the_figures_do_not() -> None:
     assert "c is left out: it diverged" in told
     assert "half and half" in told
     assert "tokens" not in told
+    assert "a is ahead of base with 2 of 2 seeds" in told
+    assert "below the first stage" not in told
     alone = "\n".join(found({name: own[:1] for name, own in CELLS.items()}, "bakeoff.system=reranked")["notes"])
     assert "one seed does not show" in alone
     assert "half and half" not in alone
+    low = {"base": [cell("base", 13, -0.15)], "a": [cell("a", 13, -0.12)]}
+    assert "the winner is below the first stage (0.0750 against 0.1250)" in "\n".join(found(low)["notes"])
 
 
 def test_a_budget_in_steps_whose_steps_differ_is_told() -> None:

@@ -69,14 +69,9 @@ def hold(recipes: Sequence[Recipe], settings: BakeoffConfig, cells: Cells, maker
                 left = time_left(missing, known, recipe)
                 say(_announced(recipe, seed, len(keys) - len(missing) + 1, len(keys), left))
                 missing.remove((recipe.name, seed))
-                try:
-                    cell = maker.make(recipe, seed)
-                except UserError as error:
-                    if recipe.name == BASE:
-                        raise
-                    failed[recipe.name] = str(error)
+                cell = _made(recipe, seed, maker, failed)
+                if cell is None:
                     missing = [place for place in missing if place[0] != recipe.name]
-                    say(f"  {recipe.name} is left out: {error}")
                     continue
                 cells.add(cell)
                 say(f"  {settings.system} nDCG@10 {cell.mean(settings.system):.4f}")
@@ -88,6 +83,18 @@ def hold(recipes: Sequence[Recipe], settings: BakeoffConfig, cells: Cells, maker
     if len(whole) < 2:
         raise UserError("no recipe beside the base could be trained:\n" + "\n".join(failed.values()))
     return Outcome(whole, failed)
+
+
+def _made(recipe: Recipe, seed: int, maker: Maker, failed: dict[str, str]) -> Cell | None:
+    """A new cell; none if the recipe cannot be trained, and then it is among those that failed, with the reason."""
+    try:
+        return maker.make(recipe, seed)
+    except UserError as error:
+        if recipe.name == BASE:
+            raise
+        failed[recipe.name] = str(error)
+        say(f"  {recipe.name} is left out: {error}")
+        return None
 
 
 def best_seed(cells: Sequence[Cell], system: str) -> int:

@@ -36,20 +36,9 @@ def results(
         outcome: the cells of all seeds.
         first_stage: its values by query.
     """
-    system, confidence = settings.system, config.evaluate.confidence
+    system = settings.system
     values = {name: over_seeds([cell.values[system] for cell in cells]) for name, cells in outcome.cells.items()}
-    differences = compare_all(
-        {name: own for name, own in values.items() if name != BASE},
-        values[BASE],
-        confidence=confidence,
-        resamples=config.evaluate.resamples,
-        seed=config.seed,
-    )
-    rows = {
-        name: _finite(result._asdict() | {"queries": result.queries, "detectable": result.detectable})
-        | {"system": name, "baseline": BASE, "measure": MEASURE, "real": bool(result.p_holm < 1 - confidence)}
-        for name, result in differences.items()
-    }
+    rows = differences(values, config)
     best = max(values, key=lambda name: (mean(values[name]), name == BASE))
     winner = best if best != BASE and rows[best]["delta"] > 0 else BASE
     found = {
@@ -60,7 +49,7 @@ def results(
         "depth": settings.depth,
         "seeds": list(settings.seeds),
         "budget": budget(config, settings),
-        "confidence": confidence,
+        "confidence": config.evaluate.confidence,
         "first_stage": mean(first_stage),
         "detectable": _median([row["detectable"] for row in rows.values()]),
         "winner": winner,
@@ -74,6 +63,23 @@ def results(
         "failed": outcome.failed,
     }
     return found | {"sentence": verdict(found), "notes": list(_notes(found, config))}
+
+
+def differences(values: Mapping[str, Values], config: Config) -> dict[str, dict[str, Any]]:
+    """Every recipe against the base, paired over the queries, p values adjusted for all of them (Holm 1979)."""
+    confidence = config.evaluate.confidence
+    compared = compare_all(
+        {name: own for name, own in values.items() if name != BASE},
+        values[BASE],
+        confidence=confidence,
+        resamples=config.evaluate.resamples,
+        seed=config.seed,
+    )
+    return {
+        name: _finite(result._asdict() | {"queries": result.queries, "detectable": result.detectable})
+        | {"system": name, "baseline": BASE, "measure": MEASURE, "real": bool(result.p_holm < 1 - confidence)}
+        for name, result in compared.items()
+    }
 
 
 def over_seeds(values: Sequence[Values]) -> Values:
@@ -118,6 +124,16 @@ def _notes(found: Mapping[str, Any], config: Config) -> Iterator[str]:
         yield "one seed does not show how much a recipe varies: differences may be chance, whatever their interval"
     else:
         yield f"intervals and p are over queries, each the mean of {seeds} seeds; how much seeds differ stands beside"
+    ahead = [
+        one > other for one, other in zip(*(_by_seed(found, name) for name in (found["winner"], BASE)), strict=True)
+    ]
+    if found["winner"] != BASE and seeds > 1:
+        yield f"{found['winner']} is ahead of {BASE} with {sum(ahead)} of {seeds} seeds"
+    if (best := found["recipes"][found["winner"]]["systems"][found["system"]]["mean"]) < found["first_stage"]:
+        yield (
+            f"the winner is below the first stage ({best:.4f} against {found['first_stage']:.4f}): none of these "
+            "recipes helps yet"
+        )
     if queries < FEW:
         yield f"{queries} queries show very little"
     costs = {name: row["cost"]["tokens"] for name, row in found["recipes"].items()}
@@ -128,6 +144,11 @@ def _notes(found: Mapping[str, Any], config: Config) -> Iterator[str]:
         if "steps" in found["budget"] and costs[BASE] and not 1 / ALIKE <= tokens / costs[BASE] <= ALIKE
     )
     yield from (f"{name} is left out: {reason}" for name, reason in found["failed"].items())
+
+
+def _by_seed(found: Mapping[str, Any], name: str) -> Sequence[float]:
+    values: Sequence[float] = found["recipes"][name]["systems"][found["system"]]["by_seed"]
+    return values
 
 
 def _median(values: Sequence[float | None]) -> float | None:
