@@ -110,8 +110,8 @@ def test_a_cell_is_what_the_recipe_alone_comes_to(config: dict[str, Any], tmp_pa
 
     config["bakeoff"] |= {"seeds": [13], "keep": True}
     bake_off(check_config(config))
-    alone = {key: value for key, value in config.items() if key != "bakeoff"} | {"output": str(tmp_path / "alone")}
-    alone["mine"] = alone["mine"] | {"sampler": "top"}
+    alone = {key: value for key, value in config.items() if key != "bakeoff"}
+    alone |= {"output": str(tmp_path / "alone"), "mine": {**config["mine"], "sampler": "top"}}
     carry_out_up_to("train", check_config(alone))
     (shared,) = (
         path

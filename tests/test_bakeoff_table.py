@@ -13,9 +13,9 @@ def row(mean: float, delta: float | None, *, low: float | None = 0.01) -> dict[s
         difference = {"system": "x", "baseline": "base", "measure": "nDCG@10", "delta": delta, "low": low, "high": low}
         difference |= {"p_holm": 0.03, "wins": 5, "ties": 1, "losses": 2, "queries": 8, "detectable": 0.02}
         difference |= {"high": None if low is None else low + 0.1}
-    systems = {"reranked": {"mean": mean / 2, "sd": 0.1}, "pipeline": {"mean": mean, "sd": None}}
+    spread = {"sd": None, "by_seed": [mean]}
+    systems = {"reranked": {"mean": mean / 2, **spread}, "pipeline": {"mean": mean, **spread}}
     cost = {"seconds": 240.0, "prepared": 5.0, "steps": 10.0, "tokens": 123_456.0, "pairs_per_second": None}
-    systems = {name: values | {"by_seed": [mean]} for name, values in systems.items()}
     return {"changes": {"train.loss": {"kl": 1}}, "systems": systems, "cost": cost, "difference": difference}
 
 
