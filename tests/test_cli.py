@@ -17,9 +17,7 @@ import pytest
 import yaml
 
 from secondstage.cli import main
-from secondstage.collection import Collection
 from secondstage.files import write_json, write_manifest
-from secondstage.lists import Candidate, TrainingList, write_lists
 from secondstage.serve import Pipeline, Verdict, write_verdict
 
 
@@ -549,25 +547,3 @@ def test_what_belongs_to_a_comparison_is_not_ignored_with_a_config(
 ) -> None:
     assert main(["evaluate", "some.yaml", *flag]) == 2
     assert "belong to a comparison: a CONFIG says evaluate.split=" in capsys.readouterr().err
-
-
-def test_lists_go_to_other_toolkits_and_come_back(
-    tmp_path: Path, collection: Collection, capsys: pytest.CaptureFixture[str]
-) -> None:
-    candidates = [
-        Candidate(doc_id, relevance, bool(relevance), "bm25", rank, -float(rank), role)
-        for rank, (doc_id, relevance, role) in enumerate((("bread-0", 1, "positive"), ("bread-1", 0, "negative")), 1)
-    ]
-    write_lists(tmp_path / "run" / "mine" / "train", [TrainingList("q-bread-0", tuple(candidates))])
-    (tmp_path / "run" / "collection").symlink_to(collection.folder.resolve())
-    file, folder = tmp_path / "lists.jsonl", tmp_path / "imported"
-    assert main(["lists", "export", str(tmp_path / "run"), "--to", "bge", "--out", str(file)]) == 0
-    assert capsys.readouterr().out == f"{file}: 1 rows of 1 lists, as bge\n"
-    assert main(["lists", "import", str(file), "--from", "bge", "--out", str(folder)]) == 0
-    assert capsys.readouterr().out.startswith(f"{folder}: 1 queries, 2 documents, 1 positives, 1 negatives\n")
-
-    again = ("lists", "export", str(tmp_path / "run"), "--to", "bge", "--out", str(file))
-    assert "is there already" in fails(capsys, *again)
-    assert "no teacher scored" in fails(capsys, *again, "--scores")
-    assert "no file" in fails(capsys, "lists", "import", str(tmp_path / "no"), "--from", "bge", "--out", str(folder))
-    assert "1 fault" in fails(capsys, "lists", "import", str(file), "--from", "triplet", "--out", str(folder))

@@ -20,7 +20,13 @@ import secondstage
 
 ROOT = Path(__file__).parents[1]
 # The command line, and the lazy names of the package, may import stages, but only where they are used.
-BRIDGES = ("secondstage", "secondstage.cli", "secondstage.commands", "secondstage.stages")
+BRIDGES = (
+    "secondstage",
+    "secondstage.cli",
+    "secondstage.commands",
+    "secondstage.stages",
+    "secondstage.bakeoff.kitchen",
+)
 NOT_SHIPPED = ("tests", "bench", "build", "dist")
 HEAVY = (
     "torch",
@@ -113,7 +119,7 @@ def test_data_are_found_where_the_package_is_installed() -> None:
     packages = {
         path.parent for name, path in shipped_files().items() if name.endswith((".j2", ".yaml", ".tsv", ".css"))
     }
-    assert len(packages) == 5
+    assert len(packages) == 6
     for name, path in shipped_files().items():
         if path.parent in packages and path.suffix != ".py":
             package = name.rpartition("/")[0].replace("/", ".")

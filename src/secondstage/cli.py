@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from .errors import UserError
+from .listscommand import add_lists
 from .plan import describe_os_error
 from .version import __version__
 
@@ -75,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print a comparison as JSON")
     evaluate.set_defaults(function=_evaluate, command="evaluate")
 
+    bakeoff = commands.add_parser(
+        "bakeoff",
+        help="several recipes of training under one budget, and which is the better one",
+        description="Train every recipe of the section bakeoff with every seed, and compare them on dev.",
+    )
+    bakeoff.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/bakeoff.yaml")
+    bakeoff.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. bakeoff.seeds=[13]")
+    bakeoff.set_defaults(function=_bakeoff)
+
     diagnose = commands.add_parser("diagnose", help="why queries fail: causes, texts, ranks and scores")
     diagnose.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
     diagnose.add_argument("--collection", metavar="DIR", help="default: beside the bundle")
@@ -102,29 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         help="first-stage order unless the gate let the bundle through",
     )
     search.set_defaults(function=_search)
-    _add_lists(commands)
+    add_lists(commands)
     return parser
-
-
-def _add_lists(commands: Any) -> None:
-    lists = commands.add_parser("lists", help="training lists for other toolkits, and from them")
-    verbs = lists.add_subparsers(required=True, metavar="export | import")
-    formats = ("bge", "triplet", "n-tuple", "labeled-list")
-
-    export = verbs.add_parser("export", help="write the training lists of a run in another toolkit's format")
-    export.add_argument("folder", metavar="RUN", help="the output folder of a run, or its mine folder")
-    export.add_argument("--to", required=True, choices=(*formats, "trec"))
-    export.add_argument("--out", required=True, metavar="PATH", help="a new .jsonl or .parquet; for trec a folder")
-    export.add_argument("--scores", action="store_true", help="with the teachers' scores; instead of labels in a list")
-    export.add_argument("--negatives", type=int, metavar="N", help="of an n-tuple; default: what most lists have")
-    export.add_argument("--collection", metavar="DIR", help="default: beside the mine folder")
-    export.set_defaults(function=_export_lists)
-
-    from_file = verbs.add_parser("import", help="make a file of lists into a collection that can be trained on")
-    from_file.add_argument("file", metavar="FILE", help="JSON lines, plain or .gz, or Parquet")
-    from_file.add_argument("--from", required=True, choices=formats, dest="form")
-    from_file.add_argument("--out", required=True, metavar="FOLDER", help="in BEIR layout")
-    from_file.set_defaults(function=_import_lists)
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -157,6 +145,17 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     found = compare_paths(paths, parsed.collection, parsed.split or "test")
     print(json.dumps(found, ensure_ascii=False, indent=2) if parsed.json else render_comparison(found))
     return 0
+
+
+def _bakeoff(parsed: argparse.Namespace) -> None:
+    from .bakeoff import bake_off, render
+    from .configfile import load_config
+
+    config = load_config(parsed.config, parsed.overrides)
+    found = bake_off(config)
+    folder = Path(config.output).expanduser() / "bakeoff"
+    print(render(found))
+    print(f"\nWinner: {folder / 'winner.yaml'}   report: {folder / 'report.html'}")
 
 
 def _diagnose(parsed: argparse.Namespace) -> None:
@@ -227,22 +226,6 @@ def _search(parsed: argparse.Namespace) -> None:
             f"{result.rank:>3}  (first stage {result.first_stage_rank:>3} {arrow:>4})  {result.title or result.doc_id}"
         )
         print(f"     {_one_line(result.text)}")
-
-
-def _export_lists(parsed: argparse.Namespace) -> None:
-    from .exchange import export_lists
-
-    folder, out = (Path(path).expanduser() for path in (parsed.folder, parsed.out))
-    collection = Path(parsed.collection).expanduser() if parsed.collection else None
-    options = {"collection": collection, "scores": parsed.scores, "negatives": parsed.negatives}
-    print(*export_lists(folder, parsed.to, out, **options), sep="\n")
-
-
-def _import_lists(parsed: argparse.Namespace) -> None:
-    from .exchange import import_lists
-
-    file, out = (Path(path).expanduser() for path in (parsed.file, parsed.out))
-    print(*import_lists(file, parsed.form, out), sep="\n")
 
 
 def _one_line(text: str, width: int = 110) -> str:

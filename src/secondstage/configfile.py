@@ -87,6 +87,17 @@ def _set(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
     """Validate a mapping; `UserError` reports every fault at once."""
+    found = config_or_faults(data)
+    if isinstance(found, Config):
+        return found
+    faults = Faults(subject)
+    for message in found:
+        faults.add(message)
+    raise UserError(faults.report())
+
+
+def config_or_faults(data: Mapping[str, Any]) -> Config | list[str]:
+    """The validated config, or everything that is wrong with it, in words."""
     full = {
         key: {SHORTHANDS[key]: value} if key in SHORTHANDS and isinstance(value, str) else value
         for key, value in data.items()
@@ -94,17 +105,14 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
     try:
         return Config.model_validate(_lists_to_tuples(full))
     except ValidationError as error:
-        faults = Faults(subject)
         messages = [_in_words(fault) for fault in error.errors()]
-        # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-        for section, rule in (("collection", origin_fault), ("train", budget_fault)):
-            values = full.get(section)
-            message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
-            if message and message not in messages:
-                messages.append(message)
-        for message in messages:
-            faults.add(message)
-        raise UserError(faults.report()) from None
+    # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
+    for section, rule in (("collection", origin_fault), ("train", budget_fault)):
+        values = full.get(section)
+        message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
+        if message and message not in messages:
+            messages.append(message)
+    return messages
 
 
 def _lists_to_tuples(value: Any) -> Any:
@@ -118,7 +126,7 @@ def _in_words(fault: Any) -> str:
     location = [str(part) for part in fault["loc"]]
     key = ".".join(location) or "config"
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = keys_at(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         return f"{key}: unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
     if fault["type"] == "missing":
@@ -128,7 +136,7 @@ def _in_words(fault: Any) -> str:
     return f"{key}: {message}" if fault["type"] == "value_error" else f"{key}: {message}, not {fault['input']!r}"
 
 
-def _keys_at(location: Sequence[str]) -> list[str]:
+def keys_at(location: Sequence[str]) -> list[str]:
     """The keys of the section that stands there; none where no section does."""
     kind: Any = Config
     for name in location:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +31,26 @@ class Stages:
     Attributes:
         config: of the run.
         output: its folder.
+        places: of the stages that are not in it, by kind.
         untrained: whether the model is taken as it is: then nothing is mined for it.
     """
 
     def __init__(self, config: Config, output: Path) -> None:
         self.config, self.output = config, output
+        self.places: Mapping[str, Path] = {}
         self.untrained = config.train.steps == 0
         self._source = open_source(config.collection)
+
+    def like(self, config: Config, places: Mapping[str, Path]) -> Stages:
+        """Those of another config over the same collection, whose files are not read again, some at other places."""
+        _ = self._content  # kept, and copied with the rest
+        other = copy(self)
+        other.config, other.places, other.untrained = config, places, config.train.steps == 0
+        return other
+
+    @cached_property
+    def _content(self) -> str:
+        return self._source.fingerprint()
 
     def plan(self, *, evaluating: bool = True) -> tuple[Stage, ...]:
         """The stages in order. Nothing is read yet but what the fingerprints need.
@@ -53,7 +68,7 @@ class Stages:
         others = "dev only" if self.untrained else mined_from(config.mine, self.output)
         mined = (config.train.dev_depth, seed, others)
         return (
-            self._stage("collection", self.make_collection, content, self._source.fingerprint(), seed),
+            self._stage("collection", self.make_collection, content, self._content, seed),
             self._stage(
                 "first_stage", self.make_first_stage, config.first_stage, firststage.made_from(config.first_stage)
             )._replace(share=self.share_first_stage),
@@ -150,7 +165,7 @@ class Stages:
 
     def folder(self, kind: str) -> Path:
         """Where a stage is."""
-        return self.output / kind
+        return self.places.get(kind, self.output / kind)
 
     def collection(self) -> Collection:
         """The stored collection."""

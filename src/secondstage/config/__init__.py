@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ..lists import FROM_CORPUS
+from .bakeoff import BakeoffConfig
 from .base import Section
 from .collection import CollectionConfig, origin_fault
 from .evaluate import SYSTEMS, EvaluateConfig, GateConfig
@@ -20,6 +21,7 @@ from .train import BUDGETS, TrainConfig, budget_fault
 __all__ = [
     "BUDGETS",
     "SYSTEMS",
+    "BakeoffConfig",
     "Bm25Config",
     "CollectionConfig",
     "Config",
@@ -55,6 +57,7 @@ class Config(Section):
     train: TrainConfig
     serve: ServeConfig = ServeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    bakeoff: BakeoffConfig | None = None
 
     @model_validator(mode="after")
     def _deep_enough(self) -> Config:
@@ -67,6 +70,8 @@ class Config(Section):
             looks["mine"] = (self.mine.depth, "mine.depth")
             if self.mine.synthesize is not None:
                 looks["mine.synthesize"] = (self.mine.synthesize.round_trip, "mine.synthesize.round_trip")
+        if self.bakeoff is not None:
+            looks["bakeoff"] = (self.bakeoff.depth, "bakeoff.depth")
         for section, (deepest, keys) in looks.items():
             if self.first_stage.fuses and deepest > self.first_stage.depth:
                 # Its scores depend on how much it fuses: a deeper search would be another first stage.

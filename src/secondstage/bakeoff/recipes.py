@@ -1,0 +1,140 @@
+"""The recipes of a bake-off: the config as it is, and with each recipe's changes; all checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..config import BUDGETS, Config
+from ..config.bakeoff import BASE, BakeoffConfig
+from ..configfile import config_or_faults, keys_at, override
+from ..errors import Faults, UserError
+
+Path = tuple[str, ...]
+"""A key with those of the sections around it."""
+
+SHARED = "all recipes share it, so that only what they are compared in differs"
+NO_PART = "it has no part in training"
+# Why a recipe may not change a section.
+FIXED = {
+    "output": SHARED,
+    "seed": f"{SHARED}: bakeoff.seeds are those of mining and training",
+    "collection": SHARED,
+    "first_stage": SHARED,
+    "serve": NO_PART,
+    "evaluate": NO_PART,
+    "bakeoff": SHARED,
+}
+
+
+class Recipe(NamedTuple):
+    """One contestant.
+
+    Attributes:
+        name: of it.
+        changes: what it changes, by dotted key.
+        config: with these changes, and the budget that all have.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    config: Config
+
+
+def read_recipes(config: Config) -> list[Recipe]:
+    """The base and every recipe, in this order.
+
+    Raises:
+        UserError: there is no bake-off in the config, the budget is not the same for all, or recipes break a rule; all
+            faults of all recipes are in the message.
+    """
+    settings = config.bakeoff
+    if settings is None:
+        raise UserError("the config has no section bakeoff, which names the recipes: see configs/bakeoff.yaml")
+    faults = Faults("bakeoff")
+    for message in _base_faults(config, settings):
+        faults.add(message)
+    data = config.model_dump(mode="json") | {"bakeoff": None}
+    found = [Recipe(BASE, {}, _with_budget(config.model_copy(update={"bakeoff": None}), settings))]
+    for name, values in settings.recipes.items():
+        changes = dict(changed_keys(values))
+        made = _faults_of(changes) or config_or_faults(laid_over(data, changes))
+        if isinstance(made, Config):
+            recipe = Recipe(name, {".".join(path): value for path, value in changes.items()}, made)
+            recipe = recipe._replace(config=_with_budget(made, settings))
+            made = [f"it is the same as {other.name}" for other in found if other.config == recipe.config]
+            found += [] if made else [recipe]
+        for message in made:
+            faults.add(f"recipes: {name}: {message}")
+    faults.raise_if_any()
+    return found
+
+
+def changed_keys(values: Mapping[str, Any], inside: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The keys that a recipe changes, each with its new value; nested sections and dotted keys mean the same.
+
+    What is no section, such as the losses by name, is replaced as a whole.
+    """
+    for key, value in values.items():
+        path = (*inside, *str(key).split("."))
+        if isinstance(value, Mapping) and value and keys_at(path):
+            yield from changed_keys(value, path)
+        else:
+            yield path, value
+
+
+def laid_over(data: Mapping[str, Any], changes: Mapping[Path, Any]) -> dict[str, Any]:
+    """`data` with each change made; a null is a value here, as everywhere in a YAML file. `data` is left alone."""
+    result = dict(data)
+    for (*parents, last), value in changes.items():
+        inner = result
+        for name in parents:
+            child = inner.get(name)
+            inner[name] = dict(child) if isinstance(child, Mapping) else {}
+            inner = inner[name]
+        inner[last] = value
+    return result
+
+
+def budget(config: Config, settings: BakeoffConfig) -> dict[str, float]:
+    """The one budget of all recipes, by its name."""
+    if settings.tokens is not None:
+        return {"tokens": settings.tokens}
+    return {name: value for name in ("minutes", "steps") if (value := getattr(config.train, name)) is not None}
+
+
+def _with_budget(config: Config, settings: BakeoffConfig) -> Config:
+    """A budget in tokens becomes one in steps: a recipe of larger steps makes fewer."""
+    if settings.tokens is None:
+        return config
+    steps = max(1, round(settings.tokens / config.train.batch_tokens))
+    made = config_or_faults(override(config.model_dump(mode="json"), [f"train.steps={steps}"]))
+    assert isinstance(made, Config), made
+    return made
+
+
+def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
+    tests = {"test", config.evaluate.split, *config.evaluate.extra_splits} - {"dev"}
+    if settings.split in tests:
+        yield (
+            f"split: {settings.split!r} is a test set: a recipe that is chosen on it looks better there than it is, "
+            "and nothing is left to prove it on; choose on dev"
+        )
+    if settings.split == "train":
+        yield "split: recipes are trained on 'train', so it cannot tell them apart; choose on dev"
+    if settings.tokens is None and not config.train.minutes and not config.train.steps:
+        name = next(name for name in BUDGETS if getattr(config.train, name) is not None)
+        yield (
+            f"train.{name}={getattr(config.train, name)} is no budget that is equal for all recipes: give "
+            "train.minutes, train.steps above 0, or bakeoff.tokens"
+        )
+
+
+def _faults_of(changes: Mapping[Path, Any]) -> list[str]:
+    found = [f"{'.'.join(path)}: a recipe cannot change it: {FIXED[path[0]]}" for path in changes if path[0] in FIXED]
+    found += [
+        f"{'.'.join(path)}: a recipe cannot change the budget, which is the same for all"
+        for path in changes
+        if path[0] == "train" and path[1:2] and path[1] in BUDGETS
+    ]
+    return found
