@@ -45,12 +45,13 @@ def title_queries(
         if document.doc_id in spared:
             counts["documents_spared"] += 1
             continue
-        found = summary(document, shared, config.min_words)
+        found = summary(document, shared, config.min_words, titles=config.generator == TITLE)
         if found is None:
             counts["documents_too_short"] += 1
             continue
         kind, text = found
-        made.append(SyntheticQuery(query_id(document.doc_id, kind, 0, text), text, document.doc_id, kind, "title"))
+        own_id = query_id(document.doc_id, kind, 0, text)
+        made.append(SyntheticQuery(own_id, text, document.doc_id, kind, config.generator))
     counts["documents"] = len(made)
     return made
 
@@ -65,9 +66,14 @@ def shared_titles(documents: Iterable[Document]) -> set[str]:
     return shared
 
 
-def summary(document: Document, shared: set[str], min_words: int) -> tuple[str, str] | None:
-    """The kind and text of a document's query; none if it has no usable one, or too few words without it."""
+def summary(document: Document, shared: set[str], min_words: int, *, titles: bool = True) -> tuple[str, str] | None:
+    """The kind and text of a document's query; none if it has no usable one, or too few words without it.
+
+    Without `titles` it is the first sentence, whatever the title.
+    """
     for kind, text in _summaries(document, shared):
+        if kind == TITLE and not titles:
+            continue
         fits = 0 < len(units(text)) <= MOST_WORDS and len(text) <= LONGEST and any(map(str.isalpha, text))
         if fits and len(units(document_without(text, document.content))) >= min_words:
             return kind, text

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .config import BUDGETS, Config, budget_fault, origin_fault
+from .config import BUDGETS, Config, budget_fault, origin_fault, warmup_budget_fault
 from .errors import Faults, UserError
 
 
@@ -97,7 +97,8 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
         faults = Faults(subject)
         messages = [_in_words(fault) for fault in error.errors()]
         # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-        for section, rule in (("collection", origin_fault), ("train", budget_fault)):
+        rules = {"collection": origin_fault, "train": budget_fault, "warmup": warmup_budget_fault}
+        for section, rule in rules.items():
             values = full.get(section)
             message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
             if message and message not in messages:
