@@ -11,7 +11,7 @@ from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.lists import read_trainable
 from secondstage.reranker import Reranker
-from secondstage.run import read_trec
+from secondstage.run import Run, read_trec
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
 
 from .loop import Loop
@@ -43,7 +43,8 @@ def train(
     Returns:
         For the manifest: steps, lists, tokens, padding, the best dev value, and where it started from.
     """
-    run = read_trec(mined / "dev.trec")
+    # A model that is taken as it is needs nothing that was mined.
+    run = Run("none", {}) if config.steps == 0 and warmed is None else read_trec(mined / "dev.trec")
     starts = starting_points(config.model, warmed, choose=choose, dev=len(run) > 0)
 
     def train_from(model: str, target: Path) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _train(
 
 def _dev_value(config: TrainConfig, folder: Path, selection: Selection) -> float:
     """What the reranker in `folder` is worth on dev."""
-    return selection.value(Reranker.load(folder / "reranker", precision=config.precision))
+    return selection.value(Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens))
 
 
 def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> None:

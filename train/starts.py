@@ -49,12 +49,12 @@ def train_from_best(starts: Mapping[str, str], train_from: TrainFrom, folder: Pa
         folder: existing and empty.
 
     Returns:
-        What `train_from` returned of the start that was kept; `start`, its name; and where there are several, `starts`:
-        the value of each, and what it cost.
+        What `train_from` returned of the start that was kept; `start`, its name, unless there was none but the plain
+        model; and where there are several, `starts`: the value of each, and what it cost.
     """
     if len(starts) == 1:
         ((name, model),) = starts.items()
-        return {**train_from(model, folder), "start": name}
+        return {**train_from(model, folder), **({} if name == MODEL else {"start": name})}
     say(f"  training starts {len(starts)} times, each with the whole budget: from {' and from '.join(starts.values())}")
     found: dict[str, Mapping[str, Any]] = {}
     seconds: dict[str, float] = {}

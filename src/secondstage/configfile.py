@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -97,7 +97,11 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
         faults = Faults(subject)
         messages = [_in_words(fault) for fault in error.errors()]
         # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-        rules = {"collection": origin_fault, "train": budget_fault, "warmup": warmup_budget_fault}
+        rules: dict[str, Callable[[Mapping[str, object]], str]] = {
+            "collection": origin_fault,
+            "train": budget_fault,
+            "warmup": warmup_budget_fault,
+        }
         for section, rule in rules.items():
             values = full.get(section)
             message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
