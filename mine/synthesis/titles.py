@@ -7,22 +7,19 @@ document of such a pair without it, else only the match of words would be learnt
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.duplicates import normalise
-from secondstage.pydocs.text import first_sentence
-from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, units
+from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, opening, units
 
 from .draw import in_drawn_order
 from .parse import LONGEST, MOST_WORDS, query_id
 
 # Words (or characters, in scripts without spaces) of a first sentence that says something.
 LEAST_WORDS = 4
-_IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
 
 
 def title_queries(
@@ -83,8 +80,6 @@ def summary(document: Document, shared: set[str], min_words: int, *, titles: boo
 def _summaries(document: Document, shared: set[str]) -> Iterator[tuple[str, str]]:
     if document.title.strip() and normalise(document.title) not in shared:
         yield TITLE, " ".join(document.title.split())
-    # A paragraph longer than this starts with no sentence that could be a query.
-    paragraph = re.split(r"\n\s*\n", document.text[: 10 * LONGEST].strip(), maxsplit=1)[0]
-    sentence = _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
+    sentence = opening(document.text)
     if len(units(sentence)) >= LEAST_WORDS:
         yield FIRST_SENTENCE, sentence
