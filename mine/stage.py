@@ -80,7 +80,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         say(f"  {note}")
     say(
         f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
-        f"{_dropped(counts)}; see mine/audit.html"
+        f"{_dropped(counts)}; see audit.html beside them"
     )
     costs = take_costs(source.cache)
     found = dict(sorted(counts.items()))

@@ -41,6 +41,7 @@ def make_bundle(
     dev_queries: int = 300,
     saw_train: bool = True,
     mined: Path | None = None,
+    warmed: Path | None = None,
 ) -> dict[str, Any]:
     """Copy index, documents and reranker into `folder`, and choose depth, fusion weight, calibration and threshold.
 
@@ -55,6 +56,7 @@ def make_bundle(
         dev_queries: choices are made on so many at most.
         saw_train: whether the reranker was trained: what training met and dev share gives dev away.
         mined: the folder of the mine stage, which says what training met; none takes the train split for it.
+        warmed: the lists of the warm-up that training started with; none if it started without one.
 
     Returns:
         For the manifest: what was chosen, and the dev values behind it.
@@ -63,7 +65,7 @@ def make_bundle(
     (folder / "first_stage" / MANIFEST).unlink(missing_ok=True)  # its own alone: an index may hold files of that name
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
-    met = met_in_training(collection, mined, trained=saw_train)
+    met = met_in_training(collection, mined, trained=saw_train, warmed=warmed)
     qrels, leakage = _judged(collection, dev_queries, seed, met)
     choices = _choose(collection, qrels, folder, config, seed, scores) if qrels else without_dev(config)
     contract = folder / "reranker" / CONTRACT

@@ -75,6 +75,12 @@ def without_dev(config: ServeConfig) -> Choices:
     depth = config.depth or min(DEPTH_WITHOUT_DEV, config.max_depth)
     weight = WEIGHT_WITHOUT_DEV if config.weight is None else config.weight
     chosen_on = "nothing: there is no dev split" if config.weight is None else "the configuration"
+    given = "the configuration's" if config.weight is not None and config.depth else "guesses, where none is given"
+    say(
+        f"  no dev query tells whether the reranker helps: depth {depth} and fusion weight {weight:.2f} are {given}. "
+        "Label some queries (qrels/dev.tsv) to have them chosen; serve.fallback=true keeps the first stage's order "
+        "until a proof lets the pipeline through"
+    )
     return Choices(depth, weight, None, None, {"fusion": {"weight": weight, "chosen_on": chosen_on}, "depth": None})
 
 

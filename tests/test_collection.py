@@ -102,6 +102,15 @@ def test_what_was_written_is_loaded(tmp_path: Path) -> None:
     assert manifest["notes"] == ["a note of the source"]
 
 
+def test_documents_alone_are_the_same_documents(collection: Collection) -> None:
+    alone = collection.documents_only()
+    assert (alone.queries, alone.qrels, alone.synthetic) == ({}, {}, frozenset())
+    assert alone.documents is collection.documents
+    assert (alone.name, alone.folder) == (collection.name, collection.folder)
+    assert len(collection.queries) == 64
+    assert set(collection.qrels) == {"train", "dev", "test"}
+
+
 def test_synthetic_queries_are_marked(tmp_path: Path) -> None:
     queries = [Query("q1", "first?", synthetic=True), Query("q2", "second?")]
     collection = stored(tmp_path / "c", Fake(queries=queries))

@@ -214,12 +214,12 @@ def test_rules_at_the_edge_are_allowed() -> None:
     "collection",
     [
         {},
-        {"documents": "d"},
+        {"documents": "d", "qrels": {"test": "t"}},
         {"queries": "q"},
         {"qrels": {"test": "t"}},
         {"source": "s", "documents": "d", "queries": "q"},
         {"source": "s", "qrels": {"test": "t"}},
-        {"source": "", "documents": "d"},
+        {"source": "", "documents": ""},
     ],
 )
 def test_a_collection_has_one_origin(collection: dict[str, object]) -> None:
@@ -230,6 +230,7 @@ def test_a_collection_has_one_origin(collection: dict[str, object]) -> None:
 def test_a_collection_of_files_needs_no_source() -> None:
     files = {"documents": "d.jsonl", "queries": "q.tsv", "qrels": {"test": "t.tsv", "train": "r.tsv"}}
     assert check_config(MINIMAL | {"collection": files}).collection.qrels == files["qrels"]
+    assert check_config(MINIMAL | {"collection": {"documents": "d.jsonl"}}).collection.queries is None
 
 
 def test_nothing_can_be_changed_after_the_check() -> None:

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     path = written(tmp_path, text)
     assert refused(path) == (
         f"{path} must hold a mapping with the sections "
-        "output, seed, collection, first_stage, mine, train, serve, evaluate, bakeoff"
+        "output, seed, collection, first_stage, warmup, mine, train, serve, evaluate, bakeoff"
     )
 
 
@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_the_configs_that_ship_are_valid_alone_and_with_the_command_of_their_header(path: Path) -> None:
     assert isinstance(load_config(path), Config)
     header = path.read_text(encoding="utf-8").partition("\n")[0]
-    command = re.fullmatch(r"#.*\bsecondstage (demo|run|mine|train|evaluate|bakeoff)\b(.*)", header)
+    command = re.fullmatch(r"#.*\bsecondstage (demo|run|warmup|mine|train|bundle|evaluate|bakeoff)\b(.*)", header)
     assert command, f"the first line of {path.name} names no command"
     overrides = [word for word in command[2].split() if "=" in word]
     assert isinstance(load_config(path, [*overrides, "train.steps=3"]), Config)

@@ -77,6 +77,31 @@ def test_a_stage_is_made_again_when_its_fingerprint_changes(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_fingerprint_covers_what_is_read_of_the_stages_before() -> None:
+    made: list[dict[str, Any]] = [
+        {"kind": "collection", "files": {"documents.arrow": "1", "queries.arrow": "2"}},
+        {"kind": "mine", "files": {"train/lists.arrow": "3", "audit.html": "4"}},
+    ]
+
+    def sign(manifests: list[dict[str, Any]], *reads: str) -> str:
+        return stage(Maker())._replace(reads=reads or ("",)).after(manifests).fingerprint
+
+    def changed(kind: int, file: str) -> list[dict[str, Any]]:
+        return [
+            {**found, "files": {**found["files"], **({file: "new"} if i == kind else {})}}
+            for i, found in enumerate(made)
+        ]
+
+    for kind, file in ((0, "documents.arrow"), (0, "queries.arrow"), (1, "train/lists.arrow"), (1, "audit.html")):
+        assert sign(changed(kind, file)) != sign(made)
+        reads = ("collection/documents.arrow", "mine/train/")
+        same = file in ("queries.arrow", "audit.html")
+        assert (sign(changed(kind, file), *reads) == sign(made, *reads)) == same
+    assert sign(made) != sign(made[:1]) != sign([])
+    assert sign(made, "collection/") == sign(made[:1], "collection/") == sign(made[:1])
+    assert stage(Maker(), "one").after(made).fingerprint != stage(Maker(), "two").after(made).fingerprint
+
+
 def test_stages_stand_side_by_side(tmp_path: Path) -> None:
     mine, train = Maker("mined"), Maker("trained")
     for sign in ("one", "two"):

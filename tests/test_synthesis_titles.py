@@ -43,6 +43,12 @@ def test_the_query_of_a_document(title: str, text: str, found: tuple[str, str] |
     assert summary(Document("d", title, text), {"shared"}, 4) == found
 
 
+def test_a_title_is_passed_over_where_first_sentences_are_wanted() -> None:
+    document = Document("d", "Sour bread", f"What is good bread? {REST}")
+    assert summary(document, set(), 4, titles=False) == ("first_sentence", "What is good bread?")
+    assert summary(Document("d", "Sour bread", REST), set(), 4, titles=False) is None
+
+
 def test_a_title_is_shared_whatever_its_case() -> None:
     documents = [Document(str(i), title, "") for i, title in enumerate(["A b", "a, B!", "c", "", ""])]
     assert shared_titles(documents) == {"a b", ""}

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondstage.collection import Documents
+from secondstage.collection import Collection, Documents
 from secondstage.errors import UserError
 from secondstage.synthetic import (
     SENTENCE_WORDS,
     PairTexts,
     SyntheticQuery,
     document_without,
+    opening,
     read_records,
     read_synthetic,
     synthetic_qrels,
@@ -75,10 +76,31 @@ def test_the_positive_of_a_title_is_read_without_it(as_documents: Callable[[Sequ
     plain = documents.contents(["d0", "d1", "d2"])
     assert found == [
         ("Sour bread", "How sour bread is made."),
-        ("Sour bread", plain[1]),  # not its positive: the words stay
+        ("Sour bread", plain[1]),  # not its positive, and without a title: the words stay
         ("Sour bread", "Again."),
         *(("sour bread", content) for content in plain * 2),
     ]
+
+
+def test_no_document_of_a_title_has_its_own_title_and_none_of_a_sentence_its_own_first_one(
+    collection: Collection,
+) -> None:
+    """Else a reranker would learn that what lacks one is relevant."""
+    documents = collection.documents
+    title = SyntheticQuery("synthetic-t", "bread flour", "bread-0", "title", "title")
+    sentence = SyntheticQuery("synthetic-s", "Yeast oven dough crust.", "bread-0", "first_sentence", "first_sentence")
+    texts = PairTexts({"real": "bread"}, documents, [title, sentence])
+    other, own = documents.by_id("bread-1"), documents.by_id("bread-0")
+    found = texts([(query_id, "bread-1") for query_id in ("synthetic-t", "synthetic-s", "real")])
+    assert [text for _, text in found] == [other.text, other.title, other.content]
+    assert texts([("synthetic-t", "bread-0")]) == [("bread flour", own.text)]
+
+
+def test_the_opening_of_a_text() -> None:
+    assert opening("  One two\nthree. Four five.\n\nSix.") == "One two three."
+    assert opening("\u30d1\u30f3\u3002\u6c34\u3002") == "\u30d1\u30f3\u3002"
+    assert opening("A heading\n\nA text.") == "A heading"
+    assert opening(" \n") == ""
 
 
 def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequence[str]], Documents]) -> None:

@@ -221,3 +221,16 @@ def test_a_config_of_gzipped_files_becomes_a_collection(tmp_path: Path) -> None:
     collection = Collection.load(folder)
     assert collection.qrels == {"test": {"301": {"FT-1": 1}, "302": {"2": 0}}}
     assert "judgements with a negative relevance, taken as 0: 1" in collection.manifest["notes"]
+
+
+def test_a_file_of_documents_alone_has_no_queries(tmp_path: Path) -> None:
+    source_of(tmp_path)
+    alone = open_source(CollectionConfig(documents=str(tmp_path / "docs.sgml")))
+    (tmp_path / "collection").mkdir()
+    details = write_collection(alone, tmp_path / "collection", dev_share=0.1, seed=13)
+    assert (details["documents"], details["queries"], details["splits"]) == (3, 0, {})
+    assert "no queries and no qrels: only documents" in details["notes"]
+    assert Collection.load(tmp_path / "collection").queries == {}
+    before = alone.fingerprint()
+    (tmp_path / "docs.sgml").write_text(DOCUMENTS.replace("bare", "other"))
+    assert alone.fingerprint() != before

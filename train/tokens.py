@@ -65,7 +65,7 @@ class Tokens:
         """
         self._scorer, self._texts = scorer, texts
         self._queries: dict[str, int] = {}
-        self._documents: dict[str | Pair, int] = {}
+        self._documents: dict[object, int] = {}
         # Of each document the first pair that it is in.
         self._firsts: list[Pair] = []
         for pair in pairs:
@@ -107,8 +107,8 @@ class Tokens:
             return {feature: [row[places[pair]] for pair in pairs] for feature, row in rows.items()}
         return self._tokenize(pairs)
 
-    def _key(self, pair: Pair) -> str | Pair:
-        return pair if pair in self._texts.taken else pair[1]
+    def _key(self, pair: Pair) -> object:
+        return self._texts.document_key(*pair)
 
     def _tokenize(self, pairs: Sequence[Pair]) -> Rows:
         return self._scorer.tokenize(self._texts(pairs))

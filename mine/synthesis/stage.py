@@ -81,7 +81,7 @@ def synthesize(
     """
     counts: Counter[str] = Counter()
     generator: Generator | None = None
-    if config.generator == "title":
+    if config.generator in TAKEN:
         made = title_queries(collection.documents, config, seed=seed, counts=counts, spared=spared)
         _refuse_none(counts, len(collection.documents), config)
     else:
@@ -128,7 +128,8 @@ def held_out_documents(collection: Collection) -> set[str]:
 def _refuse_none(counts: Mapping[str, int], total: int, config: SynthesizeConfig) -> None:
     if counts["documents"]:
         return
-    needs = "a title or first sentence and, besides it," if config.generator == "title" else "at least"
+    own = {"title": "a title or first sentence", "first_sentence": "a first sentence"}.get(config.generator)
+    needs = f"{own} and, besides it," if own else "at least"
     raise UserError(
         f"mine.synthesize: none of the {total} documents can be asked about ({counts['documents_spared']} are spared "
         f"for dev and test queries); {counts['documents_too_short']} have not {needs} {config.min_words} words: lower "

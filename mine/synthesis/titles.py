@@ -7,22 +7,19 @@ document of such a pair without it, else only the match of words would be learnt
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.duplicates import normalise
-from secondstage.pydocs.text import first_sentence
-from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, units
+from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, opening, units
 
 from .draw import in_drawn_order
 from .parse import LONGEST, MOST_WORDS, query_id
 
 # Words (or characters, in scripts without spaces) of a first sentence that says something.
 LEAST_WORDS = 4
-_IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
 
 
 def title_queries(
@@ -45,12 +42,13 @@ def title_queries(
         if document.doc_id in spared:
             counts["documents_spared"] += 1
             continue
-        found = summary(document, shared, config.min_words)
+        found = summary(document, shared, config.min_words, titles=config.generator == TITLE)
         if found is None:
             counts["documents_too_short"] += 1
             continue
         kind, text = found
-        made.append(SyntheticQuery(query_id(document.doc_id, kind, 0, text), text, document.doc_id, kind, "title"))
+        own_id = query_id(document.doc_id, kind, 0, text)
+        made.append(SyntheticQuery(own_id, text, document.doc_id, kind, config.generator))
     counts["documents"] = len(made)
     return made
 
@@ -65,9 +63,14 @@ def shared_titles(documents: Iterable[Document]) -> set[str]:
     return shared
 
 
-def summary(document: Document, shared: set[str], min_words: int) -> tuple[str, str] | None:
-    """The kind and text of a document's query; none if it has no usable one, or too few words without it."""
+def summary(document: Document, shared: set[str], min_words: int, *, titles: bool = True) -> tuple[str, str] | None:
+    """The kind and text of a document's query; none if it has no usable one, or too few words without it.
+
+    Without `titles` it is the first sentence, whatever the title.
+    """
     for kind, text in _summaries(document, shared):
+        if kind == TITLE and not titles:
+            continue
         fits = 0 < len(units(text)) <= MOST_WORDS and len(text) <= LONGEST and any(map(str.isalpha, text))
         if fits and len(units(document_without(text, document.content))) >= min_words:
             return kind, text
@@ -77,8 +80,6 @@ def summary(document: Document, shared: set[str], min_words: int) -> tuple[str, 
 def _summaries(document: Document, shared: set[str]) -> Iterator[tuple[str, str]]:
     if document.title.strip() and normalise(document.title) not in shared:
         yield TITLE, " ".join(document.title.split())
-    # A paragraph longer than this starts with no sentence that could be a query.
-    paragraph = re.split(r"\n\s*\n", document.text[: 10 * LONGEST].strip(), maxsplit=1)[0]
-    sentence = _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
+    sentence = opening(document.text)
     if len(units(sentence)) >= LEAST_WORDS:
         yield FIRST_SENTENCE, sentence

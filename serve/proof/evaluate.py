@@ -86,6 +86,7 @@ def evaluate_bundle(
     seconds: Mapping[str, float],
     trained: bool = True,
     mined: Path | None = None,
+    warmed: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a bundle on the configured splits; write metrics, report, a table of all queries, and the TREC runs.
 
@@ -103,13 +104,14 @@ def evaluate_bundle(
         seconds: of the stages before.
         trained: whether the reranker was trained: what training met and a test set share gives that away.
         mined: the folder of the mine stage, which says what training met; none takes the train split for it.
+        warmed: the lists of the warm-up that training started with; none if it started without one.
 
     Returns:
         What `metrics.json` holds.
     """
     pipeline = Pipeline.load(bundle)
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
-    met = met_in_training(collection, mined, trained=trained)
+    met = met_in_training(collection, mined, trained=trained, warmed=warmed)
     bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores)
     splits = dict.fromkeys((config.split, *config.extra_splits))
     sets = [query_set(collection, split, config.max_queries, seed, met) for split in splits]

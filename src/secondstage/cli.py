@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, description in (
         ("run", "every stage in order; what is done and unchanged is skipped"),
+        (
+            "warmup",
+            "the stages up to the warmed-up model, which needs no query: a base for several tasks",
+        ),
         ("mine", "the stages up to the training lists"),
         ("train", "the stages up to the tuned reranker"),
         ("bundle", "the stages up to the pipeline, without a proof"),

@@ -6,6 +6,7 @@ Documents live in a memory-mapped Arrow file: to hold a corpus costs no more tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -183,6 +184,12 @@ class Collection:
     def name(self) -> str:
         """The name of the source."""
         return str(self.manifest["name"])
+
+    def documents_only(self) -> Collection:
+        """The same documents, without a query or a judgement."""
+        alone = copy(self)
+        alone.queries, alone.synthetic, alone.qrels = {}, frozenset(), {}
+        return alone
 
     def split(self, name: str) -> Qrels:
         """The judgements of one split.

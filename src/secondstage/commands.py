@@ -9,14 +9,14 @@ from typing import Any
 
 from .config import Config
 from .errors import Faults, UserError
-from .files import fingerprint, read_json
+from .files import read_json
 from .parallel import workers
-from .plan import carry_out, claimed, done
+from .plan import Stage, carry_out, claimed, done
 from .progress import say
-from .stages import Stages
+from .stages import WARMUP_KINDS, Stages
 
-# What a command carries out: its own stage, and those before it.
-UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
+# The stage that a command carries out, after those before it.
+UP_TO = {"warmup": "warmup", "mine": "mine", "train": "train", "bundle": "bundle", "evaluate": "evaluation"}
 
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
@@ -31,17 +31,13 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
             f"{team.size} processes were started for {command!r}, but only mining is shared among several yet: "
             f"start `secondstage mine` so, then `secondstage {command}` as one process, which goes on from there"
         )
-    stages = Stages(config, output).plan(evaluating=command == "evaluate")[: UP_TO[command]]
+    stages = stages_of(command, config, output)
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
         for stage in stages if team.lead else ():
             done(stage, output)  # a folder that is to be left alone is refused before any work
         for stage in stages:
-            # What the stages before it made is part of what a stage is made from: a timed training that was made again
-            # is another one, though no setting changed.
-            made = [manifest["files"] for manifest in manifests]
-            stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, made))
-            manifests.append(carry_out(stage, output, team))
+            manifests.append(carry_out(stage.after(manifests), output, team))
             if stage.kind == "evaluation":
                 keep_verdict(output, manifests[-2])
             if len(manifests) == 1:
@@ -51,14 +47,32 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     return manifests
 
 
+def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
+    """The stages that a command carries out, in order; mining reads nothing of a warm-up, and waits for none.
+
+    Raises:
+        UserError: there is no such stage in this run.
+    """
+    stages = Stages(config, output).plan(evaluating=command == "evaluate")
+    kinds = [stage.kind for stage in stages]
+    if UP_TO[command] not in kinds:
+        raise UserError(
+            f"the config has no section {command}: give it a budget, e.g. {command}.minutes=5; see "
+            "configs/no-queries.yaml"
+        )
+    wanted = stages[: kinds.index(UP_TO[command]) + 1]
+    return [stage for stage in wanted if command != "mine" or stage.kind not in WARMUP_KINDS]
+
+
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     makes_lists = "train" in splits or config.mine.synthesize is not None
-    if not makes_lists and config.train.steps != 0:
+    if not makes_lists and config.train.steps != 0 and command != "warmup":
+        as_it_is = "train.model" if config.warmup is None else "the warmed-up model"
         faults.add(
-            "no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
-            "train.model as it is, mine.synthesize makes queries from documents)"
+            f"no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
+            f"{as_it_is} as it is, mine.synthesize makes queries from documents)"
         )
     if command == "evaluate":
         for key, split in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .config import BUDGETS, Config, budget_fault, origin_fault
+from .config import BUDGETS, Config, budget_fault, origin_fault, warmup_budget_fault
 from .errors import Faults, UserError
 
 
@@ -107,7 +107,12 @@ def config_or_faults(data: Mapping[str, Any]) -> Config | list[str]:
     except ValidationError as error:
         messages = [_in_words(fault) for fault in error.errors()]
     # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-    for section, rule in (("collection", origin_fault), ("train", budget_fault)):
+    rules: dict[str, Callable[[Mapping[str, object]], str]] = {
+        "collection": origin_fault,
+        "train": budget_fault,
+        "warmup": warmup_budget_fault,
+    }
+    for section, rule in rules.items():
         values = full.get(section)
         message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
         if message and message not in messages:

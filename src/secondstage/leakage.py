@@ -48,18 +48,26 @@ class Met(NamedTuple):
     qrels: Qrels
 
 
-def met_in_training(collection: Collection, mined: Path | None, *, trained: bool) -> Met:
+def met_in_training(collection: Collection, mined: Path | None, *, trained: bool, warmed: Path | None = None) -> Met:
     """What a training met: nothing if there was none (`trained` is false), else what was mined for it.
+
+    The lists of a warm-up (`warmed`) add their queries: who asks with nearly the words of a title that was learnt is
+    given away. Their documents give nothing away: nobody said whom they answer.
 
     Where the folder of the mine stage is not known, it is the train split, the best guess: queries that were made from
     documents or positives that were relabelled are not in it, queries that mining left out are.
     """
     if not trained:
-        return Met({}, {})
-    if mined is not None:
-        return trained_on(mined, collection.queries)
-    qrels = collection.qrels.get("train", {})
-    return Met({query_id: collection.queries[query_id] for query_id in qrels}, qrels)
+        met = Met({}, {})
+    elif mined is not None:
+        met = trained_on(mined, collection.queries)
+    else:
+        qrels = collection.qrels.get("train", {})
+        met = Met({query_id: collection.queries[query_id] for query_id in qrels}, qrels)
+    if warmed is None:
+        return met
+    titles = trained_on(warmed, {}).queries
+    return Met({**titles, **met.queries}, {**{query_id: {} for query_id in titles}, **met.qrels})
 
 
 def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:

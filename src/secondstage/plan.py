@@ -1,7 +1,7 @@
 """The stages of a run: what each is made from, and which of them is already there.
 
-A stage's fingerprint covers its own settings and what every stage before it made. A stage folder whose manifest carries
-the right fingerprint is not made again; any other is replaced, whole, once its successor is finished.
+A stage's fingerprint covers its own settings and what it reads of the stages before it. A stage folder whose manifest
+carries the right fingerprint is not made again; any other is replaced, whole, once its successor is finished.
 """
 
 from __future__ import annotations
@@ -9,12 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import UserError
-from .files import MANIFEST, IncompleteError, read_manifest, recover, refuse_foreign, replacing, sweep, write_manifest
+from .files import (
+    MANIFEST,
+    IncompleteError,
+    fingerprint,
+    read_manifest,
+    recover,
+    refuse_foreign,
+    replacing,
+    sweep,
+    write_manifest,
+)
 from .parallel import ALONE, Workers, wait
 from .progress import say
 
@@ -28,12 +38,24 @@ class Stage(NamedTuple):
         make: fills an empty folder and returns details for the manifest.
         share: what several processes do together before one of them makes the stage: each computes its shards of what
             `make` will then find in files.
+        reads: which files of the stages before it are read, by how their names (`kind/file`) begin; all by default.
     """
 
     kind: str
     fingerprint: str
     make: Callable[[Path], dict[str, Any]]
     share: Callable[[], None] | None = None
+    reads: tuple[str, ...] = ("",)
+
+    def after(self, manifests: Iterable[Mapping[str, Any]]) -> Stage:
+        """The stage whose fingerprint also covers what is read of the stages with these manifests.
+
+        A timed training that was made again is another one, though no setting changed; and a stage that reads only the
+        documents of a collection is not made again for new labels.
+        """
+        files = {f"{found['kind']}/{name}": digest for found in manifests for name, digest in found["files"].items()}
+        read = {name: digest for name, digest in files.items() if name.startswith(self.reads)}
+        return self._replace(fingerprint=fingerprint(self.fingerprint, read))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .collection import Documents, Qrels
 from .errors import UserError
+from .pydocs.text import first_sentence
 
 SYNTHETIC = "synthetic.jsonl"
 # Queries that stand in their document word for word, which is read without them.
@@ -21,11 +22,14 @@ FIRST_SENTENCE = "first_sentence"
 TAKEN = (TITLE, FIRST_SENTENCE)
 # From so many words on, a text that holds a query repeats it, and does not just name the same thing.
 SENTENCE_WORDS = 8
+# Characters: a first paragraph that is longer starts with no sentence that could be a query.
+LONGEST_OPENING = 4000
 # The rule of a query that another one, which is kept, repeats: its document answers that one as well.
 SAME_TEXT = "same_text"
 
 # Scripts that are written without spaces, or glue particles to their words: there, words have no edges to look for.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
 _UNITS = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 
@@ -109,13 +113,13 @@ class PairTexts:
     """The texts of (query id, document id) pairs, of a collection's queries and of synthetic ones.
 
     A query that is the title or the first sentence of its document stands in it word for word: whoever learns from such
-    pairs learns to look for copies. The document of such a pair is given without the query. Only its positives are:
-    in every other document the same words stay, so that an exact match is no sign of relevance.
+    pairs learns to look for copies. The document of such a pair is given without the query. In every other document the
+    words of the query stay, so that an exact match is no sign of relevance; but it is given without its own title, or
+    first sentence, so that the lack of one is no sign of relevance either.
 
     Attributes:
         queries: texts by query id.
         documents: the corpus.
-        taken: the (query id, document id) pairs whose document is given without the query.
     """
 
     def __init__(
@@ -131,18 +135,34 @@ class PairTexts:
         synthetic = list(synthetic)
         self.queries = {**queries, **{query.query_id: query.text for query in synthetic if query.kept}}
         self.documents = documents
-        taken = {query.query_id for query in synthetic if query.kept and query.kind in TAKEN}
+        self._taken = {query.query_id: query.kind for query in synthetic if query.kept and query.kind in TAKEN}
         answers = synthetic_qrels(synthetic)
-        self.taken = {(query_id, doc_id) for query_id in taken for doc_id in answers[query_id]}
+        self._answers = {(query_id, doc_id) for query_id in self._taken for doc_id in answers[query_id]}
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """(query text, document text) of each (query id, document id); `KeyError` if one is unknown."""
-        contents = self.documents.contents([doc_id for _, doc_id in pairs])
-        texts = [(self.queries[query_id], content) for (query_id, _), content in zip(pairs, contents, strict=True)]
-        return [
-            (query, document_without(query, content) if pair in self.taken else content)
-            for pair, (query, content) in zip(pairs, texts, strict=True)
-        ]
+        return [(self.queries[query_id], self._content(query_id, doc_id)) for query_id, doc_id in pairs]
+
+    def document_key(self, query_id: str, doc_id: str) -> object:
+        """What tells the document's text in this pair: pairs of one key have the same."""
+        if (query_id, doc_id) in self._answers:
+            return query_id, doc_id
+        return (self._taken[query_id], doc_id) if query_id in self._taken else doc_id
+
+    def _content(self, query_id: str, doc_id: str) -> str:
+        document = self.documents.by_id(doc_id)
+        if (query_id, doc_id) in self._answers:
+            return document_without(self.queries[query_id], document.content)
+        if query_id not in self._taken:
+            return document.content
+        own = document.title if self._taken[query_id] == TITLE else opening(document.text)
+        return document_without(own, document.content) or document.content
+
+
+def opening(text: str) -> str:
+    """The first sentence of a text's first paragraph, on one line; empty if it has none."""
+    paragraph = re.split(r"\n\s*\n", text[:LONGEST_OPENING].strip(), maxsplit=1)[0]
+    return _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
 
 
 def document_without(query: str, content: str) -> str:

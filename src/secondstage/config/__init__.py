@@ -17,6 +17,7 @@ from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherCon
 from .remote import EndpointConfig, RemoteConfig
 from .serve import ServeConfig
 from .train import BUDGETS, TrainConfig, budget_fault
+from .warmup import WarmupConfig, in_warmup_words, warmup_budget_fault
 
 __all__ = [
     "BUDGETS",
@@ -41,8 +42,11 @@ __all__ = [
     "SynthesizeConfig",
     "TeacherConfig",
     "TrainConfig",
+    "WarmupConfig",
     "budget_fault",
+    "in_warmup_words",
     "origin_fault",
+    "warmup_budget_fault",
 ]
 
 
@@ -53,6 +57,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 13
     collection: CollectionConfig
     first_stage: FirstStageConfig = FirstStageConfig()
+    warmup: WarmupConfig | None = None
     mine: MineConfig = MineConfig()
     train: TrainConfig
     serve: ServeConfig = ServeConfig()
@@ -72,6 +77,9 @@ class Config(Section):
                 looks["mine.synthesize"] = (self.mine.synthesize.round_trip, "mine.synthesize.round_trip")
         if self.bakeoff is not None:
             looks["bakeoff"] = (self.bakeoff.depth, "bakeoff.depth")
+        if self.warmup is not None:
+            deepest = max(self.warmup.depth, self.warmup.round_trip)
+            looks["warmup"] = (deepest, "warmup.depth and warmup.round_trip")
         for section, (deepest, keys) in looks.items():
             if self.first_stage.fuses and deepest > self.first_stage.depth:
                 # Its scores depend on how much it fuses: a deeper search would be another first stage.
@@ -83,11 +91,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _searchable(self) -> Config:
-        if self.first_stage.kind == "run" and self.mine.synthesize is not None:
+        making = {"mine.synthesize": self.mine.synthesize, "warmup": self.warmup}
+        for key in [key for key, section in making.items() if section is not None and self.first_stage.kind == "run"]:
             raise ValueError(
-                "mine.synthesize makes new queries, but a first stage of the kind run has lists for the queries of its "
-                "files alone, and would find none: leave mine.synthesize out, or choose a first_stage.kind that has an "
-                "index"
+                f"{key} makes new queries, but a first stage of the kind run has lists for the queries of its files "
+                f"alone, and would find none: leave {key} out, or choose a first_stage.kind that has an index"
             )
         return self
 

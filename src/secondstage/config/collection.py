@@ -17,7 +17,7 @@ class CollectionConfig(Section):
     documents: str | None = None
     """Instead of `source`: a file of documents (BEIR JSON lines or TREC SGML), plain or gzipped."""
     queries: str | None = None
-    """Instead of `source`: a file of queries (BEIR JSON lines, TREC topics, or id-tab-text)."""
+    """Instead of `source`: a file of queries (BEIR JSON lines, TREC topics, or id-tab-text); none if there are none."""
     qrels: dict[str, str] = Field(default_factory=dict)
     """Instead of `source`: a file of qrels (TREC or BEIR TSV) for each split."""
     dev_share: Share = 0.1
@@ -37,6 +37,6 @@ def origin_fault(collection: Mapping[str, object]) -> str:
     source, documents, queries, qrels = (collection.get(key) for key in ("source", "documents", "queries", "qrels"))
     if source and not (documents or queries or qrels):
         return ""
-    if not source and documents and queries:
+    if not source and documents and (queries or not qrels):
         return ""
     return "give either source, or documents, queries and qrels"

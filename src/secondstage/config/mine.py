@@ -75,9 +75,9 @@ class FalseNegativesConfig(Section):
 class SynthesizeConfig(Section):
     """Queries made from documents."""
 
-    generator: Literal["title", "local", "endpoint"] = "title"
-    """title: no generator, the title or the first sentence is the query. local: a Hugging Face model. endpoint: an LLM
-    behind OpenAI's chat completions."""
+    generator: Literal["title", "first_sentence", "local", "endpoint"] = "title"
+    """title: no generator, the title, else the first sentence, is the query. first_sentence: always that. local: a
+    Hugging Face model. endpoint: an LLM behind OpenAI's chat completions."""
     model: str = ""
     """Of a local generator: a hub id or a folder."""
     prompt: Literal["instruction", "passage"] = "instruction"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -13,12 +13,12 @@ from .loss import LossTerm, check_losses
 BUDGETS = ("minutes", "steps", "epochs", "replay")
 
 
-def budget_fault(train: Mapping[str, object]) -> str:
+def budget_fault(train: Mapping[str, object], budgets: Sequence[str] = BUDGETS) -> str:
     """What is wrong with the budget of a training; empty if nothing is."""
-    given = [name for name in BUDGETS if train.get(name) is not None]
+    given = [name for name in budgets if train.get(name) is not None]
     if len(given) == 1:
         return ""
-    return f"give exactly one of {', '.join(BUDGETS)}, not {' and '.join(given) or 'none'}"
+    return f"give exactly one of {', '.join(budgets)}, not {' and '.join(given) or 'none'}"
 
 
 class LoraConfig(Section):

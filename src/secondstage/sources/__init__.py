@@ -27,7 +27,8 @@ def open_source(config: CollectionConfig) -> Source:
         from .trec import FilesSource
 
         qrels = {split: Path(path).expanduser() for split, path in config.qrels.items()}
-        return FilesSource(Path(config.documents or "").expanduser(), Path(config.queries or "").expanduser(), qrels)
+        queries = Path(config.queries).expanduser() if config.queries else None
+        return FilesSource(Path(config.documents or "").expanduser(), queries, qrels)
     if config.source == BUILT_IN:
         from secondstage.pydocs import PydocsSource
 

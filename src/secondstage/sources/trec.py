@@ -19,18 +19,18 @@ class FilesSource:
     """Reads a file of documents, a file of queries, and a file of qrels for each split, plain or gzipped.
 
     Documents: JSON lines as in BEIR by the file's extension, TREC's SGML otherwise. Queries: JSON lines by the
-    extension; TREC topics if the first character is `<`; lines of id, tab and text otherwise.
+    extension; TREC topics if the first character is `<`; lines of id, tab and text otherwise. There may be none.
 
     Raises:
         UserError: a file is missing; the message names all that are.
     """
 
-    def __init__(self, documents: Path, queries: Path, qrels: Mapping[str, Path]) -> None:
+    def __init__(self, documents: Path, queries: Path | None, qrels: Mapping[str, Path]) -> None:
         self.name = plain_name(documents).rpartition(".")[0] or plain_name(documents)
         self._documents, self._queries, self._qrels = documents, queries, dict(qrels)
         faults = Faults("collection files")
-        keys = {"documents": documents, "queries": queries, **{f"qrels.{split}": path for split, path in qrels.items()}}
-        for key, path in keys.items():
+        keys = {"documents": documents, **({"queries": queries} if queries else {})}
+        for key, path in {**keys, **{f"qrels.{split}": path for split, path in qrels.items()}}.items():
             if not path.is_file():
                 faults.add(f"collection.{key}: {str(path)!r} is {'not a file' if path.exists() else 'missing'}")
         faults.raise_if_any("Paths are relative to the working directory")
@@ -38,7 +38,9 @@ class FilesSource:
 
     def fingerprint(self) -> str:
         """A digest of every file that is read, with what it is read as."""
-        files = {f"documents/{self._documents.name}": self._documents, f"queries/{self._queries.name}": self._queries}
+        files = {f"documents/{self._documents.name}": self._documents}
+        if self._queries:
+            files[f"queries/{self._queries.name}"] = self._queries
         qrels = {f"qrels/{split}/{path.name}": path for split, path in self._qrels.items()}
         return files_fingerprint({**files, **qrels}.items())
 
@@ -48,7 +50,9 @@ class FilesSource:
         return read(self._documents, faults)
 
     def queries(self, faults: Faults) -> Iterator[Query]:
-        """Every query, in the order of the file."""
+        """Every query, in the order of the file; none if there is no file."""
+        if self._queries is None:
+            return iter(())
         if _is_json_lines(self._queries):
             return json_queries(self._queries, faults)
         return (trec_topics if _starts_with_a_tag(self._queries) else _tab_queries)(self._queries, faults)
@@ -59,8 +63,8 @@ class FilesSource:
         return {split: self._reader.read(path, faults) for split, path in self._qrels.items()}
 
     def notes(self) -> list[str]:
-        """What was read otherwise than it is written."""
-        return self._reader.notes()
+        """What was read otherwise than it is written, or is not there."""
+        return [*self._reader.notes(), *(() if self._queries else ("no queries and no qrels: only documents",))]
 
 
 def _is_json_lines(path: Path) -> bool:
