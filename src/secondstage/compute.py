@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
+
+from .errors import UserError
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @lru_cache(maxsize=1)
@@ -56,11 +58,38 @@ def keep_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def resolve(precision: Precision) -> Literal["fp32", "bf16"]:
-    """Choose for "auto"."""
-    if precision != "auto":
-        return precision
-    return "bf16" if has_bf16() else "fp32"
+@lru_cache(maxsize=1)
+def has_fp16() -> bool:
+    """Whether the device multiplies float16 in hardware. Most CPUs do not: there it is many times slower."""
+    import torch
+
+    if device() != "cpu":
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_fp16", "amx_fp16", "fp16"))
+
+
+def resolve(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
+    """Choose for "auto".
+
+    Raises:
+        UserError: fp16 on a processor that has none.
+    """
+    if precision == "auto":
+        return "bf16" if has_bf16() else "fp32"
+    if precision == "fp16" and not has_fp16():
+        raise UserError(
+            "precision is fp16, which this processor does not compute in: it would be many times slower than fp32; set "
+            f"precision={'bf16' if has_bf16() else 'fp32'}, or auto"
+        )
+    return precision
+
+
+def torch_dtype(precision: Precision) -> Any:
+    """The torch type of numbers that a precision computes in."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[resolve(precision)]
 
 
 def set_seed(seed: int) -> None:
