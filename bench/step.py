@@ -19,14 +19,14 @@ import torch
 
 from secondstage.compute import device
 from secondstage.config import TrainConfig
-from secondstage.reranker import load_cross_encoder
+from secondstage.networks import load_cross_encoder
 from secondstage.train.losses.listwise import lce
 from secondstage.train.model import MixedPrecision, start_model
 
 
 def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[str, Any]) -> Callable[[], None]:
     """A function that makes one training step."""
-    network, _ = start_model(config)
+    network = start_model(config).model
     network.set_attn_implementation(attention)
     weights = MixedPrecision(network.to(device()), "fp32" if autocast else "bf16")
     optimizer = torch.optim.AdamW(weights.master.parameters(), lr=1e-6, fused=True)

@@ -14,8 +14,10 @@ from secondstage.config import ServeConfig
 from secondstage.files import MANIFEST, read_json, write_json
 from secondstage.firststage import search_run
 from secondstage.leakage import Met, count, find_leaks, leaking, met_in_training
+from secondstage.pairmodel import CONTRACT
 from secondstage.progress import say
-from secondstage.reranker import CONTRACT, Reranker, keep_scores
+from secondstage.reranker import keep_scores
+from secondstage.rerankers import load_reranker
 from secondstage.splits import answerable, choose_answerable
 
 from .barren import find_barren
@@ -90,7 +92,7 @@ def _choose(
     collection: Collection, qrels: Qrels, folder: Path, config: ServeConfig, seed: int, scores: Path
 ) -> Choices:
     first_stage = firststage.load(folder / "first_stage")
-    reranker = Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
+    reranker = load_reranker(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
     pipeline = Pipeline(first_stage, reranker, collection.documents, depth=config.deepest, weight=1.0)
     pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
     queries = {query_id: collection.queries[query_id] for query_id in qrels}

@@ -16,7 +16,8 @@ from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.files import read_json, read_manifest
 from secondstage.firststage import FirstStage, search_run
-from secondstage.reranker import Reranker
+from secondstage.pairmodel import PairModel
+from secondstage.rerankers import load_reranker
 from secondstage.run import Run, Scores
 from secondstage.scoring import Scorer, rerank
 
@@ -35,7 +36,7 @@ class Result(NamedTuple):
         title: its title, which may be empty.
         text: its text.
         score: the fused score, comparable only within one result list.
-        reranker_score: the cross-encoder's logit.
+        reranker_score: the reranker's logit.
         first_stage_rank: its rank before reranking, from 1.
         first_stage_score: its score before reranking.
         retriever: who found it.
@@ -90,7 +91,7 @@ class Pipeline:
     def __init__(
         self,
         first_stage: FirstStage,
-        reranker: Reranker,
+        reranker: PairModel,
         documents: Documents,
         *,
         depth: int,
@@ -128,7 +129,7 @@ class Pipeline:
         answerability = settings.get("answerability")
         return cls(
             firststage.load(folder / "first_stage"),
-            Reranker.load(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision),
+            load_reranker(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision),
             Documents(folder / "documents.arrow"),
             depth=settings["depth"],
             weight=settings["weight"],

@@ -13,7 +13,8 @@ import torch
 
 from secondstage.decoder import LEAST_ROOM, DecoderReranker, left_padded
 from secondstage.errors import UserError
-from secondstage.reranker import Reranker, keep_scores, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker, keep_scores
 
 PAIRS = [
     ("flour of the bread", "dough"),
@@ -151,7 +152,7 @@ def test_bf16_is_near_and_tells_candidates_apart(folders: dict[str, Path]) -> No
 def test_the_document_is_cut_and_never_the_template(folders: dict[str, Path]) -> None:
     decoder = load(folders["qwen3"], max_length=330, instruction="x")
     head, _, tail = published("a query", "¦", "x").partition("¦")
-    (ids,) = decoder.tokenize([("a query", "word " * 200)])
+    (ids,) = decoder.tokenize([("a query", "word " * 200)])["input_ids"]
     assert len(ids) == 330
     text = decoder.tokenizer.decode(ids)
     assert text.startswith(head + "word word")
@@ -161,7 +162,7 @@ def test_the_document_is_cut_and_never_the_template(folders: dict[str, Path]) ->
 
 def test_a_query_that_is_too_long_leaves_half_to_the_document(folders: dict[str, Path]) -> None:
     decoder = load(folders["qwen3"], max_length=330, instruction="x")
-    (ids, other) = decoder.tokenize([("q" * 1000, "d" * 1000), ("qq", "d")])
+    (ids, other) = decoder.tokenize([("q" * 1000, "d" * 1000), ("qq", "d")])["input_ids"]
     text = decoder.tokenizer.decode(ids)
     assert len(ids) == 330
     assert text.endswith("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
@@ -174,7 +175,7 @@ def test_a_query_that_is_too_long_leaves_half_to_the_document(folders: dict[str,
 
 
 def test_a_length_without_room_for_a_document_is_refused(folders: dict[str, Path]) -> None:
-    least = len(load(folders["qwen3"]).tokenize([("", "")])[0]) + LEAST_ROOM
+    least = len(load(folders["qwen3"]).tokenize([("", "")])["input_ids"][0]) + LEAST_ROOM
     with pytest.raises(UserError, match=f"max_length {least - 1} is too small .* give {least} at least"):
         load(folders["qwen3"], max_length=least - 1)
     assert load(folders["qwen3"], max_length=least).score(PAIRS[:1]).shape == (1,)
@@ -217,7 +218,7 @@ def test_an_encoder_is_no_decoder(tiny_model: Path) -> None:
 
 def test_broken_weights_are_told(folders: dict[str, Path]) -> None:
     decoder = load(folders["qwen3"])
-    decoder.model.lm_head.weight.data[0, 0] = math.nan
+    decoder.model.model.norm.weight.data[0] = math.nan
     with pytest.raises(UserError, match="not finite"):
         decoder.score(PAIRS)
 
@@ -230,7 +231,7 @@ def test_kept_scores_are_of_one_decoder_length_precision_and_instruction(
 ) -> None:
     def path(kind: str = "qwen3", **settings: Any) -> Path:
         decoder = load(folders[kind], **settings)
-        return keep_scores(decoder, tmp_path, "decoder", decoder.template, decoder.instruction).path
+        return keep_scores(decoder, tmp_path).path
 
     others = [path(), path("llama"), path(max_length=600), path(precision="bf16"), path(instruction="other")]
     head = Reranker(*load_cross_encoder(str(tiny_model)), max_length=32, origin=(str(tiny_model), "fp32"))

@@ -16,7 +16,8 @@ import torch
 
 from secondstage.files import folder_digests
 from secondstage.lists import read_lists
-from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker
 from secondstage.scorecache import RECORD, read_scores
 
 # Shards so small that this collection has several, and every pair scored alone: the batches of a teacher depend on what

@@ -17,7 +17,8 @@ from secondstage.config import SYSTEMS, Bm25Config, EvaluateConfig, TrainConfig
 from secondstage.errors import UserError
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
-from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker
 from secondstage.run import Run
 from secondstage.scoring import Random, rerank
 from secondstage.serve import Pipeline, Start
@@ -154,8 +155,8 @@ def test_the_untuned_model_is_the_one_that_training_started_from(
     assert found != untuned(pipeline, tested, tiny_model, tmp_path / "one", 13, 12)
 
     torch.manual_seed(13)
-    network, tokenizer = start_model(TrainConfig(model=str(tiny_model), steps=1))
-    at_start = Reranker(network.eval(), tokenizer, max_length=max_length)
+    at_start = start_model(TrainConfig(model=str(tiny_model), steps=1, max_length=max_length))
+    at_start.model.eval()
     expected = scores_of(at_start.rerank(pipeline.rank(tested.queries).first_stage, tested.queries, pipeline.documents))
     assert found == pytest.approx(expected, abs=1e-5)
 
@@ -210,7 +211,7 @@ def test_a_further_reranker_computes_as_the_pipelines_own(pipeline: Pipeline, ot
     assert found.origin == (str(other), "fp32")
     assert found.batch_tokens == pipeline.reranker.batch_tokens
     assert found.max_length == 32
-    assert open_reranker(pipeline, str(other), 20).max_length == 20
+    assert open_reranker(pipeline, str(other), Start(str(other), 20, 13)).max_length == 20
 
 
 def test_a_reranker_that_is_not_there_is_refused(pipeline: Pipeline, tested: QuerySet, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch
 from secondstage.config import TeacherConfig
 from secondstage.decoder import DecoderReranker
 from secondstage.errors import UserError
-from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.scoring import Random
 from secondstage.teachers import Teacher, identities, identity, open_teacher

@@ -9,8 +9,10 @@ from typing import NamedTuple
 from secondstage.compute import Precision, set_seed
 from secondstage.config import EvaluateConfig
 from secondstage.firststage import search_run
+from secondstage.pairmodel import PairModel
 from secondstage.remote import RemoteReranker, keep_remote_scores
-from secondstage.reranker import Reranker, keep_scores
+from secondstage.reranker import keep_scores
+from secondstage.rerankers import Kind, load_reranker
 from secondstage.run import Run
 from secondstage.scoring import Constant, Random, Scorer, rerank
 from secondstage.splits import choose_queries
@@ -29,11 +31,15 @@ class Start(NamedTuple):
         model: its name.
         max_length: tokens of a pair.
         seed: of the head, where it got a new one.
+        kind: of its score.
+        instruction: of a decoder's prompt; none for the usual one.
     """
 
     model: str
     max_length: int
     seed: int
+    kind: Kind = "classification"
+    instruction: str | None = None
 
 
 def run_systems(
@@ -78,11 +84,18 @@ def run_systems(
     return runs
 
 
-def open_reranker(pipeline: Pipeline, model: str, max_length: int | None = None) -> Reranker:
-    """Load another cross-encoder, computing as the pipeline's own does."""
+def open_reranker(pipeline: Pipeline, model: str, start: Start | None = None) -> PairModel:
+    """Load another reranker, computing as the pipeline's own does; one that training started from as it did."""
     own = pipeline.reranker
     precision: Precision = own.origin[1] if own.origin else "auto"
-    return Reranker.load(model, max_length=max_length, batch_tokens=own.batch_tokens, precision=precision)
+    return load_reranker(
+        model,
+        kind=start.kind if start else None,
+        instruction=start.instruction if start else None,
+        max_length=start.max_length if start else None,
+        batch_tokens=own.batch_tokens,
+        precision=precision,
+    )
 
 
 def _further(
@@ -90,7 +103,7 @@ def _further(
 ) -> Iterator[tuple[str, Scorer]]:
     if start is not None and config.untuned:
         set_seed(start.seed)  # a new head is drawn as training drew it
-        yield "untuned", keep_scores(open_reranker(pipeline, start.model, start.max_length), scores, start.seed)
+        yield "untuned", keep_scores(open_reranker(pipeline, start.model, start), scores, start.seed)
     for name, model in config.rerankers.items():
         set_seed(seed)  # of a head, should the model lack one
         yield name, keep_scores(open_reranker(pipeline, model), scores, seed)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .compute import Precision, device, resolve
+from .calibration import Calibration
+from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
 from .models import loading, locate, quiet_transformers
-from .reranker import longest, score_in_chunks, token_budget
-from .run import Scores
+from .networks import check_vocabulary, longest
+from .pairmodel import PairModel, calibration_of, read_contract
 from .yesno import template_of, token_of
 
 INSTRUCTION = "Given a search query, retrieve relevant documents that answer it"
@@ -20,49 +21,63 @@ INSTRUCTION = "Given a search query, retrieve relevant documents that answer it"
 LEAST_ROOM = 16
 
 
-class DecoderReranker:
+class DecoderReranker(PairModel):
     """A causal language model, its score being logit(yes) - logit(no) after the prompt: higher is more relevant.
 
     That difference is the log-odds of the probability of "yes" in the softmax of the two, which is the score that
     Qwen3-Reranker publishes (Zhang et al. 2025, Qwen3 Embedding); the sigmoid of ours gives theirs. Log-odds order the
     same, and still tell apart what a probability rounds to 1.
 
+    `max_length` counts the template too; the end of the document is cut, and the query only where it alone takes more
+    than half of what the template leaves.
+
     Attributes:
-        max_length: tokens of a prompt, template included; the end of the document is cut, and the query only where it
-            alone takes more than half of what the template leaves.
-        origin: where it was loaded from, and in which precision it computes; none if it was not loaded.
+        instruction: what is searched for, in a sentence.
         template: of the prompt.
     """
+
+    kind = "yes_no"
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
         *,
-        answers: tuple[int, int],
         max_length: int,
         instruction: str = INSTRUCTION,
         batch_tokens: int = 8192,
+        calibration: Calibration | None = None,
         origin: tuple[str, Precision] | None = None,
     ) -> None:
         """Wrap a loaded model.
 
         Args:
-            model: causal; its last position's logits are looked at.
+            model: causal; its head is reduced to the rows of yes and no (`answers.keep_answers`).
             tokenizer: its own, a fast one.
-            answers: the places of yes and no among the logits.
             max_length: tokens of a prompt.
             instruction: what is searched for, in a sentence.
             batch_tokens: tokens scored at once, padding included.
+            calibration: see the class.
             origin: see the class.
 
         Raises:
-            UserError: `max_length` leaves no room beside the template, or the tokenizer has none.
+            UserError: `max_length` leaves no room beside the template, the tokenizer has none, or "yes" and "no" are no
+                single tokens of it.
         """
-        self.model, self.tokenizer, self.answers = model, tokenizer, list(answers)
-        self.max_length, self.batch_tokens, self.origin = max_length, batch_tokens, origin
+        from .answers import keep_answers
+
+        super().__init__(
+            model,
+            tokenizer,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            calibration=calibration,
+            origin=origin,
+        )
+        answers = [token_of(tokenizer, answer) for answer in ("yes", "no")]
         self.instruction = instruction
         self.template = template_of(tokenizer)
+        self.wording = ("decoder", self.template, instruction)
         self._before, self._after = (self._ids([text])[0] for text in self.template)
         taken = len(self._before) + len(self._after) + len(self._ids([self._text("", "")])[0])
         if max_length < taken + LEAST_ROOM:
@@ -72,13 +87,14 @@ class DecoderReranker:
             )
         self._room = max_length - len(self._before) - len(self._after)
         self._query_room = (max_length - taken) // 2
+        self._whole = keep_answers(model, answers)
 
     @classmethod
     def load(
         cls,
         model: str | Path,
         *,
-        instruction: str = INSTRUCTION,
+        instruction: str | None = None,
         max_length: int | None = None,
         batch_tokens: int = 8192,
         precision: Precision = "auto",
@@ -87,62 +103,29 @@ class DecoderReranker:
 
         Args:
             model: where the model is; see `models.locate`.
-            instruction: what is searched for, in a sentence.
-            max_length: tokens of a prompt; by default as many as the model reads.
+            instruction: what is searched for, in a sentence; by default as the folder's score contract says.
+            max_length: tokens of a prompt; by default as the score contract says, else as many as the model reads.
             batch_tokens: tokens scored at once, padding included.
             precision: "auto" is bf16 where the processor has it.
 
         Raises:
             UserError: the model cannot be found, is no causal one, or "yes" and "no" are no single tokens of it.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        settings: dict[str, Any] = {"dtype": "bfloat16" if resolve(precision) == "bf16" else "float32"}
-        with quiet_transformers():
-            network: Any = loading(str(model), lambda place: AutoModelForCausalLM.from_pretrained(place, **settings))
-            tokenizer = loading(str(model), AutoTokenizer.from_pretrained)
-        keep_answers(network, [token_of(tokenizer, answer) for answer in ("yes", "no")])
+        network, tokenizer = load_decoder(str(model), dtype=torch_dtype(precision))
+        contract = read_contract(str(model))
+        if max_length is None and "max_length" in contract:
+            max_length = int(contract["max_length"])
         return cls(
             network.eval().to(device()),
             tokenizer,
-            answers=(0, 1),
             max_length=longest(network, tokenizer, max_length),
-            instruction=instruction,
+            instruction=instruction or contract.get("instruction") or INSTRUCTION,
             batch_tokens=batch_tokens,
+            calibration=calibration_of(contract),
             origin=(locate(str(model)), resolve(precision)),
         )
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
-        """Score (query text, document text) pairs.
-
-        Args:
-            pairs: `[n]` pairs.
-            label: shows a progress bar under this name.
-
-        Returns:
-            `[n]` log-odds, in the order of the pairs.
-
-        Raises:
-            UserError: a score is not finite, so no order can be made of it.
-        """
-        import torch
-
-        def forward(part: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Any]]:
-            prompts = self.tokenize(part)
-            for places in token_budget(list(map(len, prompts)), self.batch_tokens):
-                batch = left_padded([prompts[i] for i in places], self.tokenizer.pad_token_id or 0)
-                inputs = {name: torch.as_tensor(rows, device=device()) for name, rows in batch.items()}
-                logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1, self.answers].float()
-                yield places, logits[:, 0] - logits[:, 1]
-
-        scores = score_in_chunks(pairs, forward, label=label)
-        if not np.isfinite(scores).all():
-            raise UserError(
-                "the decoder gave a score that is not finite: its weights are broken, or precision is too low"
-            )
-        return scores
-
-    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
         """Token ids of the prompts, at most `max_length` of each."""
         queries = dict.fromkeys(query for query, _ in pairs)
         encoded = self.tokenizer(
@@ -158,7 +141,39 @@ class DecoderReranker:
             for query, offsets in zip(queries, encoded["offset_mapping"], strict=True)
         }
         texts = [self._text(shown[query], document) for query, document in pairs]
-        return [self._before + ids[: self._room] + self._after for ids in self._ids(texts, self._room)]
+        ids = self._ids(texts, self._room)
+        return {"input_ids": [self._before + row[: self._room] + self._after for row in ids]}
+
+    def collate(self, rows: Mapping[str, Sequence[Sequence[int]]], places: Sequence[int]) -> Mapping[str, Any]:
+        """The rows at `places` as tensors `[places, longest row]` on the device, padded on the left."""
+        import torch
+
+        batch = left_padded([rows["input_ids"][i] for i in places], self.tokenizer.pad_token_id or 0)
+        return {name: torch.as_tensor(values, device=device()) for name, values in batch.items()}
+
+    def logits(self, features: Mapping[str, Any]) -> Any:
+        """`[pairs]` log-odds in single precision."""
+        found = self.model(**features, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+        return found[:, 0] - found[:, 1]
+
+    def contract(self) -> dict[str, Any]:
+        """What is asked, and around what."""
+        return {
+            "truncation": "the document, then a query that takes more than half",
+            "instruction": self.instruction,
+            "template": list(self.template),
+        }
+
+    def _write_network(self, network: Any, folder: Path) -> None:
+        """With the head that predicts all tokens, so that the folder is that of a usual causal model."""
+        from .answers import put_back
+
+        own = network.get_output_embeddings()
+        network.set_output_embeddings(put_back(network, self._whole))
+        try:
+            network.save_pretrained(folder)
+        finally:
+            network.set_output_embeddings(own)
 
     def _text(self, query: str, document: str) -> str:
         return f"<Instruct>: {self.instruction}\n<Query>: {query}\n<Document>: {document}"
@@ -169,24 +184,20 @@ class DecoderReranker:
         return ids
 
 
-def keep_answers(network: Any, tokens: Sequence[int]) -> None:
-    """Reduce a causal model's head to the rows of `tokens`, in single precision.
+def load_decoder(model: str, **settings: Any) -> tuple[Any, Any]:
+    """Open a causal model and its tokenizer. `settings` go to `from_pretrained`.
 
-    A bf16 logit has three digits: candidates would tie that the model does tell apart. The other rows, a hundred
-    thousand and more, would be computed in vain.
+    Raises:
+        UserError: the model cannot be found, is no causal one, or the tokenizer does not fit it.
     """
-    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    head = network.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear):
-        raise UserError("this model has no head that predicts tokens: give a decoder, such as Qwen/Qwen3-Reranker-0.6B")
-    kept = torch.nn.Linear(head.in_features, len(tokens), bias=head.bias is not None)
-    with torch.no_grad():
-        kept.weight.copy_(head.weight[list(tokens)])
-        if head.bias is not None:
-            kept.bias.copy_(head.bias[list(tokens)])
-    kept.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-    network.set_output_embeddings(kept)
+    with quiet_transformers():
+        settings = {"dtype": "float32"} | settings
+        network: Any = loading(model, lambda place: AutoModelForCausalLM.from_pretrained(place, **settings))
+        tokenizer = loading(model, AutoTokenizer.from_pretrained)
+    check_vocabulary(model, network, tokenizer)
+    return network, tokenizer
 
 
 def left_padded(prompts: Sequence[Sequence[int]], padding: int) -> Mapping[str, Any]:

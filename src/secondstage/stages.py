@@ -128,14 +128,15 @@ class Stages:
         from secondstage.serve import Start, evaluate_bundle
 
         config = self.config
-        start = None if self.untrained else Start(config.train.model, config.train.max_length, config.seed)
+        train = config.train
+        start = Start(train.model, train.max_length, config.seed, train.head, train.instruction)
         kinds = ("first_stage", "mine", "train", "bundle")
         manifests = {kind: read_manifest(self.folder(kind), kind) for kind in kinds}
         evaluate_bundle(
             self.collection(),
             self.folder("bundle"),
             config.evaluate,
-            start=start,
+            start=None if self.untrained else start,
             seed=config.seed,
             folder=target,
             scores=self.output / SCORES,

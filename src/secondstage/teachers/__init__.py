@@ -153,7 +153,7 @@ def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
             batch_tokens=config.batch_tokens,
             precision=config.precision,
         )
-        return keep_scores(decoder, cache, "decoder", decoder.template, decoder.instruction)
+        return keep_scores(decoder, cache)
     reranker = Reranker.load(
         config.model, max_length=config.max_length, batch_tokens=config.batch_tokens, precision=config.precision
     )
