@@ -24,6 +24,7 @@ from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import evaluate, mean
 from secondstage.mine import Source, mine
+from secondstage.pairmodel import PairModel
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
 from secondstage.synthetic import PairTexts
@@ -177,7 +178,7 @@ class Sinking(Selection):
 
     seen = 0
 
-    def value(self, reranker: Reranker) -> float:
+    def value(self, reranker: PairModel) -> float:
         self.seen += 1
         return 1 / self.seen
 

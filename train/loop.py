@@ -17,8 +17,8 @@ from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
+from secondstage.pairmodel import PairModel
 from secondstage.progress import bar, say
-from secondstage.reranker import Reranker, longest, pad
 from secondstage.synthetic import PairTexts
 
 from .batches import Batch, epoch
@@ -59,14 +59,14 @@ class Loop:
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
         self.texts, self.lists = texts, lists
         self.accelerator = _accelerator(config)
-        network, self.tokenizer = start_model(config)
-        self.max_length = longest(network, self.tokenizer, config.max_length)
+        self.start = start_model(config)
+        self.tokenizer, self.max_length = self.start.tokenizer, self.start.max_length
         if self.max_length < config.max_length:
             say(
                 f"  train.max_length is {config.max_length}, but the model reads {self.max_length} tokens: that is used"
             )
         # The master weights must lie on the device before the optimizer sees them.
-        self.weights = MixedPrecision(network.to(self.accelerator.device), config.precision)
+        self.weights = MixedPrecision(self.start.model.to(self.accelerator.device), config.precision)
         self.model = self.accelerator.prepare(self.weights.working)
         self.optimizer = _optimizer(self.weights.master, config)
         self.budget = make_budget(config, len(lists))
@@ -95,9 +95,10 @@ class Loop:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate(progress, config.warmup)
-        features = pad(self.tokenizer, batch.window, batch.rows).to(self.accelerator.device)
+        scorer = self.start.with_model(self.model)
+        features = scorer.collate(batch.window, batch.rows)
         self.model.train()
-        scores, mask = as_lists(self.model(**features).logits[:, 0], [len(e.doc_ids) for e in batch.examples])
+        scores, mask = as_lists(scorer.logits(features), [len(e.doc_ids) for e in batch.examples])
         loss = lce(scores, mask=mask)
         self.accelerator.backward(loss)
         self.weights.pull_gradients()
@@ -146,15 +147,10 @@ class Loop:
                 log.write(json.dumps({"step": step, MEASURE: value, "kept": keep}) + "\n")
             self.accelerator.log({f"dev {MEASURE}": value}, step=step)
         if keep:
-            Reranker(self.weights.master, self.tokenizer, max_length=self.max_length).save(self.folder / "reranker")
+            self.start.with_model(self.weights.master).save(self.folder / "reranker")
 
-    def _scorer(self) -> Reranker:
-        return Reranker(
-            self.weights.working,
-            self.tokenizer,
-            max_length=self.max_length,
-            batch_tokens=self.config.batch_tokens,
-        )
+    def _scorer(self) -> PairModel:
+        return self.start.with_model(self.weights.working)
 
 
 def as_lists(scores: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

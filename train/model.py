@@ -9,23 +9,96 @@ import torch
 
 from secondstage.compute import Precision, device, resolve
 from secondstage.config import TrainConfig
-from secondstage.models import loading, quiet_transformers
-from secondstage.reranker import at_precision, load_cross_encoder
+from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
+from secondstage.errors import UserError
+from secondstage.networks import at_precision, load_cross_encoder, longest, read_network_config
+from secondstage.pairmodel import PairModel, read_contract
+from secondstage.reranker import Reranker
+
+from .freezing import freeze
+from .lora import adapt
+from .student import cut
 
 
-def start_model(config: TrainConfig) -> tuple[Any, Any]:
-    """Load the model with one output, and its tokenizer; a new head draws from torch's global generator."""
-    from transformers import AutoConfig
+def start_model(config: TrainConfig) -> PairModel:
+    """The model as training starts with it, in single precision: loaded, cut, frozen, with adapters.
 
-    with quiet_transformers():
-        model_config = loading(config.model, AutoConfig.from_pretrained)
-    for name, value in vars(model_config).items():
-        if "dropout" in name and isinstance(value, float):
-            setattr(model_config, name, config.dropout)
-    model_config.num_labels = 1
+    A new head, and then adapters, are drawn from torch's global generator. What is tuned needs a gradient, and nothing
+    else does. `max_length` is what the model can read, at most.
+
+    Raises:
+        UserError: the model cannot be had, or has not what the configuration asks for.
+    """
+    check_kind(config)
+    model_config = read_network_config(config.model)
+    set_dropout(model_config, config.dropout)
     # SDPA's backward is slow on CPUs: with eager attention a step is 1.5 times as fast (bench/step.py).
     attention = "eager" if device() == "cpu" else None
-    return load_cross_encoder(config.model, config=model_config, attn_implementation=attention)
+    load = load_cross_encoder if config.head == "classification" else load_decoder
+    network, tokenizer = load(config.model, config=model_config, attn_implementation=attention)
+    if config.student:
+        network = cut(network, config.student.layers, config.student.keep).network
+    shared: dict[str, Any] = {
+        "max_length": longest(network, tokenizer, config.max_length),
+        "batch_tokens": config.batch_tokens,
+    }
+    network = network.to(device())
+    scorer: PairModel
+    if config.head == "classification":
+        scorer = Reranker(network, tokenizer, **shared)
+    else:
+        scorer = DecoderReranker(network, tokenizer, instruction=config.instruction or INSTRUCTION, **shared)
+    freeze(scorer.model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.lora:
+        adapt(scorer.model, config.lora)
+    if config.gradient_checkpointing:
+        recompute_activations(scorer.model)
+    if not any(parameter.requires_grad for parameter in scorer.model.parameters()):
+        raise UserError(
+            "everything is frozen, so there is nothing to train: lower train.freeze_layers, or unset "
+            "train.freeze_embeddings"
+        )
+    return scorer
+
+
+def recompute_activations(network: Any) -> None:
+    """Have each layer keep its input only, and compute again what its gradient needs; dropout is drawn the same.
+
+    Raises:
+        UserError: the family cannot do this.
+    """
+    # Later versions of transformers have the first, and warn of the second.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(network, name) for name in names if hasattr(network, name))
+    try:
+        enable({"use_reentrant": False})
+    except ValueError:
+        raise UserError(
+            f"train.gradient_checkpointing: transformers cannot do this with a {network.config.model_type} model; set "
+            "it to false, and lower train.memory_tokens if memory is short"
+        ) from None
+
+
+def check_kind(config: TrainConfig) -> None:
+    """Raise `UserError` if the model is a reranker whose score is of another kind: it would get a new head."""
+    kind = read_contract(config.model).get("kind", config.head)
+    if kind != config.head:
+        raise UserError(
+            f"model {config.model!r} is a reranker of kind {kind}, but train.head is {config.head}: set "
+            f"train.head={kind}"
+        )
+
+
+def set_dropout(config: Any, share: float) -> None:
+    """Set every dropout of a configuration, whatever its family calls it.
+
+    One that is none is left: it stands for another one. Dropping whole layers is something else.
+    """
+    for part in (config, config.get_text_config()):
+        for name, value in list(vars(part).items()):
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            if numeric and ("dropout" in name or name.endswith("_pdrop")):
+                setattr(part, name, share)
 
 
 class MixedPrecision:
@@ -42,7 +115,7 @@ class MixedPrecision:
 
     def __init__(self, network: Any, precision: Precision) -> None:
         self.master = network
-        self.working = network if resolve(precision) == "fp32" else at_precision(copy.deepcopy(network), "bf16")
+        self.working = network if resolve(precision) == "fp32" else at_precision(copy.deepcopy(network), precision)
         self._pairs = [
             pair
             for pair in zip(self.master.parameters(), self.working.parameters(), strict=True)

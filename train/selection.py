@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secondstage.collection import Collection
 from secondstage.measures import evaluate, mean
-from secondstage.reranker import Reranker
+from secondstage.pairmodel import PairModel
 from secondstage.run import Run
 from secondstage.splits import choose_queries
 
@@ -26,7 +26,7 @@ class Selection:
         """The value of the lists as they are."""
         return mean(evaluate(self.run, self.qrels, [MEASURE])[MEASURE])
 
-    def value(self, reranker: Reranker) -> float:
+    def value(self, reranker: PairModel) -> float:
         """The value of the lists as the reranker orders them."""
         reranked = reranker.rerank(self.run, self.collection.queries, self.collection.documents)
         return mean(evaluate(reranked, self.qrels, [MEASURE])[MEASURE])

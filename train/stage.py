@@ -10,11 +10,12 @@ from accelerate.utils import set_seed
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.lists import read_trainable
-from secondstage.reranker import Reranker
+from secondstage.rerankers import load_reranker
 from secondstage.run import read_trec
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
 
 from .loop import Loop
+from .model import check_kind
 from .selection import Selection
 
 
@@ -44,5 +45,8 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
 
 def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> None:
     """Write the model untrained, as the reranker; its calibration, if it has one, goes with it."""
+    check_kind(config)
     set_seed(seed)  # of a new head
-    Reranker.load(config.model, max_length=config.max_length, precision="fp32").save(folder / "reranker")
+    load_reranker(
+        config.model, kind=config.head, instruction=config.instruction, max_length=config.max_length, precision="fp32"
+    ).save(folder / "reranker")
