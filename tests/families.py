@@ -65,7 +65,7 @@ def save_family(
         AutoTokenizer,
     )
 
-    decoder = family in DECODERS
+    decoder = family in (*DECODERS, "phi")
     names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"} if family == "llama" else {}
     tokenizer: Any = byte_tokenizer(**names) if decoder else AutoTokenizer.from_pretrained(tiny_model)
     sizes: dict[str, Any] = {
@@ -80,7 +80,7 @@ def save_family(
         "eos_token_id": tokenizer.eos_token_id,
         "initializer_range": 0.2,
     }
-    if decoder and family != "gpt2":
+    if family in DECODERS and family != "gpt2":
         sizes |= {"num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": family != "llama"}
     if family == "deberta-v2":  # as DeBERTa-v3
         sizes |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16, "share_att_key":

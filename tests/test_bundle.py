@@ -22,7 +22,8 @@ from secondstage.firststage import search_run
 from secondstage.firststage.without import search_without
 from secondstage.leakage import ENOUGH
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
-from secondstage.pairmodel import CONTRACT, Reranker
+from secondstage.pairmodel import CONTRACT
+from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, rank, read_trec
 from secondstage.serve import make_bundle
 from secondstage.serve.depth import Timing

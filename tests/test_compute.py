@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from secondstage import compute
-from secondstage.compute import Precision, device, has_bf16, resolve
+from secondstage.compute import Precision, device, has_bf16, resolve, torch_dtype
+from secondstage.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,37 @@ def nothing_remembered() -> Iterator[None]:
 def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, precision: Precision, able: bool) -> None:
     monkeypatch.setattr(compute, "has_bf16", lambda: able)
     assert resolve(precision) == precision
+
+
+@pytest.mark.parametrize(("able", "other"), [(False, "fp32"), (True, "bf16")])
+def test_fp16_is_refused_where_it_would_crawl(monkeypatch: pytest.MonkeyPatch, able: bool, other: str) -> None:
+    monkeypatch.setattr(compute, "has_bf16", lambda: able)
+    monkeypatch.setattr(compute, "has_fp16", lambda: False)
+    with pytest.raises(UserError, match=f"precision is fp16, .* set precision={other}, or auto"):
+        resolve("fp16")
+    monkeypatch.setattr(compute, "has_fp16", lambda: True)
+    assert resolve("fp16") == "fp16"
+    assert torch_dtype("fp16") == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("found", "capabilities", "able"),
+    [
+        ("cuda", {}, True),
+        ("mps", {}, True),
+        ("cpu", {"avx512_bf16": True, "avx512_fp16": False}, False),
+        ("cpu", {"amx_fp16": True}, True),
+        ("cpu", {}, False),
+    ],
+)
+def test_fp16_pays_on_cards_and_on_few_processors(
+    monkeypatch: pytest.MonkeyPatch, found: str, capabilities: dict[str, bool], able: bool
+) -> None:
+    monkeypatch.setattr(compute, "device", lambda: found)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    compute.has_fp16.cache_clear()
+    assert compute.has_fp16() == able
+    compute.has_fp16.cache_clear()
 
 
 @pytest.mark.parametrize(("able", "expected"), [(False, "fp32"), (True, "bf16")])

@@ -23,6 +23,7 @@ from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import Values, evaluate, mean
 from secondstage.mine import Source, mine
+from secondstage.pairmodel import PairModel
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
 from secondstage.scoring import Scorer

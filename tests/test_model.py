@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from secondstage.compute import Precision
 from secondstage.config import TrainConfig
+from secondstage.decoder import DecoderReranker
 from secondstage.errors import UserError
 from secondstage.reranker import Reranker
+from secondstage.rerankers import load_reranker
 from secondstage.train.losses.listwise import lce
 from secondstage.train.model import MixedPrecision, start_model
+
+from .families import FAMILIES, save_family
 
 PAIRS = [
     ("water of the river", text) for text in ("river water bridge flood", "garden water soil", "chess king", "ice")
@@ -48,7 +53,7 @@ def backward(weights: MixedPrecision, tokenizer: Any) -> float:
     features = tokenizer(queries, documents, padding=True, return_tensors="pt")
     weights.working.train()
     scores = weights.working(**features).logits.view(2, 2)
-    loss = lce(scores, torch.tensor([[1, 0], [1, 0]]), mask=torch.ones(2, 2, dtype=torch.bool)).mean()
+    loss = lce(scores, mask=torch.ones(2, 2, dtype=torch.bool))
     torch.autograd.backward(loss)
     weights.pull_gradients()
     return loss.item()
@@ -168,6 +173,104 @@ def test_half_precision_trains_the_model_that_is_saved(tiny_model: Path, tmp_pat
     Reranker(weights.master, tokenizer, max_length=32).save(tmp_path)
     saved = Reranker.load(tmp_path, precision="fp32")
     assert all(torch.equal(a, b) for a, b in zip(saved.model.parameters(), weights.master.parameters(), strict=True))
+
+
+# --- every kind of start
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_starts_without_dropout_and_trains(family: str, tiny_model: Path, tmp_path: Path) -> None:
+    folder = save_family(family, tmp_path, tiny_model)
+    network, _ = start(folder, dropout=0.3)
+    assert dropouts(network) <= {0.3}
+    assert 0.3 in {value for name, value in vars(network.config).items() if "attention" in name or "attn" in name}
+    scorer = start_model(TrainConfig(model=str(folder), steps=1, max_length=64))
+    assert dropouts(scorer.model) <= {0.0}
+    assert scorer.model.config._attn_implementation == "eager"
+    rows = scorer.tokenize(PAIRS)
+    with torch.no_grad():
+        training = scorer.with_model(scorer.model.train()).logits(scorer.collate(rows, range(4)))
+        scoring = scorer.with_model(scorer.model.eval()).logits(scorer.collate(rows, range(4)))
+    assert training.tolist() == pytest.approx(scoring.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_a_yes_no_decoder_starts_with_its_instruction(family: str, tiny_model: Path, tmp_path: Path) -> None:
+    folder = save_family(family, tmp_path / "base", tiny_model, head="tokens", layers=3)
+    config = TrainConfig.from_json(
+        {
+            "model": str(folder), "steps": 1, "head": "yes_no", "instruction": "find it", "max_length": 400,
+            "student": {"layers": 2}, "freeze_layers": 1,
+        }
+    )  # fmt: skip
+    scorer = start_model(config)
+    assert isinstance(scorer, DecoderReranker)
+    assert (scorer.instruction, scorer.max_length) == ("find it", 400)
+    assert len(scorer.model.model.layers) == 2
+    weights = MixedPrecision(scorer.model, "bf16")
+    half = scorer.with_model(weights.working)
+    scores = scorer.score(PAIRS)
+    assert half.score(PAIRS).tolist() == pytest.approx(scores.tolist(), abs=0.15 * float(np.ptp(scores)) + 0.5)
+    half.logits(half.collate(half.tokenize(PAIRS), range(4))).sum().backward()
+    weights.pull_gradients()
+    for name, parameter in weights.master.named_parameters():
+        assert (parameter.grad is not None) == (".layers.0." not in name), name
+    scorer.save(tmp_path / "saved")
+    assert load_reranker(tmp_path / "saved", precision="fp32").score(PAIRS).tolist() == pytest.approx(
+        scores.tolist(), abs=1e-4
+    )
+
+
+def test_a_student_is_cut_before_its_layers_are_frozen(tiny_model: Path, tmp_path: Path) -> None:
+    folder = save_family("bert", tmp_path, tiny_model, layers=4)
+    settings = {"model": str(folder), "steps": 1, "student": {"layers": 2}}
+    network = start_model(TrainConfig.from_json({**settings, "freeze_layers": 2, "freeze_embeddings": True})).model
+    assert {n.partition(".")[2].partition(".")[0] for n, p in network.named_parameters() if p.requires_grad} == {
+        "pooler", "weight", "bias",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="freeze_layers is 3, but the model has 2 layers"):
+        start_model(TrainConfig.from_json({**settings, "freeze_layers": 3}))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert", "qwen3"])
+def test_recomputed_activations_give_the_same_gradient(
+    family: str, dropout: float, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = save_family(family, tmp_path, tiny_model)
+    found = []
+    for wanted in (False, True):
+        torch.manual_seed(4)
+        config = TrainConfig(
+            model=str(folder), steps=1, max_length=64, dropout=dropout, gradient_checkpointing=wanted, freeze_layers=1
+        )
+        scorer = start_model(config)
+        recomputing = {getattr(module, "gradient_checkpointing", False) for module in scorer.model.modules()}
+        assert (True in recomputing) == wanted
+        scorer.model.train()
+        torch.manual_seed(5)
+        scorer.logits(scorer.collate(scorer.tokenize(PAIRS), range(4))).square().sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in scorer.model.parameters() if p.grad is not None]))
+    assert found[0].norm() > 0
+    assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_family_that_cannot_recompute_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="transformers cannot do this with a mpnet model"):
+        start(save_family("mpnet", tmp_path, tiny_model), gradient_checkpointing=True)
+
+
+def test_max_length_is_what_the_model_reads(tiny_model: Path) -> None:
+    assert start_model(TrainConfig(model=str(tiny_model), steps=1, max_length=256)).max_length == 64
+    assert start_model(TrainConfig(model=str(tiny_model), steps=1, max_length=32)).max_length == 32
+
+
+def test_a_reranker_of_another_kind_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = save_family("llama", tmp_path / "base", tiny_model, head="tokens")
+    load_reranker(base, kind="yes_no", precision="fp32").save(tmp_path / "saved")
+    with pytest.raises(UserError, match=r"of kind yes_no, but train.head is classification: set train.head=yes_no"):
+        start(tmp_path / "saved")
+    assert start_model(TrainConfig(model=str(tmp_path / "saved"), steps=1, head="yes_no", max_length=400))
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

@@ -201,3 +201,13 @@ def test_a_tokenizer_with_too_many_tokens_is_refused(family: str, tiny_model: Pa
     folder = save_family(family, tmp_path, tiny_model, vocab_size=50)
     with pytest.raises(UserError, match=r"a tokenizer that does not fit the model: .* up to \d+, but .* of 50 tokens"):
         load_cross_encoder(str(folder))
+
+
+@pytest.mark.parametrize(("family", "settings"), [("roberta", {"type_vocab_size": 1}), ("distilbert", {})])
+def test_a_model_of_one_segment_gets_no_segment_ids(
+    family: str, settings: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its tokenizer, BERT's, gives two."""
+    reranker = Reranker.load(save_family(family, tmp_path, tiny_model, **settings), precision="fp32")
+    assert set(reranker.tokenize(PAIRS)) == {"input_ids", "attention_mask"}
+    assert reranker.score(PAIRS).shape == (len(PAIRS),)

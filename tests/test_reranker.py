@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.compute import Precision
 from secondstage.errors import UserError
 from secondstage.networks import load_cross_encoder
-from secondstage.pairmodel import CONTRACT, token_budget
+from secondstage.pairmodel import CONTRACT
 from secondstage.reranker import Reranker, keep_scores
 from secondstage.run import Run, rank
 
@@ -319,36 +317,6 @@ def test_each_list_is_ordered_by_the_scores_of_its_pairs(model: Path, collection
         assert ranking.doc_ids != first[query_id].doc_ids
         assert ranking.scores == pytest.approx(scores, abs=1e-5)
         assert (np.diff(ranking.scores) < 0).all()
-
-
-@given(lengths=st.lists(st.integers(1, 300), max_size=200), batch_tokens=st.integers(1, 2000))
-@example(lengths=[], batch_tokens=1)
-@example(lengths=[50, 50, 50], batch_tokens=100)
-@example(lengths=[101, 1], batch_tokens=100)
-def test_batches_hold_every_index_once_and_keep_within_the_budget(lengths: list[int], batch_tokens: int) -> None:
-    batches = list(token_budget(lengths, batch_tokens))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    widths = [max(lengths[i] for i in batch) for batch in batches]
-    for batch, width in zip(batches, widths, strict=True):
-        assert len(batch) == 1 or width * len(batch) <= batch_tokens
-    # Longest first, and no batch is closed before it is full.
-    assert widths == sorted(widths, reverse=True)
-    for batch, width in zip(batches[:-1], widths[:-1], strict=True):
-        assert width * (len(batch) + 1) > batch_tokens
-
-
-@pytest.mark.parametrize(
-    ("lengths", "batch_tokens", "batches"),
-    [
-        ([50, 50, 50], 100, [[0, 1], [2]]),
-        ([10, 40, 20, 30], 80, [[1, 3], [2, 0]]),
-        ([101, 1, 1], 100, [[0], [1, 2]]),
-        ([5], 1, [[0]]),
-        ([], 8, []),
-    ],
-)
-def test_batches_by_hand(lengths: list[int], batch_tokens: int, batches: list[list[int]]) -> None:
-    assert list(token_budget(lengths, batch_tokens)) == batches
 
 
 def test_a_new_head_is_drawn_from_torchs_generator(tiny_model: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_further_reranker_computes_as_the_pipelines_own(pipeline: Pipeline, ot
     assert found.origin == (str(other), "fp32")
     assert found.batch_tokens == pipeline.reranker.batch_tokens
     assert found.max_length == 32
-    assert open_reranker(pipeline, str(other), 20).max_length == 20
+    assert open_reranker(pipeline, str(other), Start(str(other), 20, 13)).max_length == 20
 
 
 def test_a_reranker_that_is_not_there_is_refused(pipeline: Pipeline, tested: QuerySet, tmp_path: Path) -> None:

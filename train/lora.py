@@ -32,7 +32,7 @@ def adapt(network: Any, config: LoraConfig) -> None:
     tuned &= {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     settings = Settings(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type] # any number will do
         lora_dropout=config.dropout,
         target_modules=targets,
         fan_in_fan_out=not isinstance(network.get_submodule(targets[0]), nn.Linear),

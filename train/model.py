@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from secondstage.compute import device
+import torch
+
+from secondstage.compute import Precision, device, resolve
 from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
-from secondstage.networks import load_cross_encoder, longest, read_network_config
+from secondstage.networks import at_precision, load_cross_encoder, longest, read_network_config
 from secondstage.pairmodel import PairModel, read_contract
 from secondstage.reranker import Reranker
 
@@ -48,12 +50,32 @@ def start_model(config: TrainConfig) -> PairModel:
     freeze(scorer.model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     if config.lora:
         adapt(scorer.model, config.lora)
+    if config.gradient_checkpointing:
+        recompute_activations(scorer.model)
     if not any(parameter.requires_grad for parameter in scorer.model.parameters()):
         raise UserError(
             "everything is frozen, so there is nothing to train: lower train.freeze_layers, or unset "
             "train.freeze_embeddings"
         )
     return scorer
+
+
+def recompute_activations(network: Any) -> None:
+    """Have each layer keep its input only, and compute again what its gradient needs; dropout is drawn the same.
+
+    Raises:
+        UserError: the family cannot do this.
+    """
+    # Later versions of transformers have the first, and warn of the second.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(network, name) for name in names if hasattr(network, name))
+    try:
+        enable({"use_reentrant": False})
+    except ValueError:
+        raise UserError(
+            f"train.gradient_checkpointing: transformers cannot do this with a {network.config.model_type} model; set "
+            "it to false, and lower train.memory_tokens if memory is short"
+        ) from None
 
 
 def check_kind(config: TrainConfig) -> None:

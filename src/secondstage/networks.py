@@ -31,6 +31,8 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         trained = has_head(config)
         check_outputs(model, config)
         config.num_labels = 1
+        if getattr(config, "use_cache", False):
+            config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
         settings = {"dtype": "float32", "config": config} | settings
         network: Any = loading(

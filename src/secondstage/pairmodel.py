@@ -6,9 +6,10 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import Self
 
 from .calibration import Calibration
 from .collection import Documents
@@ -24,8 +25,6 @@ from .scoring import rerank
 CONTRACT = "score.json"
 # Pairs that are tokenised and sorted by length at a time.
 CHUNK = 8192
-
-Model = TypeVar("Model", bound="PairModel")
 
 
 class PairModel(ABC):
@@ -75,7 +74,7 @@ class PairModel(ABC):
     def contract(self) -> dict[str, Any]:
         """What the score contract says of this kind."""
 
-    def with_model(self: Model, model: Any) -> Model:
+    def with_model(self, model: Any) -> Self:
         """The same contract, computed by another network of the same shape: a working copy, an average."""
         other = copy.copy(self)
         other.model = model

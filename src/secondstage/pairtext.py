@@ -33,7 +33,8 @@ def put_words_around(tokenizer: Any) -> bool:
             "otherwise: give a model with a tokenizer.json"
         )
     start = [token for token in (tokenizer.bos_token,) if token and _starts_with(tokenizer, tokenizer.bos_token_id)]
-    pieces, special = list(start), [(token, tokenizer.convert_tokens_to_ids(token)) for token in start]
+    pieces = list(start)
+    special: list[Any] = [(token, tokenizer.convert_tokens_to_ids(token)) for token in start]
     for i, (words, text) in enumerate(zip(WORDS, ("$A:0", "$B:0", ""), strict=True)):
         ids = tokenizer(words, add_special_tokens=False)["input_ids"]
         # One piece of the template stands for all the tokens of the words; its name shows nowhere else.
