@@ -10,6 +10,7 @@ from .collection import Collection, Qrels
 from .duplicates import near_duplicates, normalise
 from .lists import POSITIVE, read_trainable
 from .synthetic import SYNTHETIC, read_synthetic
+from .unlabelled import read_unlabelled
 
 Kind = Literal["same_text", "near_duplicate", "document"]
 Level = Literal["queries", "documents"]
@@ -37,8 +38,8 @@ class Met(NamedTuple):
     """What training met.
 
     Attributes:
-        queries: the texts of its queries by id, also of those that were made from documents.
-        qrels: their positives, also those that a rule or a review made.
+        queries: the texts of its queries by id, also of those that were made from documents, and of unlabelled ones.
+        qrels: their positives, also those that a rule or a review made; an unlabelled query has none.
     """
 
     queries: dict[str, str]
@@ -63,7 +64,7 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
     """The queries and positives of every list that training takes.
 
     Args:
-        mined: the folder of the mine stage.
+        mined: the folder of the mine stage, or of the teach stage.
         queries: texts by query id, of the collection.
 
     Raises:
@@ -77,7 +78,9 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
         found.query_id: {candidate.doc_id: max(1, candidate.relevance) for candidate in found.with_role(POSITIVE)}
         for found in read_trainable(mined / "train")
     }
-    return Met({query_id: texts[query_id] for query_id in qrels}, qrels)
+    unlabelled = read_unlabelled(mined)
+    met = {query_id: texts[query_id] for query_id in qrels}
+    return Met({**met, **unlabelled}, {**qrels, **{query_id: {} for query_id in unlabelled}})
 
 
 def find_leaks(

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .collection import Documents, Qrels
+from .collection import Collection, Documents, Qrels
 from .errors import UserError
+from .unlabelled import read_unlabelled
 
 SYNTHETIC = "synthetic.jsonl"
 # Queries that stand in their document word for word, which is read without them.
@@ -138,6 +139,17 @@ class PairTexts:
             (query, document_without(query, content) if pair in self._taken else content)
             for pair, (query, content) in zip(pairs, texts, strict=True)
         ]
+
+
+def texts_of_lists(collection: Collection, folder: Path) -> PairTexts:
+    """The texts of the training lists in a folder: of the collection, and of the queries that are beside the lists.
+
+    Raises:
+        UserError: as `read_records` and `read_unlabelled`.
+    """
+    records = folder / SYNTHETIC
+    synthetic = read_records(records) if records.is_file() else ()
+    return PairTexts({**collection.queries, **read_unlabelled(folder)}, collection.documents, synthetic)
 
 
 def document_without(query: str, content: str) -> str:
