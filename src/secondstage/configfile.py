@@ -97,8 +97,14 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
         faults = Faults(subject)
         messages = [_in_words(fault) for fault in error.errors()]
         # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-        for section, rule in (("collection", origin_fault), ("train", budget_fault)):
-            values = full.get(section)
+        distill = full.get("distill")
+        student = distill.get("student") if isinstance(distill, Mapping) else None
+        rules = (
+            ("collection", full.get("collection"), origin_fault),
+            ("train", full.get("train"), budget_fault),
+            ("distill.student", student, budget_fault),
+        )
+        for section, values, rule in rules:
             message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
             if message and message not in messages:
                 messages.append(message)

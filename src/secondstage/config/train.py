@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Count, Positive, Section, Share
-from .loss import LossTerm
+from .loss import LossTerm, on_teacher
 
 BUDGETS = ("minutes", "steps", "epochs", "replay")
 
@@ -78,6 +78,9 @@ class TrainConfig(Section):
 
     loss: Mapping[str, LossTerm] = {"lce": LossTerm()}
     """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
+    teacher: str | None = None
+    """Whose scores losses on a teacher's compare with: a hub id, a folder or `package:…`; none for those of
+    `mine.teachers`, which are in the lists."""
 
     learning_rate: Positive = 1e-4
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -131,4 +134,13 @@ class TrainConfig(Section):
     def _one_budget(self) -> TrainConfig:
         if fault := budget_fault(self.model_dump()):
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_asked(self) -> TrainConfig:
+        if self.teacher is not None and not on_teacher(self.loss):
+            raise ValueError(
+                f"teacher is given, but no loss of {', '.join(self.loss)} compares with its scores: add one, e.g. "
+                "loss: {lce: 1, kl: 1}, or leave it out"
+            )
         return self
