@@ -9,24 +9,34 @@ from accelerate.utils import set_seed
 
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
-from secondstage.lists import read_trainable
+from secondstage.lists import read_lists
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
-from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
+from secondstage.synthetic import texts_of_lists
 
 from .loop import Loop
 from .selection import Selection
+from .teaching import taught
 
 
-def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int, folder: Path) -> dict[str, Any]:
-    """Tune a cross-encoder on what `mine` wrote; the result is `folder/reranker`.
+def train(
+    collection: Collection,
+    mined: Path,
+    config: TrainConfig,
+    *,
+    seed: int,
+    folder: Path,
+    scores: Path | None = None,
+) -> dict[str, Any]:
+    """Tune a cross-encoder on what `mine` or `teach` wrote; the result is `folder/reranker`.
 
     Args:
         collection: the texts.
-        mined: the folder that `mine` wrote.
+        mined: the folder that `mine` or `teach` wrote.
         config: model, budget and optimisation.
         seed: of everything random.
         folder: existing and empty.
+        scores: the folder where the scores of a teacher are kept; needed with `train.teacher`.
 
     Returns:
         For the manifest: steps, lists, tokens, padding, the best dev value.
@@ -34,12 +44,11 @@ def train(collection: Collection, mined: Path, config: TrainConfig, *, seed: int
     if config.steps == 0:
         take_as_it_is(config, seed, folder)
         return {"steps": 0}
-    lists = list(read_trainable(mined / "train"))
+    texts = texts_of_lists(collection, mined)
+    learnt = taught(read_lists(mined / "train"), texts, config, scores)
     run = read_trec(mined / "dev.trec")
     selection = Selection(collection, run, queries=config.dev_queries, depth=config.dev_depth, seed=seed)
-    records = mined / SYNTHETIC
-    texts = PairTexts(collection.queries, collection.documents, read_records(records) if records.is_file() else ())
-    return Loop(texts, lists, selection, config, seed=seed, folder=folder).run()
+    return learnt.counts | Loop(texts, learnt.lists, selection, config, seed=seed, folder=folder).run()
 
 
 def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> None:
