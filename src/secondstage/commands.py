@@ -15,8 +15,8 @@ from .plan import carry_out, claimed, done
 from .progress import say
 from .stages import Stages
 
-# What a command carries out: its own stage, and those before it.
-UP_TO = {"mine": 3, "train": 4, "bundle": 5, "evaluate": 6}
+# What a command carries out: a stage, and those before it. Of a run that distils, the student is what is trained.
+UP_TO = {"mine": ("mine",), "train": ("train", "student"), "bundle": ("bundle",), "evaluate": ("evaluation",)}
 
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
@@ -31,7 +31,8 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
             f"{team.size} processes were started for {command!r}, but only mining is shared among several yet: "
             f"start `secondstage mine` so, then `secondstage {command}` as one process, which goes on from there"
         )
-    stages = Stages(config, output).plan(evaluating=command == "evaluate")[: UP_TO[command]]
+    stages = Stages(config, output).plan(evaluating=command == "evaluate")
+    stages = stages[: max(i for i, stage in enumerate(stages, 1) if stage.kind in UP_TO[command])]
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
         for stage in stages if team.lead else ():
@@ -55,6 +56,11 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     makes_lists = "train" in splits or config.mine.synthesize is not None
+    if not makes_lists and config.train.steps == 0 and config.distill is not None and config.distill.queries is None:
+        faults.add(
+            "no train split, and no unlabelled queries (distill.queries): a student learns from what the teacher makes "
+            "of one of the two"
+        )
     if not makes_lists and config.train.steps != 0:
         faults.add(
             "no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import firststage
 from .collection import Collection
-from .config import Config, Section
+from .config import TEACHER, Config, Section
+from .distillation import Distillation
 from .embeddings import EMBEDDINGS
-from .files import file_digest, fingerprint, read_manifest
-from .inputs import evaluated, mined_from, replayed_steps
+from .files import fingerprint, read_manifest
+from .inputs import evaluated, mined_from, taught_from, tuned_from
 from .intake import write_collection
-from .models import identity
 from .plan import Stage
 from .scorecache import SCORES
 from .sources import open_source
@@ -29,12 +29,17 @@ class Stages:
     Attributes:
         config: of the run.
         output: its folder.
-        untrained: whether the model is taken as it is: then nothing is mined for it.
+        untrained: whether the reranker of the bundle is a model that is taken as it is.
+        distilled: the teacher and the student; none where there is no student.
+        trained: the stage whose reranker is put into the bundle.
+        lists: the stage whose lists this one learns from.
     """
 
     def __init__(self, config: Config, output: Path) -> None:
         self.config, self.output = config, output
-        self.untrained = config.train.steps == 0
+        self.distilled = None if config.distill is None else Distillation(config, config.distill, output)
+        self.untrained = config.train.steps == 0 and self.distilled is None
+        self.trained, self.lists = ("train", "mine") if self.distilled is None else ("student", "teach")
         self._source = open_source(config.collection)
 
     def plan(self, *, evaluating: bool = True) -> tuple[Stage, ...]:
@@ -47,7 +52,6 @@ class Stages:
         # Where a collection lies does not matter, only what is in it.
         nowhere: dict[str, Any] = {"source": None, "documents": None, "queries": None, "qrels": {}}
         content = config.collection.model_copy(update=nowhere)
-        replayed = "" if config.train.replay is None else file_digest(replayed_steps(config.train.replay))
         proof = evaluated(config.evaluate) if evaluating else {}
         # Only as deep as training needs: to change the pipeline must not train again.
         others = "dev only" if self.untrained else mined_from(config.mine, self.output)
@@ -58,9 +62,23 @@ class Stages:
                 "first_stage", self.make_first_stage, config.first_stage, firststage.made_from(config.first_stage)
             )._replace(share=self.share_first_stage),
             self._stage("mine", self.make_lists, config.mine, *mined)._replace(share=self.share_lists),
-            self._stage("train", self.make_reranker, config.train, identity(config.train.model), replayed, seed),
+            self._stage("train", self.make_reranker, config.train, tuned_from(config.train), seed),
+            *self._distilling(),
             self._stage("bundle", self.make_bundle, config.serve, config.mine.dev_queries, seed),
             self._stage("evaluation", self.make_evaluation, config.evaluate, proof, seed),
+        )
+
+    def _distilling(self) -> tuple[Stage, ...]:
+        """The stages of a student; none where there is none."""
+        if self.distilled is None:
+            return ()
+        section, seed = self.distilled.config, self.config.seed
+        # Who else scores, and what is scored: to tune the student otherwise must not score again.
+        settings = section.model_dump(mode="json", exclude={"student", "queries"})
+        taught = fingerprint("teach", __version__, settings, taught_from(section), seed)
+        return (
+            Stage("teach", taught, self.make_lessons, self.share_lessons),
+            self._stage("student", self.make_student, section.student, tuned_from(section.student), seed),
         )
 
     def make_collection(self, target: Path) -> dict[str, Any]:
@@ -90,8 +108,11 @@ class Stages:
         """Mine."""
         from secondstage.mine import mine
 
-        dev_depth = self.config.train.dev_depth
-        return mine(self.mining_source(), target, dev_depth=dev_depth, dev_only=self.untrained)
+        config, source = self.config, self.mining_source()
+        # A teacher that was trained elsewhere may teach by unlabelled queries alone.
+        labels = "train" in source.collection.qrels or config.mine.synthesize is not None
+        dev_only = config.train.steps == 0 and not (self.distilled and labels)
+        return mine(source, target, dev_depth=config.train.dev_depth, dev_only=dev_only)
 
     def share_lists(self) -> None:
         """Search and score this process's share of the queries."""
@@ -104,7 +125,36 @@ class Stages:
         """Train."""
         from secondstage.train import train
 
-        return train(self.collection(), self.folder("mine"), self.config.train, seed=self.config.seed, folder=target)
+        config, scores = self.config, self.output / SCORES
+        return train(
+            self.collection(), self.folder("mine"), config.train, seed=config.seed, folder=target, scores=scores
+        )
+
+    def make_lessons(self, target: Path) -> dict[str, Any]:
+        """Have the teacher score what the student learns from."""
+        from secondstage.mine import teach
+
+        assert self.distilled is not None
+        return teach(
+            self.mining_source(), self.folder("mine"), self.distilled.config, self.distilled.teachers(), target
+        )
+
+    def share_lessons(self) -> None:
+        """Search and score this process's share of it."""
+        from secondstage.mine import share_teaching
+
+        assert self.distilled is not None
+        share_teaching(self.mining_source(), self.folder("mine"), self.distilled.config, self.distilled.teachers())
+
+    def make_student(self, target: Path) -> dict[str, Any]:
+        """Train the student."""
+        from secondstage.train import train
+
+        assert self.distilled is not None
+        config, scores = self.distilled.training(), self.output / SCORES
+        return train(
+            self.collection(), self.folder("teach"), config, seed=self.config.seed, folder=target, scores=scores
+        )
 
     def make_bundle(self, target: Path) -> dict[str, Any]:
         """Put the pipeline together."""
@@ -113,14 +163,14 @@ class Stages:
         return make_bundle(
             self.collection(),
             self.folder("first_stage"),
-            self.folder("train"),
+            self.folder(self.trained),
             self.config.serve,
             target,
             seed=self.config.seed,
             scores=self.output / SCORES,
             dev_queries=self.config.mine.dev_queries,
             saw_train=not self.untrained,
-            mined=self.folder("mine"),
+            mined=self.folder(self.lists),
         )
 
     def make_evaluation(self, target: Path) -> dict[str, Any]:
@@ -128,13 +178,16 @@ class Stages:
         from secondstage.serve import Start, evaluate_bundle
 
         config = self.config
-        start = None if self.untrained else Start(config.train.model, config.train.max_length, config.seed)
-        kinds = ("first_stage", "mine", "train", "bundle")
+        tuned = config.train if self.distilled is None else self.distilled.config.student
+        # The teacher is beside its student anyway.
+        as_it_was = self.untrained or tuned.model == TEACHER
+        start = None if as_it_was else Start(tuned.model, tuned.max_length, config.seed)
+        kinds = ("first_stage", "mine", "train", *(("teach", "student") if self.distilled else ()), "bundle")
         manifests = {kind: read_manifest(self.folder(kind), kind) for kind in kinds}
         evaluate_bundle(
             self.collection(),
             self.folder("bundle"),
-            config.evaluate,
+            self.distilled.evaluated() if self.distilled else config.evaluate,
             start=start,
             seed=config.seed,
             folder=target,
@@ -143,7 +196,7 @@ class Stages:
             serve=config.serve,
             seconds={kind: manifest["seconds"] for kind, manifest in manifests.items()},
             trained=not self.untrained,
-            mined=self.folder("mine"),
+            mined=self.folder(self.lists),
         )
         return {}
 
