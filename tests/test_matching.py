@@ -137,6 +137,59 @@ def test_a_student_is_compared_with_the_layers_it_stands_for(tiny_model: Path) -
     assert itself.loss(other, given).item() == pytest.approx(0, abs=1e-5)
 
 
+def test_what_goes_into_the_head_is_compared_with_what_does(tiny_model: Path) -> None:
+    teacher, _ = networks(tiny_model)
+    with pytest.raises(UserError, match="the only layer of the student is not the last one of its teacher"):
+        Matching(teacher, (0,), StudentConfig(layers=1, match_hidden=1.0))
+    Matching(teacher, (0,), StudentConfig(layers=1, match_attention=1.0))
+    both = StudentConfig(layers=2, match_hidden=1.0)
+    given = features()
+    own = teacher(**given, output_hidden_states=True)
+    # The last of two that stand for the first one is left out, the other is the same.
+    assert Matching(teacher, (0, 0), both).loss(own, given).item() == pytest.approx(0, abs=1e-6)
+    assert Matching(teacher, (1, 1), both).loss(own, given).item() > 1e-5
+
+
+def families() -> dict[str, Any]:
+    """Networks whose layers are made in ways of their own."""
+    import transformers
+
+    shape = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "num_labels": 1,
+        "pad_token_id": 0,
+    }
+    special = dict.fromkeys(("cls_token_id", "bos_token_id"), 1) | dict.fromkeys(("sep_token_id", "eos_token_id"), 2)
+    return {
+        "electra": transformers.ElectraConfig(**shape, embedding_size=16),
+        "deberta": transformers.DebertaV2Config(**shape, relative_attention=True, pos_att_type=["c2p", "p2c"]),
+        "modernbert": transformers.ModernBertConfig(**shape, **special, local_attention=4),
+        "qwen3": transformers.Qwen3Config(**shape, num_key_value_heads=1, head_dim=16),
+    }
+
+
+@pytest.mark.parametrize("family", ["electra", "deberta", "modernbert", "qwen3"])
+def test_every_family_tells_its_layers(family: str) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    teacher, student = (AutoModelForSequenceClassification.from_config(families()[family]) for _ in range(2))
+    matching = Matching(teacher, (0, 1, 2), StudentConfig(layers=3, match_hidden=1.0, match_attention=1.0))
+    show_attention(student)
+    given = {name: value for name, value in features().items() if name != "token_type_ids"}
+    alone = matching.loss(teacher(**given, **matching.wanted), given)
+    assert alone.item() == pytest.approx(0, abs=1e-5)
+    other = matching.loss(student.eval()(**given, **matching.wanted), given)
+    assert other.item() > 1e-3
+    torch.autograd.backward(other)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in student.parameters())
+
+
 def test_only_the_student_learns(tiny_model: Path) -> None:
     teacher, student = networks(tiny_model)
     matching = Matching(teacher, (1,), StudentConfig(layers=1, match_hidden=1.0))

@@ -64,7 +64,8 @@ class Matching:
     """Compares a student's layers with those of the teacher that it was cut from.
 
     The student's layer j, from 0, is compared with the teacher's layer `stands_for[j]`, after both: what the layer
-    makes of its input, not what it was given.
+    makes of its input, not what it was given. What leaves the student's last layer goes into the head, in many networks
+    through a normalisation: it is compared with the teacher's last output, or, where it stands for none, with nothing.
     """
 
     def __init__(self, teacher: Any, stands_for: Sequence[int], config: StudentConfig) -> None:
@@ -76,9 +77,17 @@ class Matching:
             config: the weights.
 
         Raises:
-            UserError: attention is to be matched, and the network does not tell it.
+            UserError: attention is to be matched, and the network does not tell it; or hidden states, and there are
+                none that can be compared.
         """
         self.teacher, self.stands_for, self.config = teacher.eval().requires_grad_(False), tuple(stands_for), config
+        last = teacher.config.get_text_config().num_hidden_layers - 1
+        self._states = tuple(j for j, i in enumerate(stands_for) if j < len(stands_for) - 1 or i == last)
+        if config.match_hidden and not self._states:
+            raise UserError(
+                "train.student.match_hidden: the only layer of the student is not the last one of its teacher, so "
+                "there is nothing to compare: keep more layers, or set it to 0"
+            )
         if config.match_attention:
             show_attention(teacher)
 
@@ -102,8 +111,9 @@ class Matching:
         mask, total = features["attention_mask"].bool(), student.logits.new_zeros(len(student.logits)).float()
         if self.config.match_hidden:
             # The first is that of the embeddings.
-            own, others = student.hidden_states[1:], teacher.hidden_states[1:]
-            total = total + self.config.match_hidden * hidden_loss(own, self._of_teacher(others), mask)
+            own, others = student.hidden_states[1:], self._of_teacher(teacher.hidden_states[1:])
+            states = [[layers[j] for j in self._states] for layers in (own, others)]
+            total = total + self.config.match_hidden * hidden_loss(*states, mask)
         if self.config.match_attention:
             total = total + self.config.match_attention * attention_loss(
                 student.attentions, self._of_teacher(teacher.attentions), mask

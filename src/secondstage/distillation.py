@@ -44,7 +44,12 @@ class Distillation:
         """
         from .teachers import model_teacher
 
-        return dict(self._run.mine.teachers) if self.model is None else {TEACHER: model_teacher(self.model)}
+        if self.model is None:
+            return dict(self._run.mine.teachers)
+        teacher, instruction = model_teacher(self.model), self._run.train.instruction
+        # A decoder that was tuned here is asked as it was tuned.
+        asked = {} if self.model != self._trained or instruction is None else {"instruction": instruction}
+        return {TEACHER: teacher.model_copy(update=asked)}
 
     def training(self) -> StudentTraining:
         """How the student is trained, its model being the teacher, or what `train` made if that is not one model."""
