@@ -132,6 +132,8 @@ class Lessons:
         def chosen(candidate: Candidate) -> Candidate:
             if candidate.role != IGNORED or candidate.doc_id in kept:
                 return candidate
-            return candidate._replace(role=DROPPED, decision=NOT_SAMPLED)
+            # Why mining dropped or ignored it is still true.
+            decision = NOT_SAMPLED if candidate.decision == TAUGHT else candidate.decision
+            return candidate._replace(role=DROPPED, decision=decision)
 
         return TrainingList(found.query_id, tuple(map(chosen, found.candidates)))

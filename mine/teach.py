@@ -132,7 +132,7 @@ REASONS = {
     "unlabelled_repeated": "repeat another one",
     "unlabelled_in_train": "are training queries",
     "unlabelled_same_text_as_held_out": "have the text of a dev or test query",
-    "unlabelled_near_duplicate_as_held_out": "have nearly that",
+    "unlabelled_near_duplicate_as_held_out": "have nearly the text of a dev or test query",
 }
 
 

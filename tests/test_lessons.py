@@ -110,6 +110,10 @@ def test_some_candidates_are_drawn_over_the_range_of_the_scores(case: Case) -> N
         assert [c.doc_id for c in found.candidates] == [c.doc_id for c in whole.candidates]
         kept, there = (sum(c.role != DROPPED for c in one.candidates) for one in (found, whole))
         assert kept == min(6, there)
+        words = [TAUGHT, *(["not sampled"] if query_id.startswith("unlabelled") else [])]
+        for was, now in zip(whole.candidates, found.candidates, strict=True):
+            assert now._replace(role=was.role, decision=was.decision) == was
+            assert now.decision == was.decision or [was.decision, now.decision] == words
         for role in (POSITIVE, NEGATIVE):
             assert found.with_role(role) == whole.with_role(role)
         scores = [c.teacher_score for c in whole.with_role(IGNORED) if c.teacher_score is not None]

@@ -102,7 +102,7 @@ def _tell(counts: dict[str, int], by_labels: bool, by_teacher: bool) -> None:
     if counts["lists_left_out"]:
         needs = " or ".join(
             words
-            for words, asked in (("labels, a positive and a negative", by_labels), ("a teacher's scores", by_teacher))
+            for words, asked in (("labels (a positive and a negative)", by_labels), ("a teacher's scores", by_teacher))
             if asked
         )
         say(f"  {counts['lists_left_out']} lists have no {needs}: they are left out")
