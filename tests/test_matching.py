@@ -154,7 +154,7 @@ def families() -> dict[str, Any]:
     """Networks whose layers are made in ways of their own."""
     import transformers
 
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": 60,
         "hidden_size": 32,
         "num_hidden_layers": 3,
@@ -164,7 +164,7 @@ def families() -> dict[str, Any]:
         "num_labels": 1,
         "pad_token_id": 0,
     }
-    special = dict.fromkeys(("cls_token_id", "bos_token_id"), 1) | dict.fromkeys(("sep_token_id", "eos_token_id"), 2)
+    special: dict[str, Any] = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
     return {
         "electra": transformers.ElectraConfig(**shape, embedding_size=16),
         "deberta": transformers.DebertaV2Config(**shape, relative_attention=True, pos_att_type=["c2p", "p2c"]),
@@ -177,8 +177,9 @@ def families() -> dict[str, Any]:
 def test_every_family_tells_its_layers(family: str) -> None:
     from transformers import AutoModelForSequenceClassification
 
+    classifier: Any = AutoModelForSequenceClassification
     torch.manual_seed(0)
-    teacher, student = (AutoModelForSequenceClassification.from_config(families()[family]) for _ in range(2))
+    teacher, student = (classifier.from_config(families()[family]) for _ in range(2))
     matching = Matching(teacher, (0, 1, 2), StudentConfig(layers=3, match_hidden=1.0, match_attention=1.0))
     show_attention(student)
     given = {name: value for name, value in features().items() if name != "token_type_ids"}

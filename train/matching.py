@@ -112,8 +112,8 @@ class Matching:
         if self.config.match_hidden:
             # The first is that of the embeddings.
             own, others = student.hidden_states[1:], self._of_teacher(teacher.hidden_states[1:])
-            states = [[layers[j] for j in self._states] for layers in (own, others)]
-            total = total + self.config.match_hidden * hidden_loss(*states, mask)
+            own, others = ([layers[j] for j in self._states] for layers in (own, others))
+            total = total + self.config.match_hidden * hidden_loss(own, others, mask)
         if self.config.match_attention:
             total = total + self.config.match_attention * attention_loss(
                 student.attentions, self._of_teacher(teacher.attentions), mask
