@@ -95,7 +95,7 @@ def test_the_config_explains_every_key_and_shows_its_default() -> None:
     assert config is not None
     usual = DistillConfig(student=StudentTraining(steps=1))
     assert config.model_copy(update={"student": usual.student}) == usual
-    lines = text.partition("\ndistill:\n")[2].splitlines()
+    lines = text.partition("\ndistill:\n")[2].partition("\nevaluate:\n")[0].splitlines()
     for section, prefix in ((shown, "  "), (shown["student"], "    ")):
         for key in section:
             (row,) = (i for i, line in enumerate(lines) if line.startswith(f"{prefix}{key}:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from secondstage.cli import main
 from secondstage.commands import carry_out_up_to
 from secondstage.config import Config
 from secondstage.configfile import check_config, override
@@ -177,7 +179,9 @@ def test_without_labels_there_must_be_unlabelled_queries(
 
 
 @pytest.mark.slow
-def test_from_teacher_to_student_to_proof(base: dict[str, Any], scored: list[int]) -> None:
+def test_from_teacher_to_student_to_proof(
+    base: dict[str, Any], scored: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     output = Path(base["output"])
     before = copy.deepcopy(base)
     made = {manifest["kind"]: manifest for manifest in carry_out_up_to("evaluate", check_config(base))}
@@ -216,3 +220,9 @@ def test_from_teacher_to_student_to_proof(base: dict[str, Any], scored: list[int
     assert again("distill.max_queries=2", "distill.depth=7") == {"teach", "student", "bundle"}
     assert read_manifest(output / "teach", "teach")["teachers"]["teacher"]["scored"] == 0
     assert again("train.steps=5") == {"train", "teach", "student", "bundle"}
+    # `train` goes as far as the student, and says where it is.
+    config = output.parent / "config.yaml"
+    config.write_text(json.dumps(base))
+    capsys.readouterr()
+    assert main(["train", str(config), "train.steps=5"]) == 0
+    assert capsys.readouterr().out == f"{output / 'student'}\n"
