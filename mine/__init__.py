@@ -2,5 +2,6 @@
 
 from .source import Source, share
 from .stage import mine
+from .teach import share_teaching, teach
 
-__all__ = ["Source", "mine", "share"]
+__all__ = ["Source", "mine", "share", "share_teaching", "teach"]

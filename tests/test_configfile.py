@@ -130,7 +130,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     path = written(tmp_path, text)
     assert refused(path) == (
         f"{path} must hold a mapping with the sections "
-        "output, seed, collection, first_stage, warmup, mine, train, serve, evaluate, bakeoff"
+        "output, seed, collection, first_stage, warmup, mine, train, distill, serve, evaluate, bakeoff"
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from secondstage.config import MineConfig
+from secondstage.config import DistillConfig, MineConfig, StudentTraining, TrainConfig
 from secondstage.errors import UserError
-from secondstage.inputs import mined_from
+from secondstage.inputs import mined_from, taught_from, tuned_from
 
 
 def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
@@ -62,3 +62,25 @@ def test_a_generator_that_is_not_there_is_told_before_the_work(tiny_model: Path,
     with pytest.raises(UserError, match="cannot be loaded from"):
         mined_from(of(tmp_path))  # a folder without a model
     assert list(mined_from(of(tiny_model))) == ["generator"]
+
+
+def test_unlabelled_queries_decide_by_what_is_in_them_and_how_they_are_read(tmp_path: Path) -> None:
+    student, digests = StudentTraining(steps=1), []
+    for name, text in (("a.txt", "one"), ("a.txt", "two"), ("b/a.txt", "one"), ("a.jsonl", "one")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        digests.append(taught_from(DistillConfig(queries=str(path), student=student))["queries"])
+    assert digests[0] == digests[2]
+    assert len(set(digests)) == 3
+    assert (
+        taught_from(DistillConfig(student=student)) == taught_from(DistillConfig(teacher="mine", student=student)) == {}
+    )
+
+
+def test_the_teacher_of_a_student_is_no_model_of_its_own(tiny_model: Path) -> None:
+    assert tuned_from(StudentTraining(steps=1)) == {}
+    model = str(tiny_model)
+    assert tuned_from(StudentTraining(steps=1, model=model)) == tuned_from(TrainConfig(steps=1, model=model))
+    with pytest.raises(UserError, match="cannot teach as kind cross_encoder"):
+        tuned_from(TrainConfig.model_validate({"steps": 1, "model": model, "loss": "kl", "teacher": model}))

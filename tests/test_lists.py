@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 from secondstage.errors import UserError
 from secondstage.files import read_json, write_json
 from secondstage.lists import (
+    DROPPED,
+    IGNORED,
     NEGATIVE,
     POSITIVE,
     ROLES,
     SCHEMA,
     Candidate,
     TrainingList,
+    has_labels,
+    has_teacher,
     read_index,
     read_lists,
     read_trainable,
@@ -121,3 +125,19 @@ def test_reading_may_stop_and_start_again(tmp_path: Path) -> None:
     write_lists(path, some_lists(5))
     assert next(read_lists(path)).query_id == "q0"
     assert len(list(read_lists(path))) == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "teacher"),
+    [
+        ([(POSITIVE, 1.0), (NEGATIVE, 0.0)], True, True),
+        ([(POSITIVE, None), (NEGATIVE, 0.0)], True, False),
+        ([(POSITIVE, 1.0), (IGNORED, 0.0)], False, True),
+        ([(IGNORED, 1.0), (IGNORED, 0.0)], False, True),
+        ([(NEGATIVE, 1.0), (DROPPED, 0.0)], False, False),
+        ([], False, False),
+    ],
+)
+def test_what_a_list_has_to_learn_from(rows: list[tuple[str, float | None]], labels: bool, teacher: bool) -> None:
+    found = TrainingList("q", tuple(candidate("d", role)._replace(teacher_score=score) for role, score in rows))
+    assert (has_labels(found), has_teacher(found)) == (labels, teacher)

@@ -19,6 +19,7 @@ from secondstage.serve.proof.standing import (
     COMPARED,
     Standing,
     comparisons,
+    gain_kept,
     gap_closed,
     measures_at,
     part,
@@ -268,3 +269,24 @@ def test_no_part_and_one_query(found: Standing) -> None:
     one = part(found, QUERIES[:1], CONFIG, seed=13)
     assert one is not None
     assert (one["queries"], one["low"], one["high"]) == (1, None, None)
+
+
+def test_what_is_kept_of_a_teachers_gain_is_measured_where_the_teacher_was() -> None:
+    values = {
+        "first_stage": {"a": 0.2, "b": 0.4, "c": 1.0},
+        "teacher": {"a": 0.6, "b": 0.8},
+        "reranked": {"a": 0.5, "b": 0.6, "c": 0.0},
+        "pipeline": {"a": 1.0, "b": 1.0, "c": 1.0},
+    }
+    found: Standing = {name: {MEASURE: by_query} for name, by_query in values.items()}
+    kept = gain_kept(found)
+    assert kept is not None
+    first, teacher, reranked = (0.2 + 0.4) / 2, (0.6 + 0.8) / 2, (0.5 + 0.6) / 2
+    assert kept["queries"] == 2
+    assert [kept[name] for name in ("first_stage", "teacher", "reranked")] == pytest.approx([first, teacher, reranked])
+    assert kept["share"] == pytest.approx((reranked - first) / (teacher - first))
+    # A teacher that gains nothing leaves nothing to keep.
+    nothing = gain_kept({**found, "teacher": found["first_stage"]})
+    assert nothing is not None
+    assert nothing["share"] is None
+    assert gain_kept({name: row for name, row in found.items() if name != "teacher"}) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from secondstage.files import read_json
-from secondstage.table import columns, render, sentence
+from secondstage.table import columns, gain_kept, render, sentence
 
 SYSTEMS = {"pipeline": 0.51234, "first_stage": 0.4, "identity": 0.4, "bm25": 0.3, "oracle": 0.87654}
 
@@ -220,3 +220,16 @@ def test_columns_are_as_wide_as_what_is_in_them() -> None:
         ["b", "0.2500", "0.0000"],
         ["a", "very", "long", "name", "of", "a", "system", "0.5000", "1.0000"],
     ]
+
+
+def test_what_a_student_keeps_is_told() -> None:
+    kept = {"queries": 200, "first_stage": 0.5, "teacher": 0.6, "reranked": 0.598, "share": 0.98}
+    (line,) = gain_kept(kept)
+    assert line == (
+        "  reranked keeps 98.0 % of the teacher's gain over the first stage: +0.0980 of +0.1000 nDCG@10 on 200 queries"
+    )
+    assert line in render(metrics(a_set(gain_kept=kept))).splitlines()
+    (nothing,) = gain_kept({**kept, "teacher": 0.5, "share": None})
+    assert "the teacher gains nothing over the first stage here" in nothing
+    assert gain_kept(None) == []
+    assert "the teacher" not in render(metrics(a_set(gain_kept=None)))

@@ -18,7 +18,7 @@ from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.scoring import Random
-from secondstage.teachers import Teacher, identities, identity, open_teacher
+from secondstage.teachers import Teacher, identities, identity, model_teacher, open_teacher
 
 from .conftest import serving
 from .server import JsonServer, first
@@ -302,3 +302,10 @@ def test_a_folder_that_was_written_again_is_another_teacher(cross_encoder: Path,
     before = identity(of(model=str(place)))
     (place / "config.json").write_text(json.dumps({**trained, "a": 1}))
     assert identity(of(model=str(place))) != before
+
+
+def test_a_model_teaches_as_what_it_is(cross_encoder: Path, decoder: Path, tiny_model: Path) -> None:
+    assert model_teacher(str(cross_encoder)) == TeacherConfig(model=str(cross_encoder))
+    assert model_teacher(str(decoder)) == TeacherConfig(kind="decoder", model=str(decoder))
+    with pytest.raises(UserError, match="cannot teach as kind cross_encoder"):
+        model_teacher(str(tiny_model))

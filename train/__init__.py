@@ -1,5 +1,5 @@
 """train: from training lists to a cross-encoder."""
 
-from .stage import train
+from .stage import Task, share, train
 
-__all__ = ["train"]
+__all__ = ["Task", "share", "train"]

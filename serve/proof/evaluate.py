@@ -32,7 +32,7 @@ from .leaks import leakage
 from .queries import QuerySet, given_slices, left_out, query_set
 from .report import render_report
 from .slices import Slices, slices
-from .standing import Standing, comparisons, measures_at, part, standing, systems
+from .standing import Standing, comparisons, gain_kept, measures_at, part, standing, systems
 from .systems import Start, run_systems
 from .variants import exports, replicates
 
@@ -188,6 +188,7 @@ def _test(
         "systems": systems(values),
         "ceiling": _ceiling(values, pipeline.depth),
         "comparisons": comparisons(values, config, seed=bench.seed),
+        "gain_kept": gain_kept(values),
         "slices": [
             {"slice": name, "value": value} | row
             for name, by_value in parts.items()

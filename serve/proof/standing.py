@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from secondstage.collection import Qrels
-from secondstage.config import EvaluateConfig
+from secondstage.config import TEACHER, EvaluateConfig
 from secondstage.measures import Values, evaluate, mean
 from secondstage.run import Run
 from secondstage.significance import Comparison, compare, compare_pairs, holm
@@ -90,6 +90,25 @@ def gap_closed(system: Values, baseline: Values, best: Values) -> float | None:
     gain = sum(system[query_id] - baseline[query_id] for query_id in shared)
     possible = sum(best[query_id] - baseline[query_id] for query_id in shared)
     return gain / possible if possible > 1e-9 else None
+
+
+def gain_kept(found: Standing) -> dict[str, Any] | None:
+    """How much of the teacher's gain over the first stage the reranker has; none where no teacher is compared with.
+
+    The share is none where the teacher gains nothing.
+    """
+    if TEACHER not in found:
+        return None
+    values = {name: found[name][MEASURE] for name in (BASELINE, TEACHER, "reranked")}
+    first, teacher, student = (mean({query_id: v[query_id] for query_id in values[TEACHER]}) for v in values.values())
+    share = (student - first) / (teacher - first) if teacher - first > 1e-9 else None
+    return {
+        "queries": len(values[TEACHER]),
+        "first_stage": first,
+        "teacher": teacher,
+        "reranked": student,
+        "share": share,
+    }
 
 
 def part(found: Standing, query_ids: Iterable[str], config: EvaluateConfig, *, seed: int) -> dict[str, Any] | None:

@@ -125,10 +125,10 @@ def _run(parsed: argparse.Namespace) -> int:
 
     config = load_config(parsed.config, parsed.overrides)
     command = "evaluate" if parsed.command == "run" else parsed.command
-    carry_out_up_to(command, config)
+    made = carry_out_up_to(command, config)
     output = Path(config.output).expanduser()
     if command != "evaluate":
-        print(output / command)
+        print(output / made[-1]["kind"])
         return 0
     passed = _print_proof(output)
     return REFUSED if parsed.gate and not passed else 0

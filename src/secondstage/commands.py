@@ -15,22 +15,23 @@ from .plan import Stage, carry_out, claimed, done
 from .progress import say
 from .stages import WARMUP_KINDS, Stages
 
-# The stage that a command carries out, after those before it.
-UP_TO = {"warmup": "warmup", "mine": "mine", "train": "train", "bundle": "bundle", "evaluate": "evaluation"}
+# The stages that a command carries out, after those before them. Of a run that distils, the student is what is trained.
+UP_TO = {
+    "warmup": ("warmup",),
+    "mine": ("mine",),
+    "train": ("train", "student"),
+    "bundle": ("bundle",),
+    "evaluate": ("evaluation",),
+}
 
 
 def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     """Carry out every stage up to the command's own, skipping those that are done; return their manifests.
 
-    Several processes, of `accelerate launch`, all call this: they mine together.
+    Several processes, of `accelerate launch`, all call this: they mine and train together; the lead does the rest.
     """
     output = Path(config.output).expanduser()
     team = workers()
-    if team.size > 1 and command != "mine":
-        raise UserError(
-            f"{team.size} processes were started for {command!r}, but only mining is shared among several yet: "
-            f"start `secondstage mine` so, then `secondstage {command}` as one process, which goes on from there"
-        )
     stages = stages_of(command, config, output)
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
@@ -54,20 +55,24 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
         UserError: there is no such stage in this run.
     """
     stages = Stages(config, output).plan(evaluating=command == "evaluate")
-    kinds = [stage.kind for stage in stages]
-    if UP_TO[command] not in kinds:
+    last = max((i for i, stage in enumerate(stages, 1) if stage.kind in UP_TO[command]), default=0)
+    if not last:
         raise UserError(
             f"the config has no section {command}: give it a budget, e.g. {command}.minutes=5; see "
             "configs/no-queries.yaml"
         )
-    wanted = stages[: kinds.index(UP_TO[command]) + 1]
-    return [stage for stage in wanted if command != "mine" or stage.kind not in WARMUP_KINDS]
+    return [stage for stage in stages[:last] if command != "mine" or stage.kind not in WARMUP_KINDS]
 
 
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     makes_lists = "train" in splits or config.mine.synthesize is not None
+    if not makes_lists and config.train.steps == 0 and config.distill is not None and config.distill.queries is None:
+        faults.add(
+            "no train split, and no unlabelled queries (distill.queries): a student learns from what the teacher makes "
+            "of one of the two"
+        )
     if not makes_lists and config.train.steps != 0 and command != "warmup":
         as_it_is = "train.model" if config.warmup is None else "the warmed-up model"
         faults.add(

@@ -107,13 +107,15 @@ def config_or_faults(data: Mapping[str, Any]) -> Config | list[str]:
     except ValidationError as error:
         messages = [_in_words(fault) for fault in error.errors()]
     # pydantic skips a section's own rule where a key of the section is faulty: every fault is to be told at once.
-    rules: dict[str, Callable[[Mapping[str, object]], str]] = {
-        "collection": origin_fault,
-        "train": budget_fault,
-        "warmup": warmup_budget_fault,
-    }
-    for section, rule in rules.items():
-        values = full.get(section)
+    distill = full.get("distill")
+    student = distill.get("student") if isinstance(distill, Mapping) else None
+    rules: tuple[tuple[str, Any, Callable[[Mapping[str, object]], str]], ...] = (
+        ("collection", full.get("collection"), origin_fault),
+        ("train", full.get("train"), budget_fault),
+        ("warmup", full.get("warmup"), warmup_budget_fault),
+        ("distill.student", student, budget_fault),
+    )
+    for section, values, rule in rules:
         message = f"{section}: {rule(values)}" if isinstance(values, Mapping) and rule(values) else ""
         if message and message not in messages:
             messages.append(message)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .config import EvaluateConfig, MineConfig
+from .config import MINED, TEACHER, TRAINED, DistillConfig, EvaluateConfig, MineConfig, StudentTraining, TrainConfig
 from .errors import UserError
-from .files import file_digest, read_manifest
+from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config
 
 
@@ -60,6 +60,43 @@ def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]
         if not path.is_file():
             raise UserError(f"mine.reviewed: {path} is not there; give the suspicious.tsv of an earlier run, reviewed")
         found["reviewed"] = file_digest(path)
+    return found
+
+
+def taught_from(config: DistillConfig) -> dict[str, str]:
+    """What decides whether the teacher of a student and its unlabelled queries are still the same.
+
+    Raises:
+        UserError: the model is not there or cannot teach, or the file of queries is missing: before the work.
+    """
+    from . import teachers
+
+    found: dict[str, str] = {}
+    if config.teacher not in (TRAINED, MINED):
+        found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
+    if config.queries is not None:
+        path = Path(config.queries).expanduser()
+        if not path.is_file():
+            raise UserError(f"distill.queries: {path} is not there; give a file of queries, or leave it out")
+        # The name says how it is read.
+        found["queries"] = fingerprint(path.name, file_digest(path))
+    return found
+
+
+def tuned_from(config: TrainConfig) -> dict[str, str]:
+    """What decides whether the model, the teacher and the replayed steps of a training are still the same.
+
+    Raises:
+        UserError: one is not there, or the teacher cannot teach: before the work.
+    """
+    from . import teachers
+
+    # The teacher of a student is what a stage before it made, or is looked for as that stage's own.
+    found = {} if isinstance(config, StudentTraining) and config.model == TEACHER else {"model": identity(config.model)}
+    if config.replay is not None:
+        found["replay"] = file_digest(replayed_steps(config.replay))
+    if config.teacher is not None:
+        found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     return found
 
 

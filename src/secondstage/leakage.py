@@ -10,6 +10,7 @@ from .collection import Collection, Qrels
 from .duplicates import near_duplicates, normalise
 from .lists import POSITIVE, TrainingList, read_trainable
 from .synthetic import SYNTHETIC, read_synthetic
+from .unlabelled import read_unlabelled
 
 # Choices are made on the queries that training gives nothing away of, where so many are left: fewer show too little.
 ENOUGH = 30
@@ -40,8 +41,8 @@ class Met(NamedTuple):
     """What training met.
 
     Attributes:
-        queries: the texts of its queries by id, also of those that were made from documents.
-        qrels: their positives, also those that a rule or a review made.
+        queries: the texts of its queries by id, also of those that were made from documents, and of unlabelled ones.
+        qrels: their positives, also those that a rule or a review made; an unlabelled query has none.
     """
 
     queries: dict[str, str]
@@ -74,7 +75,7 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
     """The queries and positives of every list that training takes.
 
     Args:
-        mined: the folder of the mine stage.
+        mined: the folder of the mine stage, or of the teach stage.
         queries: texts by query id, of the collection.
 
     Raises:
@@ -93,7 +94,9 @@ def met_in_lists(lists: Iterable[TrainingList], texts: Mapping[str, str]) -> Met
         found.query_id: {candidate.doc_id: max(1, candidate.relevance) for candidate in found.with_role(POSITIVE)}
         for found in lists
     }
-    return Met({query_id: texts[query_id] for query_id in qrels}, qrels)
+    unlabelled = read_unlabelled(mined)
+    met = {query_id: texts[query_id] for query_id in qrels}
+    return Met({**met, **unlabelled}, {**qrels, **{query_id: {} for query_id in unlabelled}})
 
 
 class Basis(NamedTuple):

@@ -148,7 +148,17 @@ def read_lists(folder: Path) -> Iterator[TrainingList]:
 
 def read_trainable(folder: Path) -> Iterator[TrainingList]:
     """Those that have both a positive and a negative: the others teach nothing, and are there to be looked at."""
-    return (found for found in read_lists(folder) if found.with_role(POSITIVE) and found.with_role(NEGATIVE))
+    return filter(has_labels, read_lists(folder))
+
+
+def has_labels(found: TrainingList) -> bool:
+    """Whether a list has both a positive and a negative: what a loss on labels learns from."""
+    return bool(found.with_role(POSITIVE) and found.with_role(NEGATIVE))
+
+
+def has_teacher(found: TrainingList) -> bool:
+    """Whether a teacher scored two candidates that training may take: what a loss on its scores learns from."""
+    return sum(c.teacher_score is not None and c.role != DROPPED for c in found.candidates) > 1
 
 
 def _candidate_type() -> Any:

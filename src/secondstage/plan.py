@@ -39,6 +39,7 @@ class Stage(NamedTuple):
         share: what several processes do together before one of them makes the stage: each computes its shards of what
             `make` will then find in files.
         reads: which files of the stages before it are read, by how their names (`kind/file`) begin; all by default.
+        tidy: deletes what was kept for the case that making it is stopped; called once it is done.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Stage(NamedTuple):
     make: Callable[[Path], dict[str, Any]]
     share: Callable[[], None] | None = None
     reads: tuple[str, ...] = ("",)
+    tidy: Callable[[], None] | None = None
 
     def after(self, manifests: Iterable[Mapping[str, Any]]) -> Stage:
         """The stage whose fingerprint also covers what is read of the stages with these manifests.
@@ -117,6 +119,8 @@ def _make(stage: Stage, folder: Path, start: float) -> dict[str, Any]:
         details = stage.make(temporary)
         seconds = round(time.monotonic() - start, 2)
         manifest = write_manifest(temporary, stage.kind, fingerprint=stage.fingerprint, seconds=seconds, **details)
+    if stage.tidy is not None:
+        stage.tidy()
     say(f"{stage.kind}: {seconds:.0f} s")
     return manifest
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .collection import Documents, Qrels
+from .collection import Collection, Documents, Qrels
 from .errors import UserError
 from .pydocs.text import first_sentence
+from .unlabelled import read_unlabelled
 
 SYNTHETIC = "synthetic.jsonl"
 # Queries that stand in their document word for word, which is read without them.
@@ -163,6 +164,17 @@ def opening(text: str) -> str:
     """The first sentence of a text's first paragraph, on one line; empty if it has none."""
     paragraph = re.split(r"\n\s*\n", text[:LONGEST_OPENING].strip(), maxsplit=1)[0]
     return _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
+
+
+def texts_of_lists(collection: Collection, folder: Path) -> PairTexts:
+    """The texts of the training lists in a folder: of the collection, and of the queries that are beside the lists.
+
+    Raises:
+        UserError: as `read_records` and `read_unlabelled`.
+    """
+    records = folder / SYNTHETIC
+    synthetic = read_records(records) if records.is_file() else ()
+    return PairTexts({**collection.queries, **read_unlabelled(folder)}, collection.documents, synthetic)
 
 
 def document_without(query: str, content: str) -> str:

@@ -48,6 +48,7 @@ def _test_set(tested: Mapping[str, Any], confidence: float) -> str:
     rows = [row for row in tested["comparisons"] if row["measure"] == "nDCG@10"]
     lines += [f"  {sentence(row, confidence)}" for row in rows if row["system"] != "random"]
     lines += _random(rows)
+    lines += gain_kept(tested.get("gain_kept"))
     return "\n".join([*lines, *_leaks(tested, confidence), *_causes(tested)])
 
 
@@ -68,6 +69,19 @@ def sentence(found: Mapping[str, Any], confidence: float) -> str:
     if verdict == "not proven different from":
         text += f"; {found['queries']} queries detect {found['detectable']:.4f}"
     return text
+
+
+def gain_kept(found: Mapping[str, Any] | None) -> list[str]:
+    """What the reranker has of its teacher's gain, in words; nothing where there is no teacher."""
+    if not found:
+        return []
+    gains = (
+        f"{found['reranked'] - found['first_stage']:+.4f} of {found['teacher'] - found['first_stage']:+.4f} nDCG@10 on "
+        f"{found['queries']} queries"
+    )
+    if found["share"] is None:
+        return [f"  the teacher gains nothing over the first stage here, so nothing can be kept: {gains}"]
+    return [f"  reranked keeps {100 * found['share']:.1f} % of the teacher's gain over the first stage: {gains}"]
 
 
 def _random(rows: Sequence[Mapping[str, Any]]) -> list[str]:

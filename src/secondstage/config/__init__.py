@@ -10,9 +10,10 @@ from ..lists import FROM_CORPUS
 from .bakeoff import BakeoffConfig
 from .base import Section
 from .collection import CollectionConfig, origin_fault
+from .distill import MINED, TEACHER, TRAINED, DistillConfig, StudentTraining
 from .evaluate import SYSTEMS, EvaluateConfig, GateConfig
 from .first_stage import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig, SparseConfig
-from .loss import LossTerm
+from .loss import LossTerm, on_labels, on_teacher
 from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherConfig
 from .remote import EndpointConfig, RemoteConfig
 from .serve import ServeConfig
@@ -21,12 +22,16 @@ from .warmup import WarmupConfig, in_warmup_words, warmup_budget_fault
 
 __all__ = [
     "BUDGETS",
+    "MINED",
     "SYSTEMS",
+    "TEACHER",
+    "TRAINED",
     "BakeoffConfig",
     "Bm25Config",
     "CollectionConfig",
     "Config",
     "DenseConfig",
+    "DistillConfig",
     "EndpointConfig",
     "EvaluateConfig",
     "FalseNegativesConfig",
@@ -39,12 +44,15 @@ __all__ = [
     "Section",
     "ServeConfig",
     "SparseConfig",
+    "StudentTraining",
     "SynthesizeConfig",
     "TeacherConfig",
     "TrainConfig",
     "WarmupConfig",
     "budget_fault",
     "in_warmup_words",
+    "on_labels",
+    "on_teacher",
     "origin_fault",
     "warmup_budget_fault",
 ]
@@ -60,6 +68,7 @@ class Config(Section):
     warmup: WarmupConfig | None = None
     mine: MineConfig = MineConfig()
     train: TrainConfig
+    distill: DistillConfig | None = None
     serve: ServeConfig = ServeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     bakeoff: BakeoffConfig | None = None
@@ -70,8 +79,8 @@ class Config(Section):
             "serve": (max(self.serve.depth or 0, self.serve.max_depth), "serve.depth and serve.max_depth"),
             "train": (self.train.dev_depth, "train.dev_depth"),
         }
-        # A model that is taken as it is needs no lists.
-        if self.train.steps != 0:
+        # A model that is taken as it is needs no lists, unless it teaches.
+        if self.train.steps != 0 or self.distill is not None:
             looks["mine"] = (self.mine.depth, "mine.depth")
             if self.mine.synthesize is not None:
                 looks["mine.synthesize"] = (self.mine.synthesize.round_trip, "mine.synthesize.round_trip")
@@ -80,6 +89,8 @@ class Config(Section):
         if self.warmup is not None:
             deepest = max(self.warmup.depth, self.warmup.round_trip)
             looks["warmup"] = (deepest, "warmup.depth and warmup.round_trip")
+        if self.distill is not None and self.distill.queries is not None:
+            looks["distill"] = (self.distill.depth, "distill.depth")
         for section, (deepest, keys) in looks.items():
             if self.first_stage.fuses and deepest > self.first_stage.depth:
                 # Its scores depend on how much it fuses: a deeper search would be another first stage.
@@ -96,6 +107,39 @@ class Config(Section):
             raise ValueError(
                 f"{key} makes new queries, but a first stage of the kind run has lists for the queries of its files "
                 f"alone, and would find none: leave {key} out, or choose a first_stage.kind that has an index"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> Config:
+        if on_teacher(self.train.loss) and self.train.teacher is None and not self.mine.teachers:
+            raise ValueError(
+                f"train.loss names {', '.join(self.train.loss)}, which compare with a teacher's scores, and there "
+                "is no teacher: give train.teacher, a model, or mine.teachers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _distilled(self) -> Config:
+        if self.distill is None:
+            return self
+        student = self.distill.student
+        if self.distill.teacher == MINED and not self.mine.teachers:
+            raise ValueError("distill.teacher=mine are the scores of mine.teachers, and there are none: give one")
+        if self.distill.queries is not None and self.first_stage.kind == "run":
+            raise ValueError(
+                "distill.queries are new queries, but a first stage of the kind run has lists for the queries of its "
+                "files alone: leave distill.queries out, or choose a first_stage.kind that has an index"
+            )
+        if student.dev_depth > self.train.dev_depth:
+            raise ValueError(
+                f"distill.student.dev_depth={student.dev_depth} is more than the train.dev_depth="
+                f"{self.train.dev_depth} that dev is searched to: raise this, or lower that"
+            )
+        if TEACHER in self.evaluate.rerankers:
+            raise ValueError(
+                "evaluate.rerankers.teacher: with distill, the name teacher is that of distill.teacher, which is "
+                "evaluated anyway: choose another name"
             )
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, field_validator
@@ -97,3 +97,13 @@ def check_losses(losses: Mapping[str, LossTerm]) -> Mapping[str, LossTerm]:
     if faults:
         raise ValueError("; ".join(faults))
     return losses
+
+
+def on_teacher(losses: Iterable[str]) -> bool:
+    """Whether one of the losses named compares with a teacher's scores."""
+    return any(name in ON_TEACHER for name in losses)
+
+
+def on_labels(losses: Iterable[str]) -> bool:
+    """Whether one of them compares with labels."""
+    return any(name not in ON_TEACHER for name in losses)

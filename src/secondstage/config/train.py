@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .base import Count, Positive, Section, Share
-from .loss import LossTerm, check_losses
+from .loss import LossTerm, check_losses, on_teacher
 
 BUDGETS = ("minutes", "steps", "epochs", "replay")
 
@@ -78,6 +78,9 @@ class TrainConfig(Section):
 
     loss: Annotated[Mapping[str, LossTerm], AfterValidator(check_losses)] = {"lce": LossTerm()}
     """The losses by name, with their weights and settings; `loss: lce` is short for one with its defaults."""
+    teacher: str | None = None
+    """Whose scores losses on a teacher's compare with: a hub id, a folder or `package:…`; none for those of
+    `mine.teachers`, which are in the lists."""
 
     learning_rate: Positive = 1e-4
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -139,3 +142,12 @@ class TrainConfig(Section):
         if folds == 1:
             raise ValueError("1 leaves nothing to train on: give 0 for none, or 2 and more")
         return folds
+
+    @model_validator(mode="after")
+    def _teacher_is_asked(self) -> TrainConfig:
+        if self.teacher is not None and not on_teacher(self.loss):
+            raise ValueError(
+                f"teacher is given, but no loss of {', '.join(self.loss)} compares with its scores: add one, e.g. "
+                "loss: {lce: 1, kl: 1}, or leave it out"
+            )
+        return self

@@ -160,6 +160,20 @@ def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
     return keep_scores(reranker, cache)
 
 
+def model_teacher(model: str) -> TeacherConfig:
+    """The teacher that a model is: a cross-encoder if it has such a head, else a decoder that is asked for yes or no.
+
+    Raises:
+        UserError: the model is not there, or has a head of neither kind.
+    """
+    kinds = read_config(model).architectures or ()
+    scores = any(kind.endswith(HEADS["cross_encoder"]) for kind in kinds)
+    asked = not scores and any(kind.endswith(HEADS["decoder"]) for kind in kinds)
+    config = TeacherConfig(kind="decoder" if asked else "cross_encoder", model=model)
+    check_head(config)
+    return config
+
+
 def check_head(config: TeacherConfig) -> None:
     """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random."""
     kinds = read_config(config.model).architectures or ()

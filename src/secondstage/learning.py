@@ -1,0 +1,210 @@
+"""The stages that learn: warm-up, mining, training, and what a student learns from its teacher."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import WarmupConfig, in_warmup_words
+from .errors import UserError
+from .files import fingerprint, read_manifest
+from .inputs import mined_from, taught_from, tuned_from
+from .models import identity
+from .plan import Stage
+from .scorecache import SCORES
+from .site import Site
+from .synthetic import SYNTHETIC
+from .version import __version__
+
+if TYPE_CHECKING:
+    from secondstage.train import Task
+
+DOCUMENTS = "collection/documents.arrow"
+WARMUP_LISTS, WARMUP = "warmup_lists", "warmup"
+WARMUP_KINDS = (WARMUP_LISTS, WARMUP)
+# What a stage reads that has nothing to do with a warm-up.
+BUT_WARMUP = ("collection/", "first_stage/", "mine/", "train/", "teach/", "student/", "bundle/")
+
+
+class Learning(Site):
+    """How the stages from the first stage to the reranker are made."""
+
+    def plan_warmup(self) -> tuple[Stage, ...]:
+        """The stages of the warm-up, if there is one: they read no query and no label, and know nothing of its use."""
+        if self.config.warmup is None:
+            return ()
+        seed, training = self.config.seed, self.warmup.training(self.config.train)
+        lists = (f"{WARMUP_LISTS}/train/", f"{WARMUP_LISTS}/{SYNTHETIC}")
+        return (
+            self.stage(WARMUP_LISTS, self.make_warmup_lists, self.warmup.mining, seed)._replace(
+                reads=(DOCUMENTS, "first_stage/")
+            ),
+            self.stage(WARMUP, self.make_warmup, training, identity(training.model), seed)._replace(
+                reads=(DOCUMENTS, *lists), share=self.share_warmup, tidy=lambda: self._tidy(WARMUP)
+            ),
+        )
+
+    def plan_learning(self) -> tuple[Stage, ...]:
+        """Mining and training."""
+        config, seed = self.config, self.config.seed
+        # Only as deep as training needs: to change the pipeline must not train again.
+        others = "dev only" if self.untrained else mined_from(config.mine, self.output)
+        use = config.warmup.use if config.warmup is not None and self.warmed else "never"
+        mine = self.stage("mine", self.make_lists, config.mine, config.train.dev_depth, seed, others)
+        train = self.stage("train", self.make_reranker, config.train, tuned_from(config.train), use, seed)
+        return (
+            mine._replace(share=self.share_lists, reads=BUT_WARMUP),
+            train._replace(share=self.share_reranker, reads=self.reads, tidy=lambda: self._tidy("train")),
+        )
+
+    def plan_distilling(self) -> tuple[Stage, ...]:
+        """The stages of a student; none where there is none."""
+        if self.distilled is None:
+            return ()
+        section, seed = self.distilled.config, self.config.seed
+        # Who else scores, and what is scored: to tune the student otherwise must not score again.
+        settings = section.model_dump(mode="json", exclude={"student", "queries"})
+        taught = fingerprint("teach", __version__, settings, taught_from(section), seed)
+        student = self.stage("student", self.make_student, section.student, tuned_from(section.student), seed)
+        return (
+            Stage("teach", taught, self.make_lessons, self.share_lessons, self.reads),
+            student._replace(share=self.share_student, reads=self.reads, tidy=lambda: self._tidy("student")),
+        )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What training, and all that follows it, reads of the stages before it."""
+        return ("",) if self.warmed else BUT_WARMUP
+
+    @property
+    def warmup(self) -> WarmupConfig:
+        """The section of the warm-up, where there is one."""
+        assert self.config.warmup is not None
+        return self.config.warmup
+
+    def warmed_on(self) -> Path | None:
+        """The lists of the warm-up that the reranker started from; none if it started without one."""
+        started_warm = self.warmed and read_manifest(self.folder("train"), "train").get("start") == WARMUP
+        return self.folder(WARMUP_LISTS) if started_warm else None
+
+    def make_warmup_lists(self, target: Path) -> dict[str, Any]:
+        """Mine for the titles or first sentences of the documents."""
+        from secondstage.mine import mine
+
+        with _in_warmup_words():
+            source = self.mining_source(self.warmup.mining)
+            return mine(source._replace(collection=source.collection.documents_only()), target, dev_depth=1)
+
+    def make_warmup(self, target: Path) -> dict[str, Any]:
+        """Train on what was mined for these."""
+        return self._train(WARMUP, target)
+
+    def share_warmup(self) -> None:
+        """Train on it with the other processes."""
+        self._share(WARMUP)
+
+    def make_lists(self, target: Path) -> dict[str, Any]:
+        """Mine."""
+        from secondstage.mine import mine
+
+        config, source = self.config, self.mining_source(self.config.mine)
+        # A teacher that was trained elsewhere may teach by unlabelled queries alone.
+        labels = "train" in source.collection.qrels or config.mine.synthesize is not None
+        dev_only = config.train.steps == 0 and not (self.distilled and labels)
+        return mine(source, target, dev_depth=config.train.dev_depth, dev_only=dev_only)
+
+    def share_lists(self) -> None:
+        """Search and score this process's share of the queries."""
+        from secondstage.mine import share
+
+        if not self.untrained:
+            share(self.mining_source(self.config.mine))
+
+    def make_reranker(self, target: Path) -> dict[str, Any]:
+        """Train."""
+        return self._train("train", target)
+
+    def share_reranker(self) -> None:
+        """Train with the other processes."""
+        self._share("train")
+
+    def make_lessons(self, target: Path) -> dict[str, Any]:
+        """Have the teacher score what the student learns from."""
+        from secondstage.mine import teach
+
+        assert self.distilled is not None
+        source = self.mining_source(self.config.mine)
+        return teach(source, self.folder("mine"), self.distilled.config, self.distilled.teachers(), target)
+
+    def share_lessons(self) -> None:
+        """Search and score this process's share of it."""
+        from secondstage.mine import share_teaching
+
+        assert self.distilled is not None
+        source = self.mining_source(self.config.mine)
+        share_teaching(source, self.folder("mine"), self.distilled.config, self.distilled.teachers())
+
+    def make_student(self, target: Path) -> dict[str, Any]:
+        """Train the student."""
+        return self._train("student", target)
+
+    def share_student(self) -> None:
+        """Train it with the other processes."""
+        self._share("student")
+
+    def _train(self, kind: str, target: Path) -> dict[str, Any]:
+        from secondstage.train import train
+
+        with _in_warmup_words(kind):
+            return train(self._task(kind), target, self._work(kind))
+
+    def _share(self, kind: str) -> None:
+        from secondstage.train import share
+
+        with _in_warmup_words(kind):
+            share(self._task(kind), self._work(kind))
+
+    def _task(self, kind: str) -> Task:
+        """What a training stage is given."""
+        from secondstage.train import Task
+
+        config, seed = self.config, self.config.seed
+        if kind == WARMUP:
+            documents = self.collection().documents_only()
+            return Task(documents, self.folder(WARMUP_LISTS), self.warmup.training(config.train), seed)
+        scores = self.output / SCORES
+        if kind == "student":
+            assert self.distilled is not None
+            return Task(self.collection(), self.folder("teach"), self.distilled.training(), seed, scores=scores)
+        warmed = self.folder(WARMUP) / "reranker" if self.warmed else None
+        choose = self.warmed and self.warmup.use == "auto"
+        return Task(self.collection(), self.folder("mine"), config.train, seed, warmed, choose, scores)
+
+    def _work(self, kind: str) -> Path:
+        """Where a training stage keeps its checkpoints."""
+        config = self.config
+        if kind == WARMUP:
+            return self.work(kind, self.warmup.training(config.train), WARMUP_LISTS)
+        if kind == "student":
+            assert self.distilled is not None
+            return self.work(kind, self.distilled.config.student, "collection", "train", "teach")
+        started = (self.warmup, WARMUP) if self.warmed else ()
+        return self.work(kind, config.train, "collection", "mine", *started)
+
+    def _tidy(self, kind: str) -> None:
+        """Delete the checkpoints of a training that is done."""
+        shutil.rmtree(self._work(kind), ignore_errors=True)
+
+
+@contextmanager
+def _in_warmup_words(kind: str = WARMUP) -> Iterator[None]:
+    """Errors of a warm-up name its own keys, and not those of mining and training."""
+    try:
+        yield
+    except UserError as error:
+        if kind != WARMUP:
+            raise
+        raise UserError(in_warmup_words(str(error))) from error
