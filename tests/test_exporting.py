@@ -109,7 +109,7 @@ def test_the_mine_folder_alone_will_do(mined: Path, collection: Collection, tmp_
 
 
 def test_synthetic_queries_are_exported_as_training_reads_them(mined: Path, collection: Collection) -> None:
-    """A title that became a query is not in its document, but in the others it stays."""
+    """A title that became a query is not in its document, and the others are without their own titles."""
     document = collection.documents.by_id("bread-1")
     made = SyntheticQuery("synthetic-1", document.title, "bread-1", "title", "title")
     asked = SyntheticQuery("synthetic-2", "What rises?", "bread-1", "question", "tiny")
@@ -119,9 +119,9 @@ def test_synthetic_queries_are_exported_as_training_reads_them(mined: Path, coll
     lists = [TrainingList(query_id, candidates) for query_id in ("synthetic-1", "synthetic-2")]
     write_lists(mined / "mine" / "train", [*lists, LISTS[2]])
     rows, _ = exported(mined, "bge")
-    negatives = collection.documents.contents(["bread-2"])
-    assert rows[0] == {"query": document.title, "pos": [document.text], "neg": negatives}
-    assert rows[1] == {"query": "What rises?", "pos": [document.content], "neg": negatives}
+    negative = collection.documents.by_id("bread-2")
+    assert rows[0] == {"query": document.title, "pos": [document.text], "neg": [negative.text]}
+    assert rows[1] == {"query": "What rises?", "pos": [document.content], "neg": [negative.content]}
     assert len(rows) == 3
 
 

@@ -162,7 +162,7 @@ def test_a_copy_of_a_positive(beir_folder: Path, tmp_path: Path, action: str, ro
     assert of(other, "a-copy").role == of(other, "bread-0").role == NEGATIVE
 
 
-def test_the_teacher_sees_a_positive_without_the_title_it_was_asked_by(
+def test_the_teacher_sees_no_title_of_any_document_where_one_is_the_query(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = Overlap()
@@ -175,6 +175,7 @@ def test_the_teacher_sees_a_positive_without_the_title_it_was_asked_by(
     content = {doc_id: collection.documents.by_id(doc_id).content for doc_id in collection.documents.ids}
     for query, query_id in (("bread flour", "synthetic-a"), ("bread yeast", "synthetic-b")):
         doc_ids = [candidate.doc_id for candidate in found[query_id].candidates]
-        expected = {**content, "bread-0": "flour yeast oven dough crust"} if query_id == "synthetic-a" else content
+        text = {doc_id: collection.documents.by_id(doc_id).text for doc_id in doc_ids}
+        expected = text if query_id == "synthetic-a" else content
         assert shown[query] == [expected[doc_id] for doc_id in doc_ids]
     assert [c.doc_id for c in found["synthetic-a"].with_role(POSITIVE)] == ["bread-0"]

@@ -2,7 +2,7 @@
 
 What stands in the document as its author's summary asks for the document (as headings do in the pre-training of
 rerankers by Ma et al. 2021, and the summary lines of `pydocs`). It stands there word for word: `PairTexts` gives the
-document of such a pair without it, else only the match of words would be learnt.
+document of such a pair without it, else only the match of words would be learnt, and the others without their own.
 """
 
 from __future__ import annotations
