@@ -227,4 +227,6 @@ def _plain(value: Any) -> Any:
     """JSON has no numbers that are not finite: they become null."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
