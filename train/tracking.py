@@ -74,7 +74,7 @@ class Tracking:
         """
         self.config, self.folder = config, folder
         self._lead = workers().lead
-        self._lines = dict.fromkeys((STEPS, DEV, TIMING), 0)
+        self._lines: dict[str, int] = dict.fromkeys((STEPS, DEV, TIMING), 0)
         self._tracker: Any = None
         self._run: str | None = None
 
