@@ -59,7 +59,8 @@ HEALTHY = [[2.0, -1.0], [1.0, 0.0]]
         ([[0.5, 0.5], [2.0, 0.0], [2.0, 0.0]], {}, set()),
         ([[50.0, 10.0], [40.0, 0.0]], {}, {"saturated"}),
         (HEALTHY, {"loss": 0.7}, {"unmoved"}),
-        (HEALTHY, {"norm": 1.5}, {"clipped"}),
+        (HEALTHY, {"norm": 70.0}, {"clipped"}),
+        (HEALTHY, {"norm": 12.0}, set()),
     ],
 )
 def test_each_failure_is_found_and_said_once(
@@ -95,13 +96,13 @@ def test_the_end_is_judged_on_dev(tmp_path: Path) -> None:
 def test_a_training_that_goes_on_finds_the_same(tmp_path: Path, stopped: int) -> None:
     whole, first, second = (watch(tmp_path) for _ in range(3))
     rows = [[0.5, 0.5]]
-    train(whole, rows, loss=0.7, norm=2.0)
+    train(whole, rows, loss=0.7, norm=70.0)
     for i in range(60):
         if i == stopped:
             second.restore(json.loads(json.dumps(first.state())))
         watched = first if i < stopped else second
         feed(watched, rows)
-        watched.step(i / 60, 0.7 if i >= 20 else 1.4, 2.0, constant=log(2))
+        watched.step(i / 60, 0.7 if i >= 20 else 1.4, 70.0, constant=log(2))
     assert second.findings == whole.findings
     assert second.state() == whole.state()
 
