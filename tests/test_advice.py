@@ -28,7 +28,7 @@ MODEL = Size(
 
 
 def config(**settings: Any) -> TrainConfig:
-    return TrainConfig(**({"epochs": 1.0} | settings))
+    return TrainConfig.model_validate({"epochs": 1.0} | settings)
 
 
 def value(data: Data, model: Size, key: str, **settings: Any) -> object:
@@ -171,7 +171,7 @@ def test_the_advice_as_a_whole() -> None:
 
 def test_a_budget_that_was_decided_is_not_argued_with() -> None:
     for budget in ({"minutes": 4.0, "epochs": None}, {"steps": 100, "epochs": None}):
-        lines = advise(DATA, MODEL, TrainConfig(**budget))
+        lines = advise(DATA, MODEL, TrainConfig.model_validate(budget))
         assert not any("train.epochs" in line for line in lines)
         assert "on this machine" not in lines[0]
 

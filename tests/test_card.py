@@ -38,7 +38,7 @@ RESULT = {
 
 def run(**config: Any) -> dict[str, Any]:
     return {
-        "config": TrainConfig(**({"minutes": 4.0} | config)).model_dump(mode="json"),
+        "config": TrainConfig.model_validate({"minutes": 4.0} | config).model_dump(mode="json"),
         "seed": 13,
         "model": {"name": "organisation/model", "hub": "organisation/model", "revision": "abc123"},
         "data": {

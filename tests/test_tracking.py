@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def run(tracking: Tracking, steps: range, *, seconds: float = 0.5) -> None:
 def test_a_step_and_an_evaluation_are_recorded_whole(tmp_path: Path) -> None:
     tracking = Tracking(config(), tmp_path)
     tracking.start(FACTS)
-    tracking.evaluation(0, 0.75, 0.5, kept=True, seconds=4.0, smoothed=0.7)
+    tracking.evaluation(0, 0.75, 0.5, kept=True, seconds=4.0, values={"q1": 1.0, "q2": [math.nan, 0.5]})
     tracking.step(record(0, gradient_norm=math.inf))
     tracking.finish()
     assert json.loads((tmp_path / RUN).read_text()) == FACTS
@@ -60,7 +61,7 @@ def test_a_step_and_an_evaluation_are_recorded_whole(tmp_path: Path) -> None:
     expected = {**record(0)._asdict(), "gradient_norm": None}
     del expected["seconds"]
     assert step == expected
-    assert dev == {"step": 0, MEASURE: 0.75, "first_stage": 0.5, "kept": True, "smoothed": 0.7}
+    assert dev == {"step": 0, MEASURE: 0.75, "first_stage": 0.5, "kept": True, "values": {"q1": 1.0, "q2": [None, 0.5]}}
     # 32 pairs and 300 tokens that are no padding in half a second.
     assert read_lines(tmp_path / TIMING) == [
         {"step": 0, "evaluation_seconds": 4.0},
@@ -166,11 +167,15 @@ def test_a_tracker_that_cannot_start_is_refused_with_the_way_out(
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    import wandb
+
+    wandb.teardown()  # it reads the environment once
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    return tmp_path
+    yield tmp_path
+    wandb.teardown()
 
 
 def wandb_records(path: Path) -> Iterator[Any]:
@@ -180,13 +185,15 @@ def wandb_records(path: Path) -> Iterator[Any]:
     record_type: Any = wandb_internal_pb2
 
     data, at, whole = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
+    assert data[:4] in (b"", b":W&B")
     block = 1 << 15
     while at + 7 <= len(data):
         if block - at % block < 7:
             at += block - at % block
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            return
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # full, or the last part
@@ -212,18 +219,35 @@ def read_wandb(path: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     return name, settings, history
 
 
-def test_wandb_records_offline_and_goes_on_under_the_same_name(offline: Path) -> None:
+def finished_wandb(folder: Path, steps: int) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """What a run below `folder` recorded, once it is all there: another process writes it."""
+    deadline = time.monotonic() + 30
+    while True:
+        (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+        found = read_wandb(path)
+        if len(found[2]) >= steps or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def test_wandb_records_offline_and_goes_on_under_the_same_name(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
     first = Tracking(config("wandb"), offline)
     first.start(FACTS)
     run(first, range(2))
     state = first.state()
     first.finish()
+    # Elsewhere: a run of the same name and second would take the same folder.
+    (offline / "again").mkdir()
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_DIR", str(offline / "again"))
     second = Tracking(config("wandb"), offline)
     second.start(FACTS, state)
     run(second, range(2, 4))
     second.finish()
 
-    one, other = (read_wandb(path) for path in sorted(offline.glob("wandb/offline-run-*/*.wandb")))
+    one, other = finished_wandb(offline, 2), finished_wandb(offline / "again", 2)
     assert one[0] == other[0] == state["run"]
     for _, settings, _ in (one, other):
         assert settings["config/learning_rate"] == 0.25

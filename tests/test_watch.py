@@ -59,7 +59,8 @@ HEALTHY = [[2.0, -1.0], [1.0, 0.0]]
         ([[0.5, 0.5], [2.0, 0.0], [2.0, 0.0]], {}, set()),
         ([[50.0, 10.0], [40.0, 0.0]], {}, {"saturated"}),
         (HEALTHY, {"loss": 0.7}, {"unmoved"}),
-        (HEALTHY, {"norm": 1.5}, {"clipped"}),
+        (HEALTHY, {"norm": 70.0}, {"clipped"}),
+        (HEALTHY, {"norm": 12.0}, set()),
     ],
 )
 def test_each_failure_is_found_and_said_once(
@@ -95,13 +96,13 @@ def test_the_end_is_judged_on_dev(tmp_path: Path) -> None:
 def test_a_training_that_goes_on_finds_the_same(tmp_path: Path, stopped: int) -> None:
     whole, first, second = (watch(tmp_path) for _ in range(3))
     rows = [[0.5, 0.5]]
-    train(whole, rows, loss=0.7, norm=2.0)
+    train(whole, rows, loss=0.7, norm=70.0)
     for i in range(60):
         if i == stopped:
             second.restore(json.loads(json.dumps(first.state())))
         watched = first if i < stopped else second
         feed(watched, rows)
-        watched.step(i / 60, 0.7 if i >= 20 else 1.4, 2.0, constant=log(2))
+        watched.step(i / 60, 0.7 if i >= 20 else 1.4, 70.0, constant=log(2))
     assert second.findings == whole.findings
     assert second.state() == whole.state()
 
@@ -167,3 +168,52 @@ def test_only_the_lead_says_what_all_processes_find(
     feed(watched, [[nan, 1.0]])
     with pytest.raises(UserError, match=r"broken\.json\.1"):
         watched.step(0.5, nan, 1.0)
+
+
+def real_training(
+    folder: Path, *, rate: float, signal: float, precision: torch.dtype = torch.float32, steps: int = 120
+) -> set[str]:
+    """What is found in a real training: LCE over eight lists of eight candidates, by a network of two layers.
+
+    Args:
+        folder: of the watch.
+        rate: of the optimizer.
+        signal: by how much the positive differs from the negatives; 0: by nothing.
+        precision: that the scores are rounded to.
+        steps: of the optimizer.
+    """
+    generator = torch.Generator().manual_seed(7)
+    torch.manual_seed(7)
+    network = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
+    watched = Watch(TrainConfig(steps=steps, learning_rate=rate, clip=5.0), folder)
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    for i in range(steps):
+        features = torch.randn(8, 8, 16, generator=generator) if signal else torch.zeros(8, 8, 16)
+        features[:, 0, 0] += signal
+        scores = network(features)[..., 0].to(precision).float()
+        loss = -torch.log_softmax(scores, dim=1)[:, 0].mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        watched.scores([example(f"q{j}", 8) for j in range(8)], scores, mask)
+        watched.step(i / steps, loss.item(), norm.item(), constant=log(8))
+        optimizer.step()
+    return set(watched.findings)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_nothing_is_found_in_a_sound_training(tmp_path: Path, precision: torch.dtype) -> None:
+    assert real_training(tmp_path, rate=1e-2, signal=3.0, precision=precision) == set()
+
+
+def test_a_rate_that_is_too_low_does_not_move_the_loss(tmp_path: Path) -> None:
+    assert real_training(tmp_path, rate=1e-9, signal=0.3) == {"unmoved"}
+
+
+def test_candidates_that_look_all_the_same_collapse(tmp_path: Path) -> None:
+    assert real_training(tmp_path, rate=1e-2, signal=0.0) == {"collapsed", "unmoved"}
+
+
+def test_a_rate_that_is_too_high_saturates(tmp_path: Path) -> None:
+    assert "saturated" in real_training(tmp_path, rate=0.5, signal=8.0)

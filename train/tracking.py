@@ -74,7 +74,7 @@ class Tracking:
         """
         self.config, self.folder = config, folder
         self._lead = workers().lead
-        self._lines = dict.fromkeys((STEPS, DEV, TIMING), 0)
+        self._lines: dict[str, int] = dict.fromkeys((STEPS, DEV, TIMING), 0)
         self._tracker: Any = None
         self._run: str | None = None
 
@@ -227,4 +227,6 @@ def _plain(value: Any) -> Any:
     """JSON has no numbers that are not finite: they become null."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
