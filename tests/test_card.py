@@ -145,7 +145,7 @@ def test_a_decoder_is_no_cross_encoder() -> None:
     text = card(run(head="yes_no"), RESULT, CONTRACT)
     assert "cross-encoder" not in front_matter(text)["tags"]
     assert "CrossEncoder" not in text
-    assert "DecoderReranker.load(folder)" in text
+    assert "load_reranker(folder)" in text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from secondstage.distillation import Distillation
 from secondstage.errors import UserError
 from secondstage.files import folder_digests, read_json, read_manifest
 from secondstage.lists import read_lists
-from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 from secondstage.stages import Stages
 from secondstage.unlabelled import read_unlabelled
@@ -125,7 +126,7 @@ def test_a_model_without_a_head_cannot_teach(base: dict[str, Any], tiny_model: P
 def distilled(base: Mapping[str, Any], *overrides: str) -> Distillation:
     config: Config = check_config(override(base, overrides))
     assert config.distill is not None
-    return Distillation(config, config.distill, Path("out"))
+    return Distillation(config, config.distill, Path("out").joinpath)
 
 
 API = "mine.teachers={llm: {kind: api, api: {url: 'http://127.0.0.1'}}}"

@@ -23,12 +23,11 @@ from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import Values, evaluate, mean
 from secondstage.mine import Source, mine
-from secondstage.pairmodel import PairModel
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
 from secondstage.scoring import Scorer
 from secondstage.synthetic import PairTexts
-from secondstage.train import train
+from secondstage.train import Task, train
 from secondstage.train.loop import Loop
 from secondstage.train.selection import MEASURE, Selection
 
@@ -61,7 +60,7 @@ def config(tiny_model: Path, **settings: Any) -> TrainConfig:
 
 def tuned(collection: Collection, mined: Path, folder: Path, settings: TrainConfig, seed: int = 13) -> dict[str, Any]:
     folder.mkdir()
-    return train(collection, mined, settings, seed=seed, folder=folder)
+    return train(Task(collection, mined, settings, seed), folder)
 
 
 def weights(folder: Path) -> Weights:
@@ -252,7 +251,8 @@ def test_every_step_is_recorded(collection: Collection, mined: Path, tiny_model:
     assert sum(step["lists"] for step in steps) == manifest["lists"]
     assert sum(step["pairs"] for step in steps) == manifest["pairs"]
     for step in steps:
-        assert step["loss"] == pytest.approx(step["terms"]["lce"]) > 0
+        assert step["loss"] == pytest.approx(step["terms"]["lce"])
+        assert step["loss"] > 0
         assert step["counted"] == {"lce": step["lists"]}
         assert 0 < step["tokens"] - step["padding"] <= 512
     assert 0 <= manifest["padding"] <= 0.05 * manifest["tokens"]

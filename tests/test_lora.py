@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
@@ -15,7 +16,8 @@ from secondstage.networks import heads_of, merged
 from secondstage.pairmodel import PairModel
 from secondstage.rerankers import load_reranker
 from secondstage.train.layers import depths
-from secondstage.train.model import MixedPrecision, start_model
+from secondstage.train.model import start_model
+from secondstage.train.weights import make_weights
 
 from .families import FAMILIES, LENGTH, PAIRS, save_family
 
@@ -110,7 +112,8 @@ def test_the_scale_is_alpha_over_rank(tiny_model: Path) -> None:
 def test_a_working_copy_in_half_precision_has_the_adapters_too(tiny_model: Path) -> None:
     scorer = start(tiny_model, lora={"rank": 1})
     train(scorer)
-    weights = MixedPrecision(scorer.model, "bf16")
+    config = TrainConfig(model="none", steps=1, precision="bf16")
+    weights = make_weights(scorer.model, config, Accelerator(cpu=True))
     half = scorer.with_model(weights.working)
     assert half.score(PAIRS).tolist() == pytest.approx(scorer.score(PAIRS).tolist(), abs=0.1)
     assert weights.working.classifier.weight.dtype == torch.float32

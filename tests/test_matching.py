@@ -13,7 +13,7 @@ from torch import Tensor
 
 from secondstage.config.train import StudentConfig
 from secondstage.errors import UserError
-from secondstage.reranker import load_cross_encoder
+from secondstage.networks import load_cross_encoder
 from secondstage.train.matching import Matching, attention_loss, hidden_loss, show_attention
 
 MASK = torch.tensor([[True, True, False], [True, False, False]])

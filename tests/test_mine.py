@@ -26,7 +26,7 @@ from secondstage.mine.synthesis import held_out_documents
 from secondstage.run import read_trec
 from secondstage.splits import answerable
 from secondstage.synthetic import SYNTHETIC, read_records, synthetic_qrels
-from secondstage.train import train
+from secondstage.train import Task, train
 
 from .test_source import Overlap, changed, review, teach
 
@@ -318,7 +318,7 @@ def test_without_a_train_split_queries_made_from_documents_are_trained_on(
 def tuned(collection: Collection, folder: Path, target: Path, tiny_model: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {"max_length": 32, "batch_tokens": 512, "precision": "fp32", "steps": 2}
     target.mkdir()
-    return train(collection, folder, TrainConfig(model=str(tiny_model), **settings), seed=13, folder=target)
+    return train(Task(collection, folder, TrainConfig(model=str(tiny_model), **settings), 13), target)
 
 
 def configured(folder: Path, output: Path, tiny_model: Path, **mining: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from secondstage.reranker import load_cross_encoder
+from secondstage.networks import load_cross_encoder
 from secondstage.train.size import Size, device_memory, size_of, token_bytes, weight_bytes
 
 MODEL = Size(100, 100, 50, 6, 384, 12, new_head=True, half=False)

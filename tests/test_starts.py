@@ -8,62 +8,50 @@ from typing import Any
 
 import pytest
 
-from secondstage.train.starts import DEV, MODEL, WARMUP, starting_points, train_from_best
+from secondstage.train.starts import DEV_VALUE, MODEL, WARMUP, starting_points, train_from_best
 
 
-def trainer(values: Mapping[str, float | None]) -> tuple[Callable[[str, Path], dict[str, Any]], list[str]]:
-    """A fake that writes what training writes, and says how good each model became; and the models it was given."""
-    asked: list[str] = []
+def trainer(values: Mapping[str, float | None]) -> tuple[Callable[[str, Path], dict[str, Any]], list[tuple[str, Path]]]:
+    """A fake that says how good each model became; and the models and folders that it was given."""
+    asked: list[tuple[str, Path]] = []
 
     def train_from(model: str, folder: Path) -> dict[str, Any]:
-        asked.append(model)
-        assert list(folder.iterdir()) == []
-        (folder / "reranker").mkdir()
-        (folder / "reranker" / "weights").write_text(model)
-        (folder / "steps.jsonl").write_text(f"steps of {model}")
-        return {"steps": 7, "lists": len(model), DEV: values[model]}
+        asked.append((model, folder))
+        return {"steps": 7, "lists": len(model), "training_seconds": 3.5, DEV_VALUE: values[model]}
 
     return train_from, asked
 
 
-def tree(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize(
-    ("plain", "warm", "kept", "other"),
-    [(0.5, 0.6, WARMUP, MODEL), (0.6, 0.5, MODEL, WARMUP), (0.5, 0.5, MODEL, WARMUP)],
+    ("plain", "warm", "kept"),
+    [(0.5, 0.6, WARMUP), (0.6, 0.5, MODEL), (0.5, 0.5, MODEL)],
     ids=["helps", "hurts", "makes no difference"],
 )
-def test_dev_decides(tmp_path: Path, plain: float, warm: float, kept: str, other: str) -> None:
+def test_dev_decides(tmp_path: Path, plain: float, warm: float, kept: str) -> None:
     models = {MODEL: "plain", WARMUP: "warmed"}
     train_from, asked = trainer({"plain": plain, "warmed": warm})
-    details = train_from_best(models, train_from, tmp_path)
-    assert asked == ["plain", "warmed"]
-    assert tree(tmp_path) == {
-        "reranker/weights": models[kept],
-        "steps.jsonl": f"steps of {models[kept]}",
-        f"from_{other}/steps.jsonl": f"steps of {models[other]}",
-    }
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["reranker", "steps.jsonl", f"from_{other}"])
-    seconds = {name: details["starts"][name].pop("seconds") for name in models}
-    assert all(value >= 0 for value in seconds.values())
+    place, details = train_from_best(models, train_from, tmp_path)
+    assert asked == [("plain", tmp_path / "from_model"), ("warmed", tmp_path / "from_warmup")]
+    assert place == f"from_{kept}"
+    costs = {"steps": 7, "training_seconds": 3.5}
     assert details == {
         "steps": 7,
         "lists": len(models[kept]),
-        DEV: max(plain, warm),
+        "training_seconds": 3.5,
+        DEV_VALUE: max(plain, warm),
         "start": kept,
-        "starts": {MODEL: {DEV: plain, "steps": 7}, WARMUP: {DEV: warm, "steps": 7}},
+        "starts": {MODEL: {DEV_VALUE: plain, **costs}, WARMUP: {DEV_VALUE: warm, **costs}},
     }
 
 
 @pytest.mark.parametrize(("name", "model"), [(MODEL, "plain"), (WARMUP, "warmed")])
 def test_one_start_is_trained_from_once_in_the_folder_itself(tmp_path: Path, name: str, model: str) -> None:
     train_from, asked = trainer({model: None})
-    details = train_from_best({name: model}, train_from, tmp_path)
-    assert asked == [model]
-    assert tree(tmp_path) == {"reranker/weights": model, "steps.jsonl": f"steps of {model}"}
-    assert details == {"steps": 7, "lists": len(model), DEV: None, **({"start": name} if name == WARMUP else {})}
+    place, details = train_from_best({name: model}, train_from, tmp_path)
+    assert asked == [(model, tmp_path)]
+    assert place == "."
+    assert details.get("start") == (name if name == WARMUP else None)
+    assert details[DEV_VALUE] is None
 
 
 def test_a_failure_is_handed_on(tmp_path: Path) -> None:

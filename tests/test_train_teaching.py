@@ -12,7 +12,8 @@ from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
-from secondstage.reranker import Reranker, load_cross_encoder
+from secondstage.networks import load_cross_encoder
+from secondstage.reranker import Reranker
 from secondstage.synthetic import PairTexts
 from secondstage.train.teaching import scored, taught
 

@@ -10,12 +10,11 @@ import yaml
 
 from secondstage.files import read_json, writing_whole
 from secondstage.page import number, percent
-from secondstage.pairmodel import CONTRACT
+from secondstage.pairmodel import CARD, CONTRACT
 
 from .selection import MEASURE
 from .tracking import RUN
 
-CARD = "README.md"
 Record = Mapping[str, Any]
 
 
@@ -82,7 +81,7 @@ def _summary(run: Record, result: Record) -> str:
 
 def _usage(run: Record, contract: Record) -> str:
     if run.get("config", {}).get("head") == "yes_no":
-        ours = "from secondstage.decoder import DecoderReranker\n\nreranker = DecoderReranker.load(folder)"
+        ours = "from secondstage.rerankers import load_reranker\n\nreranker = load_reranker(folder)"
         return _code(f"{ours}\nscores = reranker.score([(query, document)])")
     ours = "from secondstage import Reranker\n\nreranker = Reranker.load(folder)"
     theirs = "from sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder(folder)"

@@ -26,9 +26,11 @@ from .averaging import Leaders
 from .best import choose_best
 from .budget import make_budget, stopwatch
 from .checkpoint import Checkpoints
+from .checks import chance
 from .examples import Shape
 from .facts import facts
 from .gradients import Forward, accumulate, seed_everything
+from .matching import start_matching
 from .model import start_model
 from .objective import Objective, targets_of
 from .pace import Pace, heeding_sigterm
@@ -99,6 +101,7 @@ class Loop:
         self.objective = Objective(config.loss)
         pairs = ((found.query_id, candidate.doc_id) for found in lists for candidate in found.candidates)
         self.tokens = Tokens(self.scorer, texts, pairs, tokens or folder / TOKENS)
+        self.matching = start_matching(config)
         shape = Shape(config.positives, config.negatives, ignored=self.objective.needs_teacher)
         self.steps = Steps(lists, self.tokens.lengths, shape, batch_tokens=config.batch_tokens, seed=seed)
         self.facts = facts(config, data or {}, seed=seed, processes=self.team.size)
@@ -114,6 +117,12 @@ class Loop:
             UserError: loss or gradient is not finite.
         """
         self._go_on()
+        try:
+            return self._run(stop_at)
+        finally:
+            self.tracking.finish()
+
+    def _run(self, stop_at: float) -> dict[str, Any]:
         clock = stopwatch(self.done.seconds)
         budget = make_budget(self.config, len(self.steps.lists), clock)
         progress = 0.0
@@ -156,7 +165,7 @@ class Loop:
         for micro in share(micros, self.team.size)[self.team.rank]:
             outcome = accumulate(
                 micro,
-                self._forward(micro),
+                self._forward(micro, sum(map(len, step.lengths))),
                 self.objective,
                 counts,
                 self.weights,
@@ -193,12 +202,16 @@ class Loop:
         done.padding += record.padding
         return loss
 
-    def _forward(self, micro: Micro) -> Forward:
-        """What scores the chunks of a micro-batch."""
-        rows = self.tokens.rows(micro.pairs)
+    def _forward(self, micro: Micro, pairs: int) -> Forward:
+        """What scores the chunks of a micro-batch, of a step with so many pairs."""
+        rows, matching = self.tokens.rows(micro.pairs), self.matching
 
         def forward(places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-            return self.scorer.logits(self.scorer.collate(rows, places)), None
+            features = self.scorer.collate(rows, places)
+            if matching is None:
+                return self.scorer.logits(features), None
+            outputs = self.scorer.model(**features, **matching.wanted)
+            return outputs.logits[:, 0].float(), matching.loss(outputs, features) / pairs
 
         return forward
 
@@ -276,16 +289,16 @@ class Loop:
         found: dict[str, Any] = {
             name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch", "seconds")
         }
-        if len(self.selection):
-            found |= {
-                f"dev_{MEASURE}": self.selection.best,
-                f"first_stage_{MEASURE}": mean(self.selection.first_stage()),
-                "dev_queries": len(self.selection),
-                "dev_depth": self.config.dev_depth,
-                "best_step": int(self.leaders.entries[0][0].removeprefix("best-")),
-                "averaged": averaged,
-            }
-        else:
-            found[f"dev_{MEASURE}"] = None
-        self.tracking.finish()
+        if not len(self.selection):
+            return {**found, f"dev_{MEASURE}": None, "findings": list(self.watch.findings.values())}
+        first_stage, dev = mean(self.selection.first_stage()), self.selection
+        self.watch.end(dev.best or 0.0, first_stage, len(dev), chance(dev.run, dev.qrels, self.seed))
+        found |= {
+            f"dev_{MEASURE}": dev.best,
+            f"first_stage_{MEASURE}": first_stage,
+            "dev_queries": len(dev),
+            "dev_depth": self.config.dev_depth,
+            "best_step": int(self.leaders.entries[0][0].removeprefix("best-")),
+            "averaged": averaged,
+        }
         return {**found, "findings": list(self.watch.findings.values())}

@@ -8,8 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secondstage.config import TrainConfig
 from secondstage.config.train import StudentConfig
 from secondstage.errors import UserError
+from secondstage.networks import at_precision
+
+from .layers import layers_of
+from .model import start_model
+from .student import kept_layers
 
 
 def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -137,3 +143,23 @@ def show_attention(network: Any) -> None:
         raise UserError(
             f"{type(network).__name__} does not tell its attention ({error}): set train.student.match_attention to 0"
         ) from error
+
+
+def start_matching(config: TrainConfig) -> Matching | None:
+    """What the student of a training is compared with, if its layers are to be; the teacher is loaded once more, whole.
+
+    Raises:
+        UserError: the student is a decoder that is asked for yes or no.
+    """
+    student = config.student
+    if student is None or not (student.match_hidden or student.match_attention):
+        return None
+    if config.head != "classification":
+        raise UserError(
+            "train.student.match_hidden and match_attention compare networks with a classification head: set both to "
+            "0, or train.head=classification"
+        )
+    whole: dict[str, Any] = {"student": None, "lora": None, "freeze_embeddings": False, "freeze_layers": 0}
+    network = start_model(config.model_copy(update=whole)).model
+    kept = kept_layers(len(layers_of(network).layers), student.layers, student.keep)
+    return Matching(at_precision(network, config.precision), kept, student)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from secondstage.compute import Precision, device, resolve
+from secondstage.compute import device
 from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
-from secondstage.networks import at_precision, load_cross_encoder, longest, read_network_config
+from secondstage.networks import load_cross_encoder, longest, read_network_config
 from secondstage.pairmodel import PairModel, read_contract
 from secondstage.reranker import Reranker
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -11,6 +10,8 @@ from torch import nn
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
+
+from .layers import depths
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -37,7 +38,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
         UserError: all parameters are frozen.
     """
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    for depth, parameter in _depths(network):
+    for depth, parameter in _depths(network, config.layer_decay):
         if not parameter.requires_grad:
             continue
         scale, decays = config.layer_decay**depth, parameter.ndim > 1
@@ -51,41 +52,10 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
     return [groups[key] for key in sorted(groups, reverse=True)]
 
 
-def _depths(network: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
-    """Every parameter once, with the number of layers above it; 0 for those of the head, too.
-
-    What embeds is every embedding, and what the body, which holds them and the layers, has before the layers: models
-    register the parts of their body in the order of the forward pass. A head may be registered before the body.
-    """
-    layers, count = _layers(network)
-    modules = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Embedding)]
-    embeddings = {id(parameter) for _, module in modules for parameter in module.parameters()}
-    body = _common(layers, *(name for name, _ in modules)) if modules else ""
-    before = count > 0
+def _depths(network: nn.Module, decay: float) -> Iterator[tuple[int, nn.Parameter]]:
+    """Every parameter once, with the number of layers above it; 0 for those of the head, too."""
+    # Families whose layers cannot be told apart are refused only where it matters.
+    found = depths(network) if decay < 1 else {}
+    top = max(found.values(), default=1) - 1
     for name, parameter in network.named_parameters():
-        inside = count > 0 and name.startswith(f"{layers}.")
-        before = before and not inside
-        if inside:
-            number = name.removeprefix(f"{layers}.").partition(".")[0]
-            yield count - 1 - int(number), parameter
-        elif id(parameter) in embeddings or (before and name.startswith(body)):
-            yield count, parameter
-        else:
-            yield 0, parameter
-
-
-def _layers(network: nn.Module) -> tuple[str, int]:
-    """The name of the list of layers, and how many there are: 0 if there is no such list.
-
-    It is the longest list of modules that is not part of another one, as experts are part of their layer.
-    """
-    lists = {name: len(module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)}
-    outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    longest = max(outer, key=lambda name: lists[name], default="")
-    return longest, lists.get(longest, 0)
-
-
-def _common(*names: str) -> str:
-    """The innermost module that holds all of these, as the beginning of its parameters' names."""
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(name.split(".") for name in names), strict=False))
-    return "".join(f"{parts[0]}." for parts in shared)
+        yield max(0, top - found.get(name, top)), parameter

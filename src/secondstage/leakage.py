@@ -84,7 +84,8 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
     """
     records = mined / SYNTHETIC
     texts = {**queries, **(read_synthetic(records) if records.is_file() else {})}
-    return met_in_lists(read_trainable(mined / "train"), texts)
+    met, unlabelled = met_in_lists(read_trainable(mined / "train"), texts), read_unlabelled(mined)
+    return Met({**met.queries, **unlabelled}, {**met.qrels, **{query_id: {} for query_id in unlabelled}})
 
 
 def met_in_lists(lists: Iterable[TrainingList], texts: Mapping[str, str]) -> Met:
@@ -94,9 +95,7 @@ def met_in_lists(lists: Iterable[TrainingList], texts: Mapping[str, str]) -> Met
         found.query_id: {candidate.doc_id: max(1, candidate.relevance) for candidate in found.with_role(POSITIVE)}
         for found in lists
     }
-    unlabelled = read_unlabelled(mined)
-    met = {query_id: texts[query_id] for query_id in qrels}
-    return Met({**met, **unlabelled}, {**qrels, **{query_id: {} for query_id in unlabelled}})
+    return Met({query_id: texts[query_id] for query_id in qrels}, qrels)
 
 
 class Basis(NamedTuple):

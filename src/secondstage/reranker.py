@@ -10,7 +10,7 @@ from .compute import Precision, device, resolve
 from .files import fingerprint, folder_digests
 from .models import commit_of, locate
 from .networks import at_precision, load_cross_encoder, longest
-from .pairmodel import CONTRACT, PairModel, calibration_of, read_contract
+from .pairmodel import CARD, CONTRACT, PairModel, calibration_of, read_contract
 from .pairtext import WORDS, writes_words
 from .scorecache import CachedScorer
 
@@ -94,8 +94,10 @@ def keep_scores(scorer: PairModel, folder: Path, *parts: object) -> CachedScorer
         raise ValueError("scores are kept of models that were loaded: nothing else tells them apart")
     place, precision = scorer.origin
     if Path(place).is_dir():
-        # The contract may gain a calibration, which changes no logit; the words in it are the scorer's own.
-        digests: object = {name: digest for name, digest in folder_digests(Path(place)).items() if name != CONTRACT}
+        # The contract may gain a calibration, which changes no logit; the words in it are the scorer's own. The card
+        # tells times.
+        found = folder_digests(Path(place))
+        digests: object = {name: digest for name, digest in found.items() if name not in (CONTRACT, CARD)}
     else:
         digests = [place, commit_of(place)]
     name = fingerprint(digests, precision, scorer.max_length, (*scorer.wording, *parts))[:16]

@@ -20,7 +20,7 @@ from ..firststage import answered, search_run
 from ..measures import Values, evaluate
 from ..plan import Stage, carry_out
 from ..progress import say
-from ..reranker import Reranker
+from ..rerankers import load_reranker
 from ..run import Run, read_trec
 from ..splits import answerable, choose_queries
 from ..stages import Stages
@@ -31,7 +31,8 @@ from .results import MEASURE
 
 # What is made once; the stages after it, up to the last, are a recipe's own.
 COMMON = ("collection", "first_stage")
-LAST = "train"
+# The stages that can be the last of a cell: a student is trained after its teacher.
+TRAINED = ("student", "train")
 LISTS = "lists"
 # The weight of the reranker in the value of a pipeline: one that is chosen would be fitted to the queries that decide.
 HALF = 0.5
@@ -64,38 +65,39 @@ class Kitchen:
     def prepare(self) -> None:
         """Make the collection, the first stage and the lists that decide, as far as they are not there."""
         for stage in self.stages.plan(evaluating=False)[: len(COMMON)]:
-            stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, self.made))
-            manifest = carry_out(stage, self.stages.output)
-            self.made.append(manifest["files"])
+            manifest = carry_out(stage.after(self.made), self.stages.output)
+            self.made.append(manifest)
             if stage.kind == "collection":
                 for note in manifest["notes"]:
                     say(f"  {note}")
-                check_splits(manifest, self.config, LAST)
+                check_splits(manifest, self.config, "train")
                 self.collection.split(self.settings.split)  # that there is one
         settings = self.settings
-        choice = (settings.split, settings.max_queries, settings.depth, self.config.seed, self.made)
+        choice = (settings.split, settings.max_queries, settings.depth, self.config.seed, self._files)
         self._carry_out(Stage(LISTS, fingerprint(LISTS, __version__, choice), self._make_lists), self.folder)
 
     def key(self, recipe: Recipe, seed: int) -> str:
         """What was made is part of it, what would be mined is not: it follows from the settings."""
         stages = [stage.fingerprint for stage in self._plan(recipe, seed, {})]
-        return fingerprint(stages, self.made, sorted(self.run), MEASURE, self.settings.depth, HALF)
+        return fingerprint(stages, self._files, sorted(self.run), MEASURE, self.settings.depth, HALF)
 
     def make(self, recipe: Recipe, seed: int) -> Cell:
         """Mine, train, and score the lists that decide."""
         # Filled as the stages are made: each finds those before it here.
         places: dict[str, Path] = {}
         made, prepared, manifest = list(self.made), 0.0, dict[str, Any]()
-        for stage in self._plan(recipe, seed, places):
-            stage = stage._replace(fingerprint=fingerprint(stage.fingerprint, made))
+        plan = self._plan(recipe, seed, places)
+        last = plan[-1].kind
+        for stage in plan:
+            stage = stage.after(made)
             shared = self.folder / "shared" / stage.fingerprint[:16]
-            parent = self._cell(recipe.name, seed) if stage.kind == LAST else shared
+            parent = self._cell(recipe.name, seed) if stage.kind == last else shared
             places[stage.kind] = parent / stage.kind
             manifest = self._carry_out(stage, parent)
-            made.append(manifest["files"])
-            prepared += 0.0 if stage.kind == LAST else manifest["seconds"]
+            made.append(manifest)
+            prepared += 0.0 if stage.kind == last else manifest["seconds"]
         start = time.monotonic()
-        values = self._values(places[LAST] / "reranker", f"{recipe.name}, seed {seed}")
+        values = self._values(places[last] / "reranker", f"{recipe.name}, seed {seed}")
         return Cell(
             self.key(recipe, seed),
             recipe.name,
@@ -116,7 +118,8 @@ class Kitchen:
 
     def reranker(self, recipe: str, seed: int) -> Path:
         """Where a cell's reranker is, or was."""
-        return self._cell(recipe, seed) / LAST / "reranker"
+        found = [self._cell(recipe, seed) / kind / "reranker" for kind in TRAINED]
+        return next((path for path in found if path.is_dir()), found[-1])
 
     def kept(self, cell: Cell) -> Path | None:
         """Where a cell's own reranker is; none if it is gone, or of a recipe that had its name at another time."""
@@ -164,7 +167,7 @@ class Kitchen:
         from secondstage.serve.fuse import fuse
 
         serve, collection = self.config.serve, self.collection
-        model = Reranker.load(reranker, batch_tokens=serve.batch_tokens, precision=serve.precision)
+        model = load_reranker(reranker, batch_tokens=serve.batch_tokens, precision=serve.precision)
         reranked = model.rerank(self.run, collection.queries, collection.documents, label=label)
         systems = {"reranked": reranked, "pipeline": fuse(self.run, reranked, HALF)}
         return {name: evaluate(run, self.qrels, [MEASURE])[MEASURE] for name, run in systems.items()}
@@ -172,9 +175,15 @@ class Kitchen:
     def _plan(self, recipe: Recipe, seed: int, places: Mapping[str, Path]) -> list[Stage]:
         """The stages of a recipe's own, the last of them training."""
         config = recipe.config.model_copy(update={"seed": seed})
-        stages = self.stages.like(config, places).plan(evaluating=False)
+        own = self.stages.like(config, places)
+        stages = own.plan(evaluating=False)
         kinds = [stage.kind for stage in stages]
-        return list(stages[len(COMMON) : kinds.index(LAST) + 1])
+        return list(stages[len(COMMON) : kinds.index(own.trained) + 1])
+
+    @property
+    def _files(self) -> list[Any]:
+        """What was made, without what it took."""
+        return [manifest["files"] for manifest in self.made]
 
     def _cell(self, recipe: str, seed: int) -> Path:
         return self.folder / "cells" / recipe / str(seed)
