@@ -23,6 +23,7 @@ from secondstage.config import TrainConfig
 from secondstage.networks import load_cross_encoder
 from secondstage.train.losses.listwise import lce
 from secondstage.train.model import start_model
+from secondstage.train.weights import make_weights
 
 
 def variant(config: TrainConfig, attention: str, autocast: bool, features: dict[str, Any]) -> Callable[[], None]:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from secondstage.config import TrainConfig
 from secondstage.decoder import DecoderReranker
 from secondstage.errors import UserError
 from secondstage.rerankers import load_reranker
 from secondstage.train.model import start_model
+from secondstage.train.weights import make_weights
 
 from .families import FAMILIES, save_family
 
@@ -83,7 +85,8 @@ def test_a_yes_no_decoder_starts_with_its_instruction(family: str, tiny_model: P
     assert isinstance(scorer, DecoderReranker)
     assert (scorer.instruction, scorer.max_length) == ("find it", 400)
     assert len(scorer.model.model.layers) == 2
-    weights = MixedPrecision(scorer.model, "bf16")
+    config = TrainConfig(model="none", steps=1, precision="bf16")
+    weights = make_weights(scorer.model, config, Accelerator(cpu=True))
     half = scorer.with_model(weights.working)
     scores = scorer.score(PAIRS)
     assert half.score(PAIRS).tolist() == pytest.approx(scores.tolist(), abs=0.15 * float(np.ptp(scores)) + 0.5)
