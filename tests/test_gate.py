@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from secondstage.collection import Collection
 from secondstage.config import Bm25Config, EvaluateConfig, GateConfig, ServeConfig
@@ -293,6 +294,8 @@ def carried_out(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> C
     folder = tmp_path_factory.mktemp("promises")
     for labels in ("true", "shuffled"):
         write_signed(folder / labels, shuffled=labels == "shuffled")
+    torch.manual_seed(13)
+    Reranker.load(tiny_model, max_length=32, precision="fp32").save(folder / "untrained")
 
     def carry_out(labels: str, steps: int, weight: float | None) -> dict[str, Any]:
         output = folder / f"{labels}-{steps}"
@@ -301,7 +304,7 @@ def carried_out(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> C
             "collection": str(folder / labels),
             "first_stage": {"kind": "bm25"},
             "train": {
-                "model": str(tiny_model),
+                "model": str(tiny_model if steps else folder / "untrained"),
                 "steps": steps,
                 "max_length": 32,
                 "batch_tokens": 1024,

@@ -72,8 +72,8 @@ def identical(one: Weights, other: Weights) -> bool:
 
 
 def told(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What a clock has no part in."""
-    return {name: value for name, value in manifest.items() if name != "training_seconds"}
+    """What neither a clock nor lists that are left out have a part in."""
+    return {name: value for name, value in manifest.items() if name not in ("training_seconds", "lists_left_out")}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

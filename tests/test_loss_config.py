@@ -12,7 +12,9 @@ from secondstage.errors import UserError
 
 
 def terms(loss: Any) -> dict[str, tuple[float, dict[str, Any]]]:
-    config = check_config({"output": "x", "collection": "pydocs", "train": {"steps": 1, "loss": loss}})
+    teachers = {"large": {"model": "models/large"}}
+    train = {"steps": 1, "loss": loss}
+    config = check_config({"output": "x", "collection": "pydocs", "mine": {"teachers": teachers}, "train": train})
     return {name: (term.weight, term.settings) for name, term in config.train.loss.items()}
 
 

@@ -398,4 +398,5 @@ def test_no_thread_is_left_behind(as_documents: AsDocuments) -> None:
     before = threading.active_count()
     for _ in range(3):
         build(config(), documents)
-    assert threading.active_count() <= before
+    # Other libraries of this process may start one meanwhile; each build would leave one.
+    assert threading.active_count() < before + 3

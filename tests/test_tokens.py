@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondstage.collection import Document
 from secondstage.synthetic import TITLE, PairTexts, SyntheticQuery
 from secondstage.train import tokens as module
 from secondstage.train.tokens import Tokens
@@ -28,8 +29,8 @@ class Corpus(NamedTuple):
 
     texts: dict[str, str]
 
-    def contents(self, doc_ids: Sequence[str]) -> list[str]:
-        return [self.texts[doc_id] for doc_id in doc_ids]
+    def by_id(self, doc_id: str) -> Document:
+        return Document(doc_id, "", self.texts[doc_id])
 
 
 def pair_texts(queries: Sequence[str], documents: Sequence[str], synthetic: Sequence[SyntheticQuery] = ()) -> PairTexts:

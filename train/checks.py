@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from secondstage.collection import Qrels
+from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.leakage import Met, count, find_leaks
 from secondstage.measures import evaluate, mean
@@ -34,6 +35,11 @@ def new_weights(model: str) -> list[str]:
     with quiet_transformers():
         _, info = loading(model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings))
     return sorted(info["missing_keys"])
+
+
+def is_new(config: TrainConfig) -> bool:
+    """Whether the head of `config.model` was never trained."""
+    return config.head == "classification" and bool(new_weights(config.model))
 
 
 def refuse_new_head(model: str) -> None:

@@ -13,6 +13,7 @@ from secondstage.parallel import wait, workers
 
 from .best import RERANKER
 from .card import write_card
+from .checks import is_new
 from .curves import PAGE, write_curves
 from .starts import own_folder, starting_points, train_from_best
 from .tracking import DEV, RUN, STEPS, TIMING
@@ -85,7 +86,9 @@ def share(task: Task, work: Path) -> dict[str, Any]:
     # A model that is taken as it is needs nothing that was mined.
     untouched = task.config.steps == 0 and task.warmed is None
     dev = not untouched and (task.mined / "dev.trec").stat().st_size > 0
-    starts = starting_points(task.config.model, task.warmed, choose=task.choose, dev=dev)
+    # Without a step, a model is a start only if it has a head that was trained.
+    choose = task.choose and not (task.config.steps == 0 and is_new(task.config))
+    starts = starting_points(task.config.model, task.warmed, choose=choose, dev=dev)
 
     def train_from(model: str, place: Path) -> dict[str, Any]:
         config = task.config.model_copy(update={"model": model})
