@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from secondstage.collection import Qrels
 from secondstage.errors import UserError
-from secondstage.leakage import Met
 from secondstage.reranker import Reranker
 from secondstage.run import Ranking, Run
-from secondstage.train.checks import chance, new_weights, overlap, overlapping, refuse_new_head
+from secondstage.train.checks import chance, new_weights, overlapping, refuse_new_head
 
 
 def test_a_head_that_nobody_trained_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -27,14 +25,11 @@ def test_a_head_that_nobody_trained_is_refused(tiny_model: Path, tmp_path: Path)
     refuse_new_head(str(tmp_path / "reranker"))
 
 
-def test_dev_queries_that_training_gives_away_are_counted() -> None:
-    dev: Qrels = {"a": {"d1": 1}, "b": {"d2": 1}, "c": {"d3": 1}, "d": {"d4": 1}}
-    queries = {"a": "How do I bake bread?", "b": "repair a bicycle chain", "c": "tune a piano", "d": "play chess"}
-    met = Met({"t1": "how do i bake bread", "t2": "something else"}, {"t1": {"d9": 1}, "t2": {"d2": 1}})
-    found = overlap(queries, dev, met)
-    assert found == {"same_text": 1, "near_duplicate": 0, "document": 1, "any": 2}
+def test_what_training_gives_away_is_told_in_words() -> None:
+    found = {"same_text": 1, "near_duplicate": 0, "document": 1, "any": 2}
     said = "gives 2 of 4 dev queries away (1 share their text, nearly, with a training query, 1 a relevant document)"
     assert said in overlapping(found, 4)
+    assert overlapping({}, 4) == ""
 
 
 @pytest.mark.parametrize(("given_away", "found"), [(0, False), (1, False), (2, True)])

@@ -10,7 +10,6 @@ import numpy as np
 from secondstage.collection import Qrels
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
-from secondstage.leakage import Met, count, find_leaks
 from secondstage.measures import evaluate, mean
 from secondstage.models import loading, quiet_transformers
 from secondstage.run import Run
@@ -51,27 +50,16 @@ def refuse_new_head(model: str) -> None:
         )
 
 
-def overlap(queries: Mapping[str, str], dev: Qrels, met: Met) -> dict[str, int]:
-    """How many dev queries training gives away, by kind and in all; see `leakage.count`.
-
-    Args:
-        queries: texts by query id, of dev.
-        dev: the judgements of the dev queries.
-        met: what training meets; see `leakage.trained_on`.
-    """
-    return count(find_leaks({**queries, **met.queries}, dev, {"train": met.qrels}))
-
-
 def overlapping(found: Mapping[str, int], queries: int) -> str:
     """An overlap in words with a next step; empty if it is small.
 
     Args:
-        found: what `overlap` gave.
+        found: what `leakage.count` gave; empty if nobody looked.
         queries: of dev.
     """
-    texts = found["same_text"] + found["near_duplicate"]
-    if found["any"] <= LEAKED * queries:
+    if found.get("any", 0) <= LEAKED * queries:
         return ""
+    texts = found["same_text"] + found["near_duplicate"]
     return (
         f"training gives {found['any']} of {queries} dev queries away ({texts} share their text, nearly, with a "
         f"training query, {found['document']} a relevant document): dev is too easy, and the checkpoint that knows "

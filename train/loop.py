@@ -159,21 +159,7 @@ class Loop:
         targets = targets_of(step.examples)
         counts = self.objective.counts(targets)
         micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
-        numbers = {id(micro): number for number, micro in enumerate(micros)}
-        sums = dict.fromkeys(config.loss, 0.0)
-        self.scorer.model.train()
-        for micro in share(micros, self.team.size)[self.team.rank]:
-            outcome = accumulate(
-                micro,
-                self._forward(micro, sum(map(len, step.lengths))),
-                self.objective,
-                counts,
-                self.weights,
-                seeds=(self.seed, done.steps, numbers[id(micro)]),
-                cached=config.memory_tokens is not None and micro.tokens > config.memory_tokens,
-            )
-            sums = {name: sums[name] + value for name, value in outcome.sums.items()}
-            self.watch.scores(micro.examples, outcome.scores, outcome.mask)
+        sums = self.gradient(step, micros, counts)
         share_of_rate = rate(progress, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
@@ -201,6 +187,25 @@ class Loop:
         done.tokens += record.tokens
         done.padding += record.padding
         return loss
+
+    def gradient(self, step: Step, micros: Sequence[Micro], counts: dict[str, int]) -> dict[str, float]:
+        """Add up the gradient of this process's share of a step. Returns each loss, summed over the lists of it."""
+        sums = dict.fromkeys(self.config.loss, 0.0)
+        numbers, memory_tokens = {id(micro): number for number, micro in enumerate(micros)}, self.config.memory_tokens
+        self.scorer.model.train()
+        for micro in share(micros, self.team.size)[self.team.rank]:
+            outcome = accumulate(
+                micro,
+                self._forward(micro, sum(map(len, step.lengths))),
+                self.objective,
+                counts,
+                self.weights,
+                seeds=(self.seed, self.done.steps, numbers[id(micro)]),
+                cached=memory_tokens is not None and micro.tokens > memory_tokens,
+            )
+            sums = {name: sums[name] + value for name, value in outcome.sums.items()}
+            self.watch.scores(micro.examples, outcome.scores, outcome.mask)
+        return sums
 
     def _forward(self, micro: Micro, pairs: int) -> Forward:
         """What scores the chunks of a micro-batch, of a step with so many pairs."""

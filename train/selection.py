@@ -46,6 +46,9 @@ class Selection:
         self.run = run.only(self.qrels)
         self.texts, self.patience = texts, patience
         self.evaluations = self.stale = self.left_out = self.given_away = 0
+        # Of the dev queries that were offered, how many training gives away, by kind; see `leakage.count`.
+        self.overlap: dict[str, int] = {}
+        self.offered = 0
         self.best_values: Values | None = None
         self.last_values: Values | None = None
 
@@ -175,6 +178,7 @@ def dev_selection(
     basis = spare(texts.queries, dev, met)
     chosen = {query_id: basis.qrels[query_id] for query_id in choose_queries(basis.qrels, queries, seed)}
     selection = Selection(run.top(depth), chosen, texts, patience=patience)
+    selection.overlap, selection.offered = basis.counts, len(dev)
     leaking = len(dev) - basis.free
     selection.left_out, selection.given_away = (leaking, 0) if basis.enough else (0, leaking)
     return selection

@@ -19,10 +19,11 @@ from secondstage.run import read_trec
 from secondstage.synthetic import texts_of_lists
 
 from .best import RERANKER
-from .checks import refuse_new_head
+from .checks import overlapping, refuse_new_head
 from .facts import describe_lists
 from .loop import Loop
 from .model import check_kind
+from .outlook import outlook
 from .selection import MEASURE, Selection, dev_selection
 from .stopping import Curve, choose_stop
 from .teaching import taught
@@ -59,6 +60,9 @@ class Training:
         if len(selection):
             say(selection.introduction())
         loop = Loop(self.texts, learnt.lists, selection, self.config, seed=self.seed, folder=self.work, data=data)
+        for line in outlook(loop, len(self.collection.documents)):
+            say(f"  {line}")
+        loop.watch.note("overlap", overlapping(selection.overlap, selection.offered))
         found = loop.run(stop_at)
         return {**learnt.counts, **found, **({"stop_at": stop_at} if self.config.folds else {})}
 

@@ -61,6 +61,10 @@ class Watch:
         """
         self._seen.append((examples, scores.detach(), mask))
 
+    def forget(self) -> None:
+        """Forget the scores that no step was told of."""
+        self._seen = []
+
     def step(self, progress: float, loss: float, norm: float | None, *, constant: float | None = None) -> None:
         """Look at a step, after its micro-batches.
 

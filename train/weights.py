@@ -73,6 +73,10 @@ class Weights:
             master.grad = found if master.grad is None else master.grad.add_(found)
             working.grad = None
 
+    def discard(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad()
+
     def update(self, rate: float) -> float:
         """Make one step with what `pull_gradients` gathered in all processes.
 
