@@ -145,12 +145,14 @@ def test_a_killed_run_goes_on_and_never_reads_what_is_half_written(
     out = tmp_path / "out"
     endless = [sys.executable, "-m", "secondstage", "run", config, "train.steps=100000"]
     with subprocess.Popen(endless, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 90
-        while not list(out.glob(".train.tmp-*/steps.jsonl")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+        try:
+            deadline = time.monotonic() + 90
+            while not list(out.glob("checkpoints/train-*/steps.jsonl")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            process.send_signal(signal.SIGKILL)
     assert not (out / "train").exists()
     mined = (out / "mine" / "manifest.json").stat().st_mtime_ns
 
