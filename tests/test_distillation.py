@@ -48,7 +48,17 @@ def base(beir_folder: Path, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
         "first_stage": {"kind": "bm25"},
         "mine": {"depth": 10, "negatives": 4},
         "train": {"model": str(tiny_model), **TUNED},
-        "distill": {"queries": str(log), "depth": 8, "student": {**TUNED, "learning_rate": 1e-3}},
+        "distill": {
+            "queries": str(log),
+            "depth": 8,
+            "student": {
+                **TUNED,
+                "steps": 10,
+                "learning_rate": 1e-3,
+                "student": {"layers": 1, "match_hidden": 0.1, "match_attention": 0.1},
+                "loss": {"kl": {"temperature": 2.0}, "lce": {"weight": 0.2}},
+            },
+        },
         "serve": {"depth": 10, "precision": "fp32"},
         "evaluate": {"resamples": 100, "latency_queries": 2, "untuned": False},
     }
@@ -173,7 +183,7 @@ def test_without_labels_there_must_be_unlabelled_queries(
         carry_out_up_to("train", config)
     # With them a teacher that was trained elsewhere is enough; a loss on labels then has nothing to look at.
     with pytest.raises(UserError, match="none of 3 lists has both a positive and a negative"):
-        carry_out_up_to("train", check_config(elsewhere))
+        carry_out_up_to("train", check_config(override(elsewhere, ["distill.student.loss=lce"])))
     lists = list(read_lists(Path(base["output"]) / "teach" / "train"))
     assert len(lists) == 3
     assert all(c.teacher_score is not None and c.role == "ignored" for found in lists for c in found.candidates)
@@ -197,6 +207,13 @@ def test_from_teacher_to_student_to_proof(
     # Another model than the teacher, and the one in the bundle.
     weights = {kind: folder_digests(output / kind / "reranker")["model.safetensors"] for kind in ("train", "student")}
     assert weights["train"] != weights["student"]
+    assert read_json(output / "student" / "reranker" / "config.json")["num_hidden_layers"] == 1
+    # It learnt from the lists of the log too, of which labels say nothing.
+    assert made["student"]["lists_with_labels"] == 32
+    assert made["student"]["lists_with_teacher"] == 32 + 3
+    steps = [json.loads(line) for line in (output / "student" / "steps.jsonl").read_text().splitlines()]
+    assert all(step["counted"]["lce"] <= step["counted"]["kl"] == step["lists"] for step in steps)
+    assert any(step["counted"]["lce"] < step["counted"]["kl"] for step in steps)
     assert folder_digests(output / "bundle" / "reranker")["model.safetensors"] == weights["student"]
     # The proof has both on the same lists.
     metrics = read_json(output / "evaluation" / "metrics.json")

@@ -138,19 +138,3 @@ def test_a_killed_run_goes_on_from_what_it_kept(project: Path, alone: dict[str, 
     (undisturbed,) = (project / "alone" / "scores").iterdir()
     assert again.stat().st_size == undisturbed.stat().st_size
     assert not list((project / "killed").glob(".mine.tmp-*"))
-
-
-@pytest.mark.slow
-def test_only_mining_is_shared(project: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "secondstage",
-        "train",
-        str(project / "config.yaml"),
-        f"output={project / 'trained'}",
-    ]
-    several = {**environment(), "RANK": "0", "WORLD_SIZE": "2"}
-    done = subprocess.run(words, env=several, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert "2 processes were started for 'train', but only mining is shared" in done.stderr

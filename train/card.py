@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from secondstage.files import read_json, writing_whole
+from secondstage.files import CARD, read_json, writing_whole
 from secondstage.page import number, percent
-from secondstage.pairmodel import CARD, CONTRACT
+from secondstage.pairmodel import CONTRACT
 
 from .selection import MEASURE
 from .tracking import RUN

@@ -19,6 +19,8 @@ from .version import __version__
 # Raised whenever an artefact's layout changes, so that an older one is refused with a clear word instead of misread.
 FORMAT = 1
 MANIFEST = "manifest.json"
+# A model's card: what was done and measured, for people.
+CARD = "README.md"
 
 
 class IncompleteError(UserError):

@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 DOCUMENTS = "collection/documents.arrow"
 WARMUP_LISTS, WARMUP = "warmup_lists", "warmup"
 WARMUP_KINDS = (WARMUP_LISTS, WARMUP)
-# What a stage reads that has nothing to do with a warm-up.
-BUT_WARMUP = ("collection/", "first_stage/", "mine/", "train/", "teach/", "student/", "bundle/")
+# What a stage reads that has nothing to do with a warm-up. Of a training the model, not what a clock measured besides.
+BUT_WARMUP = (
+    "collection/",
+    "first_stage/",
+    "mine/",
+    "train/reranker/",
+    "teach/",
+    "student/reranker/",
+    "bundle/",
+)
 
 
 class Learning(Site):
@@ -77,7 +85,7 @@ class Learning(Site):
     @property
     def reads(self) -> tuple[str, ...]:
         """What training, and all that follows it, reads of the stages before it."""
-        return ("",) if self.warmed else BUT_WARMUP
+        return (*BUT_WARMUP, f"{WARMUP_LISTS}/", f"{WARMUP}/reranker/") if self.warmed else BUT_WARMUP
 
     @property
     def warmup(self) -> WarmupConfig:

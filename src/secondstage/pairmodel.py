@@ -23,8 +23,6 @@ from .run import Run, Scores
 from .scoring import rerank
 
 CONTRACT = "score.json"
-# What was done and measured, for people.
-CARD = "README.md"
 # Pairs that are tokenised and sorted by length at a time.
 CHUNK = 8192
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .errors import UserError
 from .files import (
+    CARD,
     MANIFEST,
     IncompleteError,
     fingerprint,
@@ -56,8 +57,14 @@ class Stage(NamedTuple):
         documents of a collection is not made again for new labels.
         """
         files = {f"{found['kind']}/{name}": digest for found in manifests for name, digest in found["files"].items()}
-        read = {name: digest for name, digest in files.items() if name.startswith(self.reads)}
+        # A model's card tells times: it is for people.
+        read = {name: digest for name, digest in files.items() if name.startswith(self.reads) and not told(name)}
         return self._replace(fingerprint=fingerprint(self.fingerprint, read))
+
+
+def told(name: str) -> bool:
+    """Whether a file is a model's card."""
+    return name.rpartition("/")[2] == CARD
 
 
 @contextlib.contextmanager

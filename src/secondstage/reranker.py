@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .compute import Precision, device, resolve
-from .files import fingerprint, folder_digests
+from .files import CARD, fingerprint, folder_digests
 from .models import commit_of, locate
 from .networks import at_precision, load_cross_encoder, longest
-from .pairmodel import CARD, CONTRACT, PairModel, calibration_of, read_contract
+from .pairmodel import CONTRACT, PairModel, calibration_of, read_contract
 from .pairtext import WORDS, writes_words
 from .scorecache import CachedScorer
 

@@ -1,0 +1,133 @@
+"""One training as a whole, with what it may be asked for: folds, averages, parts, and words about what is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from secondstage.collection import Collection
+from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.firststage.bm25 import Bm25
+from secondstage.mine import Source, mine
+from secondstage.rerankers import load_reranker
+from secondstage.train import Task, train
+
+MEASURE = "nDCG@10"
+
+
+@pytest.fixture(scope="module")
+def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mined")
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
+    return folder
+
+
+def tuned(collection: Collection, mined: Path, model: Path, folder: Path, **settings: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "model": str(model),
+        "steps": 12,
+        "max_length": 32,
+        "batch_tokens": 512,
+        "precision": "fp32",
+        "learning_rate": 2e-3,
+    }
+    folder.mkdir()
+    return train(Task(collection, mined, TrainConfig.from_json(usual | settings), 13), folder)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_folds_choose_when_training_ends(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", folds=2, evaluations=4)
+    assert found["stop_at"] in (0.25, 0.5, 0.75, 1.0)
+    steps = lines(tmp_path / "out" / "steps.jsonl")
+    assert found["steps"] == len(steps) == 12 * found["stop_at"]
+    assert lines(tmp_path / "out" / "dev.jsonl")[-1]["progress"] == found["stop_at"]
+    said = capsys.readouterr().err
+    assert "3 times the budget" in said
+    assert "of 32 held-out queries is highest" in said
+    # Up to there it is the training that it would have been without folds.
+    tuned(collection, mined, tiny_model, tmp_path / "plain", evaluations=4)
+    assert steps == lines(tmp_path / "plain" / "steps.jsonl")[: len(steps)]
+
+
+def test_the_best_checkpoints_are_averaged_where_that_is_better(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    one = tuned(collection, mined, tiny_model, tmp_path / "one", evaluations=6)
+    several = tuned(collection, mined, tiny_model, tmp_path / "several", evaluations=6, average=3)
+    weights = [load_file(tmp_path / name / "reranker" / "model.safetensors") for name in ("one", "several")]
+    same = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert several["averaged"] is not same
+    assert not one["averaged"]
+    assert several[f"dev_{MEASURE}"] > one[f"dev_{MEASURE}"] if several["averaged"] else same
+    assert several["best_step"] == one["best_step"]
+
+
+def test_a_step_in_parts_is_the_same_step(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Parts of whole lists, and lists that are longer than memory holds, whose activations are made again."""
+    curves = []
+    for name, settings in {"whole": {}, "lists": {"memory_tokens": 200}, "cached": {"memory_tokens": 64}}.items():
+        tuned(collection, mined, tiny_model, tmp_path / name, loss="lambdaloss", **settings)
+        curves.append([step["loss"] for step in lines(tmp_path / name / "steps.jsonl")])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "bce"},
+        {"loss": {"listmle": 1, "hinge": {"weight": 0.5, "margin": 2.0}}, "positives": 2},
+        {"schedule": "cosine", "layer_decay": 0.8, "ema": 0.9, "freeze_embeddings": True},
+        {"lora": {"rank": 2}},
+        {"student": {"layers": 1}},
+        {"gradient_checkpointing": True},
+        {"precision": "bf16", "dropout": 0.1},
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_trained_and_opens_again(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", **settings)
+    steps = lines(tmp_path / "out" / "steps.jsonl")
+    assert len(steps) == found["steps"] == 12
+    assert all(step["gradient_norm"] > 0 for step in steps)
+    scores = load_reranker(tmp_path / "out" / "reranker").score([("snow", "snow and ice"), ("snow", "a loaf")])
+    assert len(set(scores.tolist())) == 2
+    assert (tmp_path / "out" / "curves.html").is_file()
+    card = (tmp_path / "out" / "reranker" / "README.md").read_text()
+    assert "12 steps" in card
+    assert f"{found[f'dev_{MEASURE}']:.4f}" in card
+
+
+def test_a_training_that_learns_nothing_is_told_in_words(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", steps=80, learning_rate=1e-9)
+    assert any("collapsed scores" in finding for finding in found["findings"])
+    assert capsys.readouterr().err.count("collapsed scores") == 1
+    assert "collapsed scores" in (tmp_path / "out" / "reranker" / "README.md").read_text()
+
+
+def test_what_to_expect_is_told_first(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(collection, mined, tiny_model, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert said.index("32 lists") < said.index("step 4: dev")
+    assert "16 dev queries show" in said
+    assert "proposed: train." in said
