@@ -37,7 +37,7 @@ class Options(NamedTuple):
         seeds: of mining and training.
         queries: test queries at most; none means all.
         depth: candidates that are reranked.
-        settings: further `key=value` overrides of our own configs.
+        settings: further `key=value` overrides of our own configs; those of `distill` where students are distilled.
     """
 
     data: Path
@@ -77,8 +77,9 @@ class Ground:
         }
         given |= {key.replace("__", "."): value for key, value in changes.items()}
         overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+        settings = [item for item in self.options.settings if base == "distill" or not item.startswith("distill.")]
         with resources.as_file(resources.files("secondstage.configs") / f"{base}.yaml") as path:
-            return load_config(path, [*overrides, *self.options.settings])
+            return load_config(path, [*overrides, *settings])
 
     def carry_out(self, command: str, base: str = "domain", **changes: Any) -> dict[str, Any]:
         """Run the product up to a command. Returns the manifest of its last stage."""

@@ -131,9 +131,12 @@ def measure_students(
     """The part `--students`."""
     bench = Students(options, cells, minutes=minutes, unlabelled=unlabelled)
     best = bench.teach(teacher_minutes, teacher)
-    # First all without a teacher: the two kinds of runs would undo each other's lists.
-    alone = {count: [bench.label_only(count, seed) for seed in options.seeds] for count in layers}
-    distilled = {count: [bench.distil(count, seed) for seed in options.seeds] for count in layers}
+    alone: dict[int, list[Cell]] = {count: [] for count in layers}
+    distilled: dict[int, list[Cell]] = {count: [] for count in layers}
+    for seed in options.seeds:  # what was mined and taught is made anew at each seed only
+        for count in layers:
+            alone[count].append(bench.label_only(count, seed))
+            distilled[count].append(bench.distil(count, seed))
     names = [TEACHER, *(f"distilled-{count}-{options.seeds[0]}" for count in layers)]
     key = options.key("speed", models=names, repeats=repeats)
     speeds: dict[str, Any] = cells.get(key, lambda: {"speeds": bench.speeds(names, repeats)})["speeds"]

@@ -41,6 +41,7 @@ class Throughput:
         self.ground, self.cells, self.seed = ground, cells, seed
         ground.carry_out("mine", seed=seed)
         self.config = ground.config(seed=seed).train
+        self.pairs = {"model": self.config.model, "max_length": self.config.max_length}
         mined = ground.output / "mine"
         self.lists = ground.output / f"peer-{seed}.jsonl"
         self.count = write_lists(mined, texts_of_lists(ground.collection, mined), self.config, seed, self.lists)
@@ -62,7 +63,7 @@ class Throughput:
         """The peer's fastest settings with steps of so many lists, and pairs per second of all that were tried."""
         speeds: list[tuple[float, dict[str, Any]]] = []
         for settings in trials(lists):
-            key = {"part": "trial", "settings": settings, "seconds": seconds}
+            key = {"part": "trial", "settings": settings, "seconds": seconds, **self.pairs}
             cell = self.cells.get(key, partial(run_side, "peer", self.peer_spec(settings, seconds)))
             speeds.append((cell["pairs_per_s"], settings))
         best = max(speeds, key=lambda pair: pair[0])[1]
@@ -70,7 +71,7 @@ class Throughput:
 
     def round(self, side: str, number: int, settings: dict[str, Any], seconds: float) -> Cell:
         """One side's turn."""
-        key = {"part": "throughput", "side": side, "round": number, "seconds": seconds}
+        key = {"part": "throughput", "side": side, "round": number, "seconds": seconds, **self.pairs}
         if side == "peer":
             return self.cells.get(
                 {**key, "settings": settings}, partial(run_side, "peer", self.peer_spec(settings, seconds))
