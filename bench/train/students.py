@@ -36,6 +36,8 @@ class Students:
         self.options, self.cells, self.minutes, self.unlabelled = options, cells, minutes, unlabelled
         self.ground, self.experts = Ground("medquad", options), Ground("liveqa-med", options)
         self.models = self.ground.output / "models"
+        # What the teacher was made from: part of the key of every student.
+        self.taught_by: dict[str, Any] = {}
 
     def teach(self, minutes: float, given: Path | None) -> Cell:
         """Train the teacher, or take the one that is given."""
@@ -43,6 +45,7 @@ class Students:
         budget: dict[str, Any] = {"train__minutes": minutes}
         if given is not None:
             budget = {"train__steps": 0, "train__model": str(given.resolve())}
+        self.taught_by = {"teacher": budget}
         return self._cell(TEACHER, {"budget": budget, "seed": seed}, "domain", seed=seed, **budget)
 
     def distil(self, layers: int, seed: int) -> Cell:
@@ -60,7 +63,7 @@ class Students:
         }
         if self.unlabelled is not None:
             changes["distill__max_queries"] = self.unlabelled
-        key = {"layers": layers, "seed": seed, "minutes": self.minutes, "unlabelled": self.unlabelled}
+        key = {"layers": layers, "seed": seed, "minutes": self.minutes, "unlabelled": self.unlabelled, **self.taught_by}
         return self._cell(f"distilled-{layers}-{seed}", key, "distill", seed=seed, **changes)
 
     def label_only(self, layers: int, seed: int) -> Cell:
@@ -70,7 +73,7 @@ class Students:
             "train__student": {"layers": layers},
             "train__minutes": self.minutes,
         }
-        key = {"layers": layers, "seed": seed, "minutes": self.minutes}
+        key = {"layers": layers, "seed": seed, "minutes": self.minutes, **self.taught_by}
         return self._cell(f"labels-{layers}-{seed}", key, "domain", seed=seed, **changes)
 
     def _cell(self, name: str, key: Mapping[str, Any], base: str, **changes: Any) -> Cell:
@@ -138,7 +141,7 @@ def measure_students(
             alone[count].append(bench.label_only(count, seed))
             distilled[count].append(bench.distil(count, seed))
     names = [TEACHER, *(f"distilled-{count}-{options.seeds[0]}" for count in layers)]
-    key = options.key("speed", models=names, repeats=repeats)
+    key = options.key("speed", models=names, repeats=repeats, **bench.taught_by)
     speeds: dict[str, Any] = cells.get(key, lambda: {"speeds": bench.speeds(names, repeats)})["speeds"]
     found: dict[str, Any] = {TEACHER: _means([best])}
     for count in layers:
