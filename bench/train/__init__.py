@@ -1,0 +1,1 @@
+"""The measurements of the trainer; see `__main__.py`."""
