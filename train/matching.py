@@ -11,6 +11,7 @@ from torch import Tensor
 from secondstage.config import TrainConfig
 from secondstage.config.train import StudentConfig
 from secondstage.errors import UserError
+from secondstage.firsttoken import read_all_tokens
 from secondstage.networks import at_precision
 
 from .layers import layers_of
@@ -161,5 +162,6 @@ def start_matching(config: TrainConfig) -> Matching | None:
         )
     whole: dict[str, Any] = {"student": None, "lora": None, "freeze_embeddings": False, "freeze_layers": 0}
     network = start_model(config.model_copy(update=whole)).model
+    read_all_tokens(network)
     kept = kept_layers(len(layers_of(network).layers), student.layers, student.keep)
     return Matching(at_precision(network, config.precision), kept, student)

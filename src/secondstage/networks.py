@@ -9,6 +9,7 @@ from typing import Any
 
 from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
+from .firsttoken import read_first_token
 from .models import loading, quiet_transformers
 from .pairtext import pool_last_token, put_words_around
 
@@ -44,6 +45,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
     pool_last_token(network, tokenizer)
     if not trained:
         put_words_around(tokenizer)
+    read_first_token(network)
     return network, tokenizer
 
 
