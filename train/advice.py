@@ -82,7 +82,7 @@ def advise(data: Data, model: Size, config: TrainConfig, *, seconds_per_token: f
     new = {name: found for name, found in proposed.items() if given[name] != found.value}
     if any(given[budget] is not None for budget in ("minutes", "steps", "replay")):
         new.pop("epochs", None)  # the budget was decided
-    lines = [_expect(data, model, config, seconds_per_token), expect_dev(data.dev_queries)]
+    lines = [_expect(data, model, config, seconds_per_token)]
     lines += [f"proposed: train.{name}={_typed(found.value)}: {found.reason}" for name, found in new.items()]
     if data.lists < FEW and data.documents >= FEW:
         lines.append(

@@ -74,6 +74,8 @@ def _summary(run: Record, result: Record) -> str:
         text += f" It started from `{name}`{revision}"
         student = run["config"].get("student")
         text += f", cut to {student['layers']} layers ({student['keep']})." if student else "."
+    if result.get("start") == "warmup":
+        text += " That model was trained on the documents of the collection first, without any label."
     if findings := result.get("findings"):
         text += "\n\nBefore you use it, look at this:\n\n" + _bullets(findings)
     return text
@@ -138,7 +140,11 @@ def _training(run: Record, result: Record) -> str:
     lines += [f"Low-rank adapters of rank {config['lora']['rank']}, merged."] if config.get("lora") else []
     lines += ["The embeddings were frozen."] if config.get("freeze_embeddings") else []
     lines += [f"The lowest {config['freeze_layers']} layers were frozen."] if config.get("freeze_layers") else []
-    lines += [f"Kept are the weights after {result['best_step']:,} steps."] if "best_step" in result else []
+    moving = " (their moving average)" if config.get("ema") else ""
+    if result.get("averaged"):
+        lines.append(f"Kept is the average of the weights{moving} of the best checkpoints, which is better on dev.")
+    elif "best_step" in result:
+        lines.append(f"Kept are the weights{moving} after {result['best_step']:,} steps.")
     return _bullets(lines)
 
 

@@ -110,7 +110,7 @@ def random_order(value: float, chance: float, error: float) -> str:
         chance: the mean value of the same lists in random order.
         error: the standard error of `chance` for one random order.
     """
-    if value > chance + 2 * error:
+    if value > chance + 2 * error or error == 0:  # lists of one candidate have one order
         return ""
     return (
         f"the reranker orders dev as chance does: nDCG@10 {value:.4f}, at random {chance:.4f}: its head was never "

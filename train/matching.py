@@ -95,8 +95,17 @@ class Matching:
                 "train.student.match_hidden: the only layer of the student is not the last one of its teacher, so "
                 "there is nothing to compare: keep more layers, or set it to 0"
             )
-        if config.match_attention:
-            show_attention(teacher)
+        self.show(teacher)
+
+    def show(self, network: Any) -> None:
+        """Have a network, teacher or student, compute what is compared; before copies are made of it.
+
+        Raises:
+            UserError: attention is to be matched, and the network does not tell it.
+        """
+        read_all_tokens(network)
+        if self.config.match_attention:
+            show_attention(network)
 
     @property
     def wanted(self) -> dict[str, bool]:
@@ -162,6 +171,5 @@ def start_matching(config: TrainConfig) -> Matching | None:
         )
     whole: dict[str, Any] = {"student": None, "lora": None, "freeze_embeddings": False, "freeze_layers": 0}
     network = start_model(config.model_copy(update=whole)).model
-    read_all_tokens(network)
     kept = kept_layers(len(layers_of(network).layers), student.layers, student.keep)
     return Matching(at_precision(network, config.precision), kept, student)

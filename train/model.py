@@ -8,7 +8,7 @@ from secondstage.compute import device
 from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
-from secondstage.firsttoken import read_all_tokens, read_first_token
+from secondstage.firsttoken import read_first_token
 from secondstage.networks import load_cross_encoder, longest, read_network_config
 from secondstage.pairmodel import PairModel, read_contract
 from secondstage.reranker import Reranker
@@ -36,10 +36,7 @@ def start_model(config: TrainConfig) -> PairModel:
     network, tokenizer = load(config.model, config=model_config, attn_implementation=attention)
     if config.student:
         network = cut(network, config.student.layers, config.student.keep).network
-        if config.student.match_hidden or config.student.match_attention:
-            read_all_tokens(network)
-        else:
-            read_first_token(network)
+        read_first_token(network)
     shared: dict[str, Any] = {
         "max_length": longest(network, tokenizer, config.max_length),
         "batch_tokens": config.batch_tokens,
@@ -49,7 +46,8 @@ def start_model(config: TrainConfig) -> PairModel:
     if config.head == "classification":
         scorer = Reranker(network, tokenizer, **shared)
     else:
-        scorer = DecoderReranker(network, tokenizer, instruction=config.instruction or INSTRUCTION, **shared)
+        instruction = config.instruction or read_contract(config.model).get("instruction") or INSTRUCTION
+        scorer = DecoderReranker(network, tokenizer, instruction=instruction, **shared)
     freeze(scorer.model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     if config.lora:
         adapt(scorer.model, config.lora)

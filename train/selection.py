@@ -11,7 +11,7 @@ import numpy as np
 from secondstage.collection import Qrels
 from secondstage.leakage import ENOUGH, Met, spare
 from secondstage.measures import Values, evaluate, mean
-from secondstage.parallel import ALONE, gather, workers
+from secondstage.parallel import ALONE, gather, shares, workers
 from secondstage.run import Run
 from secondstage.scoring import Scorer, rerank_pairs
 from secondstage.significance import detectable
@@ -32,10 +32,8 @@ class Selection:
     Attributes:
         run: the lists, cut to what is reranked.
         qrels: of the queries that have a relevant document; a query without a list counts 0.
-        evaluations: how many were taken.
         stale: how many of them, in a row, were no better than the best before.
         best_values: per query, of the best evaluation; none before the first.
-        last_values: per query, of the last one.
         left_out: dev queries that are not here because training gives them away.
         given_away: dev queries that are here although it does.
     """
@@ -45,12 +43,11 @@ class Selection:
         self.qrels = answerable(qrels)
         self.run = run.only(self.qrels)
         self.texts, self.patience = texts, patience
-        self.evaluations = self.stale = self.left_out = self.given_away = 0
+        self.stale = self.left_out = self.given_away = 0
         # Of the dev queries that were offered, how many training gives away, by kind; see `leakage.count`.
         self.overlap: dict[str, int] = {}
         self.offered = 0
         self.best_values: Values | None = None
-        self.last_values: Values | None = None
 
     def __len__(self) -> int:
         """How many queries there are."""
@@ -88,8 +85,6 @@ class Selection:
         An equal one is kept, but does not renew the patience: a model that no longer changes anything is done.
         """
         value, best = mean(values), self.best
-        self.evaluations += 1
-        self.last_values = values
         self.stale = 0 if best is None or value > best else self.stale + 1
         if best is not None and value < best:
             return False
@@ -139,16 +134,13 @@ class Selection:
     def state(self) -> dict[str, Any]:
         """All that evaluations found, for JSON."""
         return {
-            "evaluations": self.evaluations,
             "stale": self.stale,
             "best_values": self.best_values,
-            "last_values": self.last_values,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.evaluations, self.stale = state["evaluations"], state["stale"]
-        self.best_values, self.last_values = state["best_values"], state["last_values"]
+        self.stale, self.best_values = state["stale"], state["best_values"]
 
 
 def dev_selection(
@@ -182,22 +174,3 @@ def dev_selection(
     leaking = len(dev) - basis.free
     selection.left_out, selection.given_away = (leaking, 0) if basis.enough else (0, leaking)
     return selection
-
-
-def shares(sizes: Sequence[int], count: int) -> list[list[int]]:
-    """Divide pieces of work among `count` workers: the largest first, each to whoever has least.
-
-    Args:
-        sizes: of the pieces.
-        count: of workers.
-
-    Returns:
-        The numbers of each worker's pieces, in rising order: every piece once.
-    """
-    parts: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        least = loads.index(min(loads))
-        parts[least].append(i)
-        loads[least] += sizes[i]
-    return [sorted(part) for part in parts]

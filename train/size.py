@@ -43,12 +43,16 @@ def size_of(network: Any, *, new_head: bool, half: bool) -> Size:
         new_head: whether its head is still random.
         half: whether it computes in 16 bits.
     """
-    shape, embeddings = network.config, network.get_input_embeddings()
+    shape = network.config.get_text_config()
+    try:
+        embeddings = network.get_input_embeddings().weight.numel()
+    except (NotImplementedError, AttributeError):  # a model that hashes characters has no table
+        embeddings = 0
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
     return Size(
         parameters=sum(count for count, _ in counts),
         trained=sum(count for count, learns in counts if learns),
-        embeddings=embeddings.weight.numel(),
+        embeddings=embeddings,
         layers=shape.num_hidden_layers,
         hidden=shape.hidden_size,
         heads=shape.num_attention_heads,

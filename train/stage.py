@@ -16,7 +16,7 @@ from .card import write_card
 from .checks import is_new
 from .curves import PAGE, write_curves
 from .starts import own_folder, starting_points, train_from_best
-from .tracking import DEV, RUN, STEPS, TIMING
+from .tracking import DEV, RUN, STEPS, TENSORBOARD, TIMING
 from .training import Training, take_as_it_is
 
 # What a finished training is told by.
@@ -127,3 +127,5 @@ def _copy_records(source: Path, target: Path) -> None:
     for name in RECORDS:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+    if (source / TENSORBOARD).is_dir():
+        shutil.copytree(source / TENSORBOARD, target / TENSORBOARD)

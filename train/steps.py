@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secondstage.lists import TrainingList
+from secondstage.parallel import shares
 
 from .examples import Example, Shape
 
@@ -128,7 +129,8 @@ def micro_batches(
 
     Args:
         step: the lists.
-        memory_tokens: of a micro-batch at most, padding included; a longer list is one of its own. None: no limit.
+        memory_tokens: of a micro-batch at most, padding included; a longer list is one of its own, whose chunks keep
+            the limit. None: no limit.
         processes: at least so many micro-batches of about equal size are made, as far as there are lists.
         pass_tokens: what one more chunk costs, in tokens.
     """
@@ -147,28 +149,12 @@ def micro_batches(
         else:
             parts.append([i])
             home = here
-    return [_micro(part, step, pass_tokens) for part in parts]
+    return [_micro(part, step, limit, pass_tokens) for part in parts]
 
 
 def share(micros: Sequence[Micro], size: int) -> list[list[Micro]]:
-    """Divide micro-batches among `size` processes by tokens, the longest first to whoever has least; some may get none.
-
-    Longest-processing-time-first (Graham 1969): no process has more than 4/3 of the least possible maximum.
-    """
-    shares: list[list[Micro]] = [[] for _ in range(size)]
-    loads = [0] * size
-    for micro in sorted(micros, key=lambda micro: -micro.tokens):
-        least = loads.index(min(loads))
-        shares[least].append(micro)
-        loads[least] += micro.tokens
-    return shares
-
-
-def waste(micros: Iterable[Micro]) -> float:
-    """The share of padding among all tokens that are computed; 0 of none."""
-    micros = list(micros)
-    computed = sum(micro.tokens for micro in micros)
-    return 1 - sum(sum(micro.lengths) for micro in micros) / computed if computed else 0.0
+    """Divide micro-batches among `size` processes by tokens; some may get none."""
+    return [[micros[i] for i in part] for part in shares([micro.tokens for micro in micros], size)]
 
 
 def chunks_of(lengths: Sequence[int], pass_tokens: int = PASS) -> list[list[int]]:
@@ -204,10 +190,18 @@ def _fits(part: Sequence[int], step: Step, limit: float, pass_tokens: int) -> bo
     return sum(lengths) <= limit and _padded(lengths, chunks_of(lengths, pass_tokens)) <= limit
 
 
-def _micro(part: Sequence[int], step: Step, pass_tokens: int) -> Micro:
+def _micro(part: Sequence[int], step: Step, limit: float, pass_tokens: int) -> Micro:
     lengths = tuple(length for i in part for length in step.lengths[i])
-    chunks = tuple(map(tuple, chunks_of(lengths, pass_tokens)))
+    chunks = tuple(piece for chunk in chunks_of(lengths, pass_tokens) for piece in _pieces(chunk, lengths, limit))
     return Micro(tuple(step.examples[i] for i in part), lengths, chunks)
+
+
+def _pieces(chunk: Sequence[int], lengths: Sequence[int], limit: float) -> Iterator[tuple[int, ...]]:
+    """A chunk in pieces that are no larger than memory holds; a pair that is, alone."""
+    width = max(lengths[i] for i in chunk)
+    most = len(chunk) if math.isinf(limit) else max(1, int(limit // width))
+    for start in range(0, len(chunk), most):
+        yield tuple(chunk[start : start + most])
 
 
 def _padded(lengths: Sequence[int], chunks: Iterable[Sequence[int]]) -> int:

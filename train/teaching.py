@@ -10,6 +10,7 @@ from typing import NamedTuple
 from secondstage.config import TrainConfig, on_labels, on_teacher
 from secondstage.errors import UserError
 from secondstage.lists import DROPPED, Candidate, TrainingList, has_labels, has_teacher
+from secondstage.parallel import wait, workers
 from secondstage.progress import say
 from secondstage.synthetic import PairTexts
 from secondstage.teachers import Teacher, model_teacher, open_teacher
@@ -45,7 +46,11 @@ def taught(lists: Iterable[TrainingList], texts: PairTexts, config: TrainConfig,
     if by_teacher and config.teacher is not None:
         if scores is None:
             raise ValueError("a teacher's scores are kept in a folder: give one")
-        found = scored(found, open_teacher(model_teacher(config.teacher), scores), texts)
+        teacher, team = model_teacher(config.teacher), workers()
+        if team.size > 1:  # each its share; then all find all of them in the files
+            scored(found[team.rank :: team.size], open_teacher(teacher, scores), texts)
+            wait()
+        found = scored(found, open_teacher(teacher, scores), texts)
     by_labels, with_labels, with_teacher = on_labels(config.loss), [*map(has_labels, found)], [*map(has_teacher, found)]
     _refuse_nothing(config, any(with_labels), any(with_teacher), len(found))
     taken = [(by_labels and x) or (by_teacher and y) for x, y in zip(with_labels, with_teacher, strict=True)]

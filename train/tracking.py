@@ -22,6 +22,7 @@ from secondstage.parallel import workers
 from .selection import MEASURE
 
 RUN, STEPS, DEV, TIMING = "run.json", "steps.jsonl", "dev.jsonl", "timing.jsonl"
+TENSORBOARD = "tensorboard"
 # Of wandb's project, and of TensorBoard's folder.
 PROJECT = "secondstage"
 WAYS_OUT = {
@@ -187,7 +188,7 @@ class Tracking:
 
         PartialState()
         # What an earlier process logged after the checkpoint is hidden.
-        return TensorBoardTracker(PROJECT, self.folder / "tensorboard", purge_step=self._lines[STEPS] or None)
+        return TensorBoardTracker(PROJECT, self.folder / TENSORBOARD, purge_step=self._lines[STEPS] + 1 if self._lines[STEPS] else None)
 
 
 def cut(path: Path, lines: int) -> None:

@@ -40,6 +40,11 @@ class Distillation:
             return None
         return self._trained if self.config.teacher == TRAINED else self.config.teacher
 
+    @property
+    def trains(self) -> bool:
+        """Whether the stage `train` makes something of it: the teacher, or what the student is cut from."""
+        return self.config.teacher == TRAINED or (self.config.teacher == MINED and self.config.student.model == TEACHER)
+
     def teachers(self) -> dict[str, TeacherConfig]:
         """Who scores, by name.
 

@@ -63,7 +63,7 @@ def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]
     return found
 
 
-def taught_from(config: DistillConfig) -> dict[str, str]:
+def taught_from(config: DistillConfig, mine: MineConfig) -> dict[str, str]:
     """What decides whether the teacher of a student and its unlabelled queries are still the same.
 
     Raises:
@@ -72,7 +72,9 @@ def taught_from(config: DistillConfig) -> dict[str, str]:
     from . import teachers
 
     found: dict[str, str] = {}
-    if config.teacher not in (TRAINED, MINED):
+    if config.teacher == MINED:
+        found |= {f"teacher {name}": digest for name, digest in teachers.identities(mine.teachers).items()}
+    elif config.teacher != TRAINED:
         found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     if config.queries is not None:
         path = Path(config.queries).expanduser()

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from .collection import Collection, Qrels
 from .duplicates import near_duplicates, normalise
-from .lists import POSITIVE, TrainingList, read_trainable
+from .lists import POSITIVE, TrainingList, has_labels, has_teacher, read_lists
 from .synthetic import SYNTHETIC, read_synthetic
 from .unlabelled import read_unlabelled
 
@@ -84,7 +84,10 @@ def trained_on(mined: Path, queries: Mapping[str, str]) -> Met:
     """
     records = mined / SYNTHETIC
     texts = {**queries, **(read_synthetic(records) if records.is_file() else {})}
-    met, unlabelled = met_in_lists(read_trainable(mined / "train"), texts), read_unlabelled(mined)
+    unlabelled = read_unlabelled(mined)
+    # A loss on labels takes the first, one on a teacher's scores the second.
+    taken = (found for found in read_lists(mined / "train") if has_labels(found) or has_teacher(found))
+    met = met_in_lists(taken, {**texts, **unlabelled})
     return Met({**met.queries, **unlabelled}, {**met.qrels, **{query_id: {} for query_id in unlabelled}})
 
 

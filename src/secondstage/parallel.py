@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import glob
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -90,6 +91,27 @@ def gather(value: T) -> list[T]:
     except RuntimeError as error:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
     return found
+
+
+def shares(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Divide pieces of work among `count` workers: the largest first, each to whoever has least.
+
+    Longest-processing-time-first (Graham 1969): no worker has more than 4/3 of the least possible maximum.
+
+    Args:
+        sizes: of the pieces.
+        count: of workers.
+
+    Returns:
+        The numbers of each worker's pieces, in rising order: every piece once.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        parts[least].append(i)
+        loads[least] += sizes[i]
+    return [sorted(part) for part in parts]
 
 
 def own_file(path: Path) -> Path:

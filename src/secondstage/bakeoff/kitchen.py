@@ -79,7 +79,8 @@ class Kitchen:
     def key(self, recipe: Recipe, seed: int) -> str:
         """What was made is part of it, what would be mined is not: it follows from the settings."""
         stages = [stage.fingerprint for stage in self._plan(recipe, seed, {})]
-        return fingerprint(stages, self._files, sorted(self.run), MEASURE, self.settings.depth, HALF)
+        scored = (MEASURE, self.settings.depth, HALF, self.config.serve.precision)
+        return fingerprint(stages, self._files, sorted(self.run), scored)
 
     def make(self, recipe: Recipe, seed: int) -> Cell:
         """Mine, train, and score the lists that decide."""

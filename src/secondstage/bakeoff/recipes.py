@@ -122,6 +122,8 @@ def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
         )
     if settings.split == "train":
         yield "split: recipes are trained on 'train', so it cannot tell them apart; choose on dev"
+    if settings.tokens is not None and config.distill is not None:
+        yield "tokens: they would be the teacher's, not the student's: give distill.student a budget in minutes or steps"
     if settings.tokens is None and not config.train.minutes and not config.train.steps:
         name = next(name for name in BUDGETS if getattr(config.train, name) is not None)
         yield (
@@ -135,6 +137,6 @@ def _faults_of(changes: Mapping[Path, Any]) -> list[str]:
     found += [
         f"{'.'.join(path)}: a recipe cannot change the budget, which is the same for all"
         for path in changes
-        if path[0] == "train" and path[1:2] and path[1] in BUDGETS
+        if path[0] in ("train", "warmup", "distill") and path[-1] in BUDGETS
     ]
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .base import Count, Section
+from .loss import LossTerm, check_losses, on_teacher
 from .train import TrainConfig
 
 # Words that stand for a model: a folder of such a name is given as ./train.
@@ -20,6 +22,11 @@ class StudentTraining(TrainConfig):
 
     model: str = TEACHER
     """teacher: the teacher itself, of which `student` cuts layers; else a hub id, a folder or `package:…`."""
+    loss: Annotated[Mapping[str, LossTerm], AfterValidator(check_losses)] = {
+        "kl": LossTerm(),
+        "lce": LossTerm(weight=0.2),
+    }
+    """As of `train`; one of them must look at the teacher's scores."""
 
 
 class DistillConfig(Section):
@@ -43,6 +50,11 @@ class DistillConfig(Section):
     def _one_teacher(self) -> DistillConfig:
         if self.student.teacher is not None:
             raise ValueError("the teacher of a student is distill.teacher: leave distill.student.teacher out")
+        if not on_teacher(self.student.loss):
+            raise ValueError(
+                f"no loss of the student ({', '.join(self.student.loss)}) looks at the teacher's scores: give one that "
+                "does in distill.student.loss, e.g. kl, or leave distill out"
+            )
         if self.max_queries is not None and self.queries is None:
             raise ValueError("max_queries counts unlabelled queries: give distill.queries, the file that holds them")
         return self
