@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ from .objective import Objective, targets_of
 from .pace import Pace, heeding_sigterm
 from .schedule import rate
 from .selection import MEASURE, Selection
-from .steps import Micro, Step, Steps, micro_batches, share
+from .steps import Micro, Step, Steps, micro_batches
 from .tokens import TOKENS, Tokens
 from .tracking import StepRecord, Tracking
+from .turns import turns
 from .watch import Watch
 from .weights import make_weights
 
@@ -108,6 +109,9 @@ class Loop:
         self.tracking, self.watch = Tracking(config, folder), Watch(config, folder)
         self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
         self.leaders, self.done = Leaders(config.average), Done()
+        self._clock: Callable[[], float] = stopwatch()
+        # What the last checkpoint needs of the rerankers that were kept.
+        self._needed: set[str] = set()
 
     def run(self, stop_at: float = 1.0) -> dict[str, Any]:
         """Train until that share of the budget is used. Returns the totals, for the manifest.
@@ -123,7 +127,7 @@ class Loop:
             self.tracking.finish()
 
     def _run(self, stop_at: float) -> dict[str, Any]:
-        clock = stopwatch(self.done.seconds)
+        self._clock = clock = stopwatch(self.done.seconds)
         budget = make_budget(self.config, len(self.steps.lists), clock)
         progress = 0.0
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
@@ -133,16 +137,17 @@ class Loop:
                 self.done.seconds = clock()
                 now = pace.ask(self.done.steps, self.done.lists)
                 progress = min(now.progress, stop_at)
+                if now.stop:
+                    self._save()
+                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 if now.progress >= stop_at:
                     break
                 if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
                     self._evaluate(progress)
                     if self.selection.exhausted:
                         break
-                if now.save or now.stop:
+                if now.save:
                     self._save()
-                if now.stop:
-                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 loss = self._step(step, now.progress)
                 if progress_bar is not None:
                     progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -159,21 +164,24 @@ class Loop:
         targets = targets_of(step.examples)
         counts = self.objective.counts(targets)
         micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
-        numbers = {id(micro): number for number, micro in enumerate(micros)}
         sums = dict.fromkeys(config.loss, 0.0)
         self.scorer.model.train()
-        for micro in share(micros, self.team.size)[self.team.rank]:
+        for turn in turns(micros, self.team, config.memory_tokens, lockstep=self.weights.lockstep):
             outcome = accumulate(
-                micro,
-                self._forward(micro, sum(map(len, step.lengths))),
+                turn.micro,
+                self._forward(turn.micro, sum(map(len, step.lengths))),
                 self.objective,
                 counts,
                 self.weights,
-                seeds=(self.seed, done.steps, numbers[id(micro)]),
-                cached=config.memory_tokens is not None and micro.tokens > config.memory_tokens,
+                seeds=(self.seed, done.steps, turn.number),
+                cached=turn.cached,
+                passes=turn.passes,
+                idle=turn.idle,
             )
+            if turn.idle:
+                continue
             sums = {name: sums[name] + value for name, value in outcome.sums.items()}
-            self.watch.scores(micro.examples, outcome.scores, outcome.mask)
+            self.watch.scores(turn.micro.examples, outcome.scores, outcome.mask)
         share_of_rate = rate(progress, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
@@ -243,17 +251,23 @@ class Loop:
         self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
     def _keep(self, network: Any, value: float) -> None:
-        """Write a reranker, if it is among the best; those that no longer are go."""
+        """Write a reranker, if it is among the best; those that no longer are go, unless a checkpoint needs them."""
         name = f"best-{self.done.steps:08}"
         dropped = self.leaders.enter(name, value)
         if self.team.lead and name not in dropped:
             with replacing(self.folder / name) as folder:
                 self.scorer.with_model(network).save(folder)
-        for old in dropped if self.team.lead else ():
-            shutil.rmtree(self.folder / old, ignore_errors=True)
+        self._clear(self._needed)
+
+    def _clear(self, needed: set[str]) -> None:
+        """Delete the rerankers that are neither among the best nor needed."""
+        for path in self.folder.glob("best-*") if self.team.lead else ():
+            if path.name not in needed | dict(self.leaders.entries).keys():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _save(self) -> None:
         """Write a checkpoint."""
+        self.done.seconds = self._clock()
         record = {
             "done": asdict(self.done),
             "selection": self.selection.state(),
@@ -262,10 +276,12 @@ class Loop:
             "watch": self.watch.state(),
         }
         self.weights.save(self.checkpoints, self.done.steps, record)
+        self._needed = set(dict(self.leaders.entries))
+        self._clear(self._needed)
 
     def _go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""
-        step = self.checkpoints.latest()
+        step = gather(self.checkpoints.latest() if self.team.lead else None)[0]
         record = None
         if step is not None:
             record = self.checkpoints.record(step)
@@ -277,9 +293,8 @@ class Loop:
             say(f"  going on after {step} steps")
         if self.steps.left_out:
             say(f"  {self.steps.left_out} lists have nothing to compare and are left out")
-        for path in self.folder.glob("best-*") if self.team.lead else ():
-            if path.name not in dict(self.leaders.entries):
-                shutil.rmtree(path, ignore_errors=True)
+        self._needed = set(dict(self.leaders.entries))
+        self._clear(self._needed)
         self.tracking.start(self.facts, record and record["tracking"])
 
     def _finish(self, seconds: float) -> dict[str, Any]:

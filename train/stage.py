@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.files import read_json, write_json
-from secondstage.parallel import wait, workers
+from secondstage.parallel import gather, wait, workers
 
 from .best import RERANKER
 from .card import write_card
@@ -58,7 +58,8 @@ def train(task: Task, folder: Path, work: Path | None = None) -> dict[str, Any]:
         For the manifest: steps, lists, tokens, padding, the best dev value, and where it started from.
     """
     place = work or folder / "work"
-    finished = share(task, place)
+    # Where several processes have made it, the lead is alone here.
+    finished = read_json(place / FINISHED) if (place / FINISHED).is_file() else share(task, place)
     chosen = place / finished["place"]
     shutil.copytree(chosen / RERANKER, folder / RERANKER)
     _copy_records(chosen, folder)
@@ -78,8 +79,8 @@ def share(task: Task, work: Path) -> dict[str, Any]:
     Returns:
         `details`, as of `train`, and `place`, the folder below `work` that has the results.
     """
-    if (work / FINISHED).is_file():
-        found: dict[str, Any] = read_json(work / FINISHED)
+    found: dict[str, Any] | None = _kept(work / FINISHED)
+    if found is not None:
         return found
     work.mkdir(parents=True, exist_ok=True)
     # A model that is taken as it is needs nothing that was mined.
@@ -101,8 +102,8 @@ def share(task: Task, work: Path) -> dict[str, Any]:
 def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
     """Train from one start, in a folder of its own, unless that is done; `measured` where dev is to compare it."""
     done = work / f"own-{FINISHED}"
-    if done.is_file():
-        found: dict[str, Any] = read_json(done)
+    found = _kept(done)
+    if found is not None:
         return found
     work.mkdir(parents=True, exist_ok=True)
     if task.config.steps == 0:
@@ -118,6 +119,12 @@ def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
         write_json(done, details)
     wait()
     return details
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, for all processes as the lead sees it; none if it is not there."""
+    found: dict[str, Any] | None = read_json(path) if workers().lead and path.is_file() else None
+    return gather(found)[0]
 
 
 def _copy_records(source: Path, target: Path) -> None:

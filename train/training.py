@@ -13,6 +13,7 @@ from secondstage.files import folder_digests
 from secondstage.leakage import met_in_lists
 from secondstage.lists import TrainingList, read_index, read_lists
 from secondstage.measures import mean
+from secondstage.parallel import wait, workers
 from secondstage.progress import say
 from secondstage.rerankers import load_reranker
 from secondstage.run import read_trec
@@ -114,7 +115,8 @@ def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> dict[str, Any
     if config.head == "classification":
         refuse_new_head(config.model)
     set_seed(seed)
-    load_reranker(
-        config.model, kind=config.head, instruction=config.instruction, max_length=config.max_length, precision="fp32"
-    ).save(folder / RERANKER)
+    if workers().lead:
+        taken: dict[str, Any] = {"instruction": config.instruction, "max_length": config.max_length}
+        load_reranker(config.model, kind=config.head, precision="fp32", **taken).save(folder / RERANKER)
+    wait()
     return {"steps": 0}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What trainings go on from after they were stopped, below a run's output.
 CHECKPOINTS = "checkpoints"
+# Settings that change nothing of what is learnt: checkpoints are still good when they are changed.
+NOT_LEARNT = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"}
 
 
 class Site:
@@ -80,7 +82,7 @@ class Site:
             parts: its settings, and the kinds of the stages that it reads.
         """
         read = {part: read_manifest(self.folder(part), part)["files"] for part in parts if isinstance(part, str)}
-        settings = [part.model_dump(mode="json") for part in parts if isinstance(part, Section)]
+        settings = [part.model_dump(mode="json", exclude=NOT_LEARNT) for part in parts if isinstance(part, Section)]
         made_from = fingerprint(kind, __version__, settings, read, self.config.seed)
         return self.output / CHECKPOINTS / f"{kind}-{made_from[:16]}"
 
