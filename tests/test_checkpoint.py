@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from secondstage.errors import UserError
 from secondstage.train.checkpoint import RECORD, Checkpoints
 
 
@@ -43,6 +44,18 @@ def test_without_room_those_that_are_there_stay(tmp_path: Path, monkeypatch: pyt
         checkpoints.write(4, {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
     assert checkpoints.latest() == 3
+
+
+def test_several_writers_fill_one_folder_that_is_there_when_all_is(tmp_path: Path) -> None:
+    checkpoints = written(tmp_path, 3)
+    with checkpoints.making(4, {"step": 4}) as folder:
+        for name in ("one", "other"):
+            (folder / name).touch()
+        assert list(checkpoints.steps()) == [3]
+    assert list(checkpoints.steps()) == [4]
+    with pytest.raises(UserError, match="shared the weights: go on with FSDP, or delete"):
+        checkpoints.tensors(4)
+    assert sorted(path.name for path in checkpoints.place(4).iterdir()) == ["one", "other", RECORD]
 
 
 def test_what_a_kill_left_is_cleared_away(tmp_path: Path) -> None:

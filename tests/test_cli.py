@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from secondstage.cli import main
+from secondstage.errors import StoppedError
 from secondstage.files import write_json, write_manifest
 from secondstage.serve import Pipeline, Verdict, write_verdict
 
@@ -47,6 +48,21 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def secondstage(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "secondstage", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_training_that_was_asked_to_stop_has_an_exit_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise StoppedError("stopped after 5 steps: run the same command again to go on")
+
+    monkeypatch.setattr("secondstage.commands.carry_out_up_to", stopped)
+    config = write_config(tmp_path, tmp_path, tmp_path)
+    assert main(["train", str(config)]) == 4
+    assert capsys.readouterr().err == "secondstage: stopped after 5 steps: run the same command again to go on\n"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "4 if SIGTERM stopped a training" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ class Trial:
         )
         self.most = 0
 
-    def gradient(self, micros: Sequence[Micro], *, cached: bool = False) -> Tensor:
+    def gradient(self, micros: Sequence[Micro], *, cached: bool = False, **more: Any) -> Tensor:
         self.scorer.model.train()
         counts = self.objective.counts(targets_of(self.step.examples))
         for number, micro in enumerate(micros):
@@ -70,7 +70,8 @@ class Trial:
                 self.most = max(self.most, len(places))
                 return self.scorer.logits(self.scorer.collate(rows, places)), None
 
-            accumulate(micro, forward, self.objective, counts, self.weights, seeds=(1, 2, number), cached=cached)
+            seeds = 1, 2, number
+            accumulate(micro, forward, self.objective, counts, self.weights, seeds=seeds, cached=cached, **more)
         masters = self.weights.master.parameters()
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in masters])
 
@@ -105,6 +106,18 @@ def test_a_cached_gradient_is_the_same_to_the_bit_dropout_included(tiny_model: P
     assert torch.equal(*found)
     without = Trial(tiny_model, loss=loss, dropout=0.0, precision=precision)
     assert not torch.allclose(found[0], without.gradient(micro_batches(without.step, pass_tokens=1)), rtol=0.1)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_passes_in_step_with_other_processes_count_nothing(tiny_model: Path, cached: bool) -> None:
+    gradients = []
+    for more in ({}, {"passes": 9}, {"idle": True}):
+        trial = Trial(tiny_model, dropout=0.2)
+        micros = micro_batches(trial.step, pass_tokens=1)
+        assert len(micros[0].chunks) < 9
+        gradients.append(trial.gradient(micros, cached=cached, **more))
+    assert torch.equal(gradients[0], gradients[1])
+    assert not gradients[2].any()
 
 
 def test_a_cached_gradient_keeps_the_activations_of_one_chunk_alone(tiny_model: Path) -> None:

@@ -70,12 +70,20 @@ def test_unlabelled_queries_decide_by_what_is_in_them_and_how_they_are_read(tmp_
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-        digests.append(taught_from(DistillConfig(queries=str(path), student=student))["queries"])
+        digests.append(taught_from(DistillConfig(queries=str(path), student=student), MineConfig())["queries"])
     assert digests[0] == digests[2]
     assert len(set(digests)) == 3
-    assert (
-        taught_from(DistillConfig(student=student)) == taught_from(DistillConfig(teacher="mine", student=student)) == {}
-    )
+    assert taught_from(DistillConfig(student=student), MineConfig()) == {}
+
+
+def test_those_who_teach_together_decide_of_the_students_lists(tmp_path: Path) -> None:
+    config, digests = DistillConfig(teacher="mine", student=StudentTraining(steps=1)), []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        teachers = {"large": TeacherConfig(model=str(tmp_path / name))}
+        digests.append(taught_from(config, MineConfig(teachers=teachers)))
+    assert digests[0] != digests[1]
 
 
 def test_the_teacher_of_a_student_is_no_model_of_its_own(tiny_model: Path) -> None:

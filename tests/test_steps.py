@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.train.examples import Example, Shape
-from secondstage.train.steps import WINDOW, Micro, Step, Steps, chunks_of, micro_batches, share, waste
+from secondstage.train.steps import WINDOW, Micro, Step, Steps, chunks_of, micro_batches, share
 
 
 def training_list(query: int, positives: int = 1, negatives: int = 5) -> TrainingList:
@@ -186,15 +186,21 @@ def test_chunks_cost_the_least_that_any_cut_does(tokens: list[int], each: int) -
     assert widths == sorted(widths, reverse=True)
 
 
-def test_waste_is_padding_among_all_tokens() -> None:
-    assert waste([]) == 0
-    assert waste([Micro((), (3, 5), ((0, 1),)), Micro((), (4, 6), ((0,), (1,)))]) == pytest.approx(2 / 20)
-
-
 def test_little_is_wasted_on_usual_lengths() -> None:
     """Of passages whose length is log-normal, a third of them cut at 128 tokens, in steps of 4096."""
     rng = np.random.default_rng(5)
     found = np.minimum(128, np.exp(rng.normal(4.5, 0.6, (400, 8)))).astype(int) + 1
     micros = [micro for i in range(0, 400, 5) for micro in micro_batches(step_of(*found[i : i + 5].tolist()))]
-    assert waste(micros) <= 0.05
+    computed = sum(micro.tokens for micro in micros)
+    assert sum(sum(micro.lengths) for micro in micros) >= 0.95 * computed
     assert np.mean([sum(micro.lengths) / len(micro.chunks) for micro in micros]) > 500
+
+
+@pytest.mark.parametrize("lengths", [(32,) * 9, (5, 9, 9, 30, 31, 32, 32, 32, 32)], ids=["equal", "mixed"])
+@pytest.mark.parametrize("memory_tokens", [31, 32, 64, 100, 288])
+def test_no_pass_is_larger_than_memory_holds(lengths: tuple[int, ...], memory_tokens: int) -> None:
+    """Of one long list, whose pairs may all be equally long: cut at max_length."""
+    (micro,) = micro_batches(step_of(lengths), memory_tokens)
+    assert sorted(place for chunk in micro.chunks for place in chunk) == list(range(9))
+    for chunk in micro.chunks:
+        assert len(chunk) == 1 or len(chunk) * max(lengths[place] for place in chunk) <= memory_tokens

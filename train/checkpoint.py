@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from secondstage.errors import UserError
 from secondstage.files import read_json, recover, replacing, sweep, write_json, writing
 
 RECORD = "state.json"
@@ -34,9 +36,15 @@ class Checkpoints:
         Raises:
             OSError: no room, for example; those that are there stay.
         """
+        with self.making(step, record) as folder:
+            torch.save(tensors, folder / TENSORS)
+
+    @contextmanager
+    def making(self, step: int, record: dict[str, Any]) -> Iterator[Path]:
+        """Give a temporary folder for the tensors after `step` steps: as `write`, whoever writes them."""
         with replacing(self.place(step)) as temporary:
             with writing(temporary):
-                torch.save(tensors, temporary / TENSORS)
+                yield temporary
             write_json(temporary / RECORD, record)
         for old in sorted(self.steps())[: -self.keep]:
             shutil.rmtree(self.place(old))
@@ -62,7 +70,12 @@ class Checkpoints:
         return found
 
     def tensors(self, step: int) -> dict[str, Any]:
-        """The tensors of a checkpoint, on the CPU."""
+        """The tensors of a checkpoint, on the CPU; `UserError` if it is one of weights that were spread."""
+        if not (self.place(step) / TENSORS).is_file():
+            raise UserError(
+                f"{self.place(step)} was written by processes that shared the weights: go on with FSDP, or delete "
+                f"{self.folder} to train from the start"
+            )
         found: dict[str, Any] = torch.load(self.place(step) / TENSORS, map_location="cpu", weights_only=True)
         return found
 

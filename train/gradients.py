@@ -28,11 +28,13 @@ class Outcome(NamedTuple):
         sums: each loss, summed over the lists.
         scores: `[lists, candidates]`, without gradient.
         mask: `[lists, candidates]`, true where there is a candidate.
+        further: the further losses of the pairs.
     """
 
     sums: dict[str, float]
     scores: Tensor
     mask: Tensor
+    further: float = 0.0
 
 
 def seed_everything(*parts: int) -> None:
@@ -52,6 +54,8 @@ def accumulate(
     *,
     seeds: Sequence[int],
     cached: bool,
+    passes: int = 0,
+    idle: bool = False,
 ) -> Outcome:
     """Add the gradient of a micro-batch to the weights'.
 
@@ -68,33 +72,41 @@ def accumulate(
         weights: what learns.
         seeds: of this micro-batch.
         cached: whether activations are computed again.
+        passes: chunks that are computed at least, as other processes compute so many: the last one again and again,
+            which counts once.
+        idle: whether nothing of it counts.
     """
     parts: list[tuple[Tensor, Tensor | None]] = []
-    for number, places in enumerate(micro.chunks):
+    own = len(micro.chunks)
+    chunks = [*micro.chunks, *micro.chunks[-1:] * (passes - own)]
+    for number, places in enumerate(chunks):
         seed_everything(*seeds, number)
         with torch.set_grad_enabled(not cached):
             parts.append(forward(places))
-    flat = torch.cat([scores.detach() for scores, _ in parts])
+    flat = torch.cat([scores.detach() for scores, _ in parts[:own]])
     order = torch.tensor([place for places in micro.chunks for place in places], device=flat.device)
     leaf = torch.empty_like(flat).index_copy_(0, order, flat).requires_grad_()
     folded, mask = as_lists(leaf, [len(example.doc_ids) for example in micro.examples])
     sums = objective.sums(folded, targets_of(micro.examples, flat.device))
     weights.scaled(objective.total(sums, counts)).backward()
     gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-    for number, places in enumerate(micro.chunks):
+    added = sum((further.detach() for _, further in parts[:own] if further is not None), torch.zeros(()))
+    for number, places in enumerate(chunks):
+        counts_for = float(number < own and not idle)
         if cached:
             seed_everything(*seeds, number)
             scores, further = forward(places)
         else:
             scores, further = parts[number]
             parts[number] = (scores.detach(), None)  # its activations are not needed any longer
-        outputs, gradients = [scores], [gradient[torch.tensor(places, device=gradient.device)]]
+        outputs, gradients = [scores], [counts_for * gradient[torch.tensor(places, device=gradient.device)]]
         if further is not None:
             outputs.append(weights.scaled(further))
-            gradients.append(torch.ones_like(further))
+            gradients.append(torch.full_like(further, counts_for))
         weights.backward(outputs, gradients)
     weights.pull_gradients()
-    return Outcome({name: value.item() for name, value in sums.items()}, folded.detach(), mask)
+    found = {name: value.item() for name, value in sums.items()}
+    return Outcome(found, folded.detach(), mask, float(added))
 
 
 def as_lists(scores: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

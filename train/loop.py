@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
-from secondstage.errors import StoppedError
+from secondstage.errors import StoppedError, UserError
 from secondstage.files import replacing
 from secondstage.lists import TrainingList
 from secondstage.measures import mean
@@ -30,15 +30,16 @@ from .checks import chance
 from .examples import Shape
 from .facts import facts
 from .gradients import Forward, accumulate, seed_everything
-from .matching import start_matching
+from .matching import MATCHING, start_matching
 from .model import start_model
 from .objective import Objective, targets_of
 from .pace import Pace, heeding_sigterm
 from .schedule import rate
 from .selection import MEASURE, Selection
-from .steps import Micro, Step, Steps, micro_batches, share
+from .steps import Micro, Step, Steps, micro_batches
 from .tokens import TOKENS, Tokens
 from .tracking import StepRecord, Tracking
+from .turns import turns
 from .watch import Watch
 from .weights import make_weights
 
@@ -96,18 +97,28 @@ class Loop:
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
         seed_everything(seed)
         start = start_model(config)
+        self.matching = start_matching(config)
+        if self.matching is not None:
+            self.matching.show(start.model)
         self.weights = make_weights(start.model, config, self.accelerator)
         self.scorer = start.with_model(self.weights.working)
         self.objective = Objective(config.loss)
         pairs = ((found.query_id, candidate.doc_id) for found in lists for candidate in found.candidates)
         self.tokens = Tokens(self.scorer, texts, pairs, tokens or folder / TOKENS)
-        self.matching = start_matching(config)
         shape = Shape(config.positives, config.negatives, ignored=self.objective.needs_teacher)
         self.steps = Steps(lists, self.tokens.lengths, shape, batch_tokens=config.batch_tokens, seed=seed)
+        if not self.steps.lists:
+            raise UserError(
+                f"none of {len(lists)} lists gives a step with train.positives={config.positives} and train.negatives="
+                f"{config.negatives} two candidates to compare by {' or '.join(config.loss)}: mine more, or raise these"
+            )
         self.facts = facts(config, data or {}, seed=seed, processes=self.team.size)
         self.tracking, self.watch = Tracking(config, folder), Watch(config, folder)
         self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
         self.leaders, self.done = Leaders(config.average), Done()
+        self._clock: Callable[[], float] = stopwatch()
+        # What the last checkpoint needs of the rerankers that were kept.
+        self._needed: set[str] = set()
 
     def run(self, stop_at: float = 1.0) -> dict[str, Any]:
         """Train until that share of the budget is used. Returns the totals, for the manifest.
@@ -123,7 +134,7 @@ class Loop:
             self.tracking.finish()
 
     def _run(self, stop_at: float) -> dict[str, Any]:
-        clock = stopwatch(self.done.seconds)
+        self._clock = clock = stopwatch(self.done.seconds)
         budget = make_budget(self.config, len(self.steps.lists), clock)
         progress = 0.0
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
@@ -133,16 +144,17 @@ class Loop:
                 self.done.seconds = clock()
                 now = pace.ask(self.done.steps, self.done.lists)
                 progress = min(now.progress, stop_at)
+                if now.stop:
+                    self._save()
+                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 if now.progress >= stop_at:
                     break
                 if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
                     self._evaluate(progress)
                     if self.selection.exhausted:
                         break
-                if now.save or now.stop:
+                if now.save:
                     self._save()
-                if now.stop:
-                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 loss = self._step(step, now.progress)
                 if progress_bar is not None:
                     progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -150,6 +162,7 @@ class Loop:
         if progress_bar is not None:
             progress_bar.close()
         if not self.selection.exhausted:
+            self._save()  # no signal is heeded from here on: only the last evaluation would be made again
             self._evaluate(progress, last=True)
         return self._finish(clock())
 
@@ -163,8 +176,11 @@ class Loop:
         share_of_rate = rate(progress, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
-        terms = {name: total / max(counts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
-        loss = float(sum(config.loss[name].weight * value for name, value in terms.items()))
+        # What matching adds is a mean over the step's pairs already.
+        parts = {**counts, MATCHING: 1}
+        terms = {name: total / max(parts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
+        weights = {name: term.weight for name, term in config.loss.items()}
+        loss = float(sum(weights.get(name, 1.0) * value for name, value in terms.items()))
         record = StepRecord(
             step=done.steps,
             progress=progress,
@@ -190,21 +206,25 @@ class Loop:
 
     def gradient(self, step: Step, micros: Sequence[Micro], counts: dict[str, int]) -> dict[str, float]:
         """Add up the gradient of this process's share of a step. Returns each loss, summed over the lists of it."""
-        sums = dict.fromkeys(self.config.loss, 0.0)
-        numbers, memory_tokens = {id(micro): number for number, micro in enumerate(micros)}, self.config.memory_tokens
+        sums = dict.fromkeys((*self.config.loss, *([MATCHING] if self.matching else [])), 0.0)
         self.scorer.model.train()
-        for micro in share(micros, self.team.size)[self.team.rank]:
+        for turn in turns(micros, self.team, self.config.memory_tokens, lockstep=self.weights.lockstep):
             outcome = accumulate(
-                micro,
-                self._forward(micro, sum(map(len, step.lengths))),
+                turn.micro,
+                self._forward(turn.micro, sum(map(len, step.lengths))),
                 self.objective,
                 counts,
                 self.weights,
-                seeds=(self.seed, self.done.steps, numbers[id(micro)]),
-                cached=memory_tokens is not None and micro.tokens > memory_tokens,
+                seeds=(self.seed, self.done.steps, turn.number),
+                cached=turn.cached,
+                passes=turn.passes,
+                idle=turn.idle,
             )
-            sums = {name: sums[name] + value for name, value in outcome.sums.items()}
-            self.watch.scores(micro.examples, outcome.scores, outcome.mask)
+            if turn.idle:
+                continue
+            found = outcome.sums | ({MATCHING: outcome.further} if self.matching else {})
+            sums = {name: sums[name] + value for name, value in found.items()}
+            self.watch.scores(turn.micro.examples, outcome.scores, outcome.mask)
         return sums
 
     def _forward(self, micro: Micro, pairs: int) -> Forward:
@@ -248,17 +268,23 @@ class Loop:
         self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
     def _keep(self, network: Any, value: float) -> None:
-        """Write a reranker, if it is among the best; those that no longer are go."""
+        """Write a reranker, if it is among the best; those that no longer are go, unless a checkpoint needs them."""
         name = f"best-{self.done.steps:08}"
         dropped = self.leaders.enter(name, value)
         if self.team.lead and name not in dropped:
             with replacing(self.folder / name) as folder:
                 self.scorer.with_model(network).save(folder)
-        for old in dropped if self.team.lead else ():
-            shutil.rmtree(self.folder / old, ignore_errors=True)
+        self._clear(self._needed)
+
+    def _clear(self, needed: set[str]) -> None:
+        """Delete the rerankers that are neither among the best nor needed."""
+        for path in self.folder.glob("best-*") if self.team.lead else ():
+            if path.name not in needed | dict(self.leaders.entries).keys():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _save(self) -> None:
         """Write a checkpoint."""
+        self.done.seconds = self._clock()
         record = {
             "done": asdict(self.done),
             "selection": self.selection.state(),
@@ -267,10 +293,12 @@ class Loop:
             "watch": self.watch.state(),
         }
         self.weights.save(self.checkpoints, self.done.steps, record)
+        self._needed = set(dict(self.leaders.entries))
+        self._clear(self._needed)
 
     def _go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""
-        step = self.checkpoints.latest()
+        step = gather(self.checkpoints.latest() if self.team.lead else None)[0]
         record = None
         if step is not None:
             record = self.checkpoints.record(step)
@@ -282,9 +310,8 @@ class Loop:
             say(f"  going on after {step} steps")
         if self.steps.left_out:
             say(f"  {self.steps.left_out} lists have nothing to compare and are left out")
-        for path in self.folder.glob("best-*") if self.team.lead else ():
-            if path.name not in dict(self.leaders.entries):
-                shutil.rmtree(path, ignore_errors=True)
+        self._needed = set(dict(self.leaders.entries))
+        self._clear(self._needed)
         self.tracking.start(self.facts, record and record["tracking"])
 
     def _finish(self, seconds: float) -> dict[str, Any]:

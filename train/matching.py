@@ -18,6 +18,9 @@ from .layers import layers_of
 from .model import start_model
 from .student import kept_layers
 
+# The name of what matching adds to the loss.
+MATCHING = "matching"
+
 
 def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
     """The mean squared difference of hidden states (TinyBERT's without its projection: Jiao et al. 2020, 1909.10351).

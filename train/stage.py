@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from secondstage.collection import Collection
-from secondstage.config import TrainConfig
 from secondstage.files import read_json, write_json
-from secondstage.parallel import wait, workers
+from secondstage.parallel import gather, wait, workers
 
 from .best import RERANKER
 from .card import write_card
 from .checks import is_new
 from .curves import PAGE, write_curves
 from .starts import own_folder, starting_points, train_from_best
+from .task import Task
 from .tracking import DEV, RUN, STEPS, TENSORBOARD, TIMING
 from .training import Training, take_as_it_is
 
 # What a finished training is told by.
 FINISHED = "finished.json"
 RECORDS = (RUN, STEPS, DEV, TIMING, PAGE)
-
-
-class Task(NamedTuple):
-    """What is to be trained.
-
-    Attributes:
-        collection: the texts.
-        mined: the folder that `mine`, or `teach`, wrote.
-        config: model, budget and optimisation.
-        seed: of everything random.
-        warmed: a reranker to start from instead of `config.model`, if there is one.
-        choose: start from both, each with the whole budget, and keep what is better on dev.
-        scores: the folder where the scores of a teacher are kept; needed with `config.teacher`.
-    """
-
-    collection: Collection
-    mined: Path
-    config: TrainConfig
-    seed: int
-    warmed: Path | None = None
-    choose: bool = False
-    scores: Path | None = None
 
 
 def train(task: Task, folder: Path, work: Path | None = None) -> dict[str, Any]:
@@ -59,7 +36,8 @@ def train(task: Task, folder: Path, work: Path | None = None) -> dict[str, Any]:
         For the manifest: steps, lists, tokens, padding, the best dev value, and where it started from.
     """
     place = work or folder / "work"
-    finished = share(task, place)
+    # Where several processes have made it, the lead is alone here.
+    finished = read_json(place / FINISHED) if (place / FINISHED).is_file() else share(task, place)
     chosen = place / finished["place"]
     shutil.copytree(chosen / RERANKER, folder / RERANKER)
     _copy_records(chosen, folder)
@@ -79,8 +57,8 @@ def share(task: Task, work: Path) -> dict[str, Any]:
     Returns:
         `details`, as of `train`, and `place`, the folder below `work` that has the results.
     """
-    if (work / FINISHED).is_file():
-        found: dict[str, Any] = read_json(work / FINISHED)
+    found: dict[str, Any] | None = _kept(work / FINISHED)
+    if found is not None:
         return found
     work.mkdir(parents=True, exist_ok=True)
     # A model that is taken as it is needs nothing that was mined.
@@ -104,16 +82,16 @@ def share(task: Task, work: Path) -> dict[str, Any]:
 def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
     """Train from one start, in a folder of its own, unless that is done; `measured` where dev is to compare it."""
     done = work / f"own-{FINISHED}"
-    if done.is_file():
-        found: dict[str, Any] = read_json(done)
+    found = _kept(done)
+    if found is not None:
         return found
     work.mkdir(parents=True, exist_ok=True)
     if task.config.steps == 0:
         details = take_as_it_is(task.config, task.seed, work)
         if measured:
-            details |= Training(task.collection, task.mined, task.config, task.seed, work, task.scores).measure()
+            details |= Training(task, work).measure()
     else:
-        details = Training(task.collection, task.mined, task.config, task.seed, work, task.scores).run()
+        details = Training(task, work).run()
         if workers().lead:
             write_curves(work, details["findings"])
             write_card(work / RERANKER, work, {**details, "seconds": details["training_seconds"]})
@@ -121,6 +99,12 @@ def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
         write_json(done, details)
     wait()
     return details
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, for all processes as the lead sees it; none if it is not there."""
+    found: dict[str, Any] | None = read_json(path) if workers().lead and path.is_file() else None
+    return gather(found)[0]
 
 
 def _copy_records(source: Path, target: Path) -> None:

@@ -188,7 +188,10 @@ class Tracking:
 
         PartialState()
         # What an earlier process logged after the checkpoint is hidden.
-        return TensorBoardTracker(PROJECT, self.folder / TENSORBOARD, purge_step=self._lines[STEPS] + 1 if self._lines[STEPS] else None)
+        after = self._lines[STEPS] + 1 if self._lines[STEPS] else None
+        return TensorBoardTracker(
+            PROJECT, self.folder / TENSORBOARD, purge_step=self._lines[STEPS] + 1 if self._lines[STEPS] else None
+        )
 
 
 def cut(path: Path, lines: int) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secondstage.collection import Collection
 from secondstage.compute import set_seed
 from secondstage.config import TrainConfig
 from secondstage.files import folder_digests
-from secondstage.leakage import met_in_lists
+from secondstage.leakage import Met, met_in_lists, trained_on
 from secondstage.lists import TrainingList, read_index, read_lists
 from secondstage.measures import mean
+from secondstage.parallel import wait, workers
 from secondstage.progress import say
 from secondstage.rerankers import load_reranker
 from secondstage.run import read_trec
@@ -26,41 +26,40 @@ from .model import check_kind
 from .outlook import outlook
 from .selection import MEASURE, Selection, dev_selection
 from .stopping import Curve, choose_stop
+from .task import Task
 from .teaching import taught
+from .tokens import TOKENS
 from .tracking import DEV, read_lines
 
 
 class Training:
     """What one training is given."""
 
-    def __init__(
-        self, collection: Collection, mined: Path, config: TrainConfig, seed: int, work: Path, scores: Path | None
-    ) -> None:
+    def __init__(self, task: Task, work: Path) -> None:
         """Read what was mined.
 
         Args:
-            collection: the texts.
-            mined: the folder that `mine`, or `teach`, wrote.
-            config: model, budget and optimisation.
-            seed: of everything random.
+            task: what is to be trained, from `task.config.model`.
             work: existing: where it works, and where an earlier process may have left checkpoints.
-            scores: the folder where the scores of a teacher are kept; needed with `config.teacher`.
         """
-        self.collection, self.mined, self.config, self.seed, self.work = collection, mined, config, seed, work
-        self.scores = scores
-        self.texts = texts_of_lists(collection, mined)
+        self.task, self.work = task, work
+        self.collection, self.mined, self.config, self.seed = task.collection, task.mined, task.config, task.seed
+        self.texts = texts_of_lists(task.collection, task.mined)
 
     def run(self) -> dict[str, Any]:
         """Train; with folds, find out first for how long. Returns details for the manifest."""
         source = self.mined / "train"
-        learnt = taught(read_lists(source), self.texts, self.config, self.scores)
+        learnt = taught(read_lists(source), self.texts, self.config, self.task.scores)
         data = describe_lists(learnt.lists, folder_digests(source), read_index(source).teachers)
         stop_at = self._stop(learnt.lists) if self.config.folds else 1.0
         selection = self._dev(learnt.lists)
         if len(selection):
             say(selection.introduction())
-        loop = Loop(self.texts, learnt.lists, selection, self.config, seed=self.seed, folder=self.work, data=data)
-        for line in outlook(loop, len(self.collection.documents)):
+        config = self.config
+        if config.folds:  # they have chosen, on more queries than dev has: only the last checkpoint counts
+            config = config.model_copy(update={"evaluations": 1, "patience": None, "average": 1})
+        loop = self._loop(learnt.lists, selection, config, self.work, data)
+        for line in self._outlook(loop):
             say(f"  {line}")
         loop.watch.note("overlap", overlapping(selection.overlap, selection.offered))
         found = loop.run(stop_at)
@@ -71,13 +70,35 @@ class Training:
         reranker = load_reranker(self.work / RERANKER, batch_tokens=self.config.batch_tokens)
         return {f"dev_{MEASURE}": mean(self._dev([]).values(reranker))}
 
+    def _loop(
+        self,
+        lists: Sequence[TrainingList],
+        selection: Selection,
+        config: TrainConfig,
+        folder: Path,
+        data: Mapping[str, Any] | None = None,
+    ) -> Loop:
+        tokens = self.task.tokens or self.work / TOKENS
+        return Loop(self.texts, lists, selection, config, seed=self.seed, folder=folder, tokens=tokens, data=data)
+
+    def _outlook(self, loop: Loop) -> Iterator[str]:
+        """What to expect, in the words of the section that is trained."""
+        section = self.task.section
+        # A warm-up is proposed where there is none.
+        documents = 0 if self.task.warmed or section != "train" else len(self.collection.documents)
+        for line in outlook(loop, documents) if section else ():
+            yield line.replace("train.", f"{section}.")
+
     def _dev(self, lists: Sequence[TrainingList]) -> Selection:
-        config = self.config
+        config, met = self.config, met_in_lists(lists, self.texts.queries)
+        if self.task.warmed_on is not None:  # for both starts alike, or memory would win
+            titles = trained_on(self.task.warmed_on, {}).queries
+            met = Met({**titles, **met.queries}, {**{query_id: {} for query_id in titles}, **met.qrels})
         return dev_selection(
             read_trec(self.mined / "dev.trec"),
             self.collection.qrels.get("dev", {}),
             self.texts,
-            met_in_lists(lists, self.texts.queries),
+            met,
             queries=config.dev_queries,
             depth=config.dev_depth,
             seed=self.seed,
@@ -104,7 +125,7 @@ class Training:
         """Train on some of the lists, and tell how the others were ranked meanwhile."""
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.model_copy(update={"tracker": "none", "patience": None, "average": 1})
-        Loop(self.texts, lists, selection, config, seed=self.seed, folder=folder, tokens=self.work).run()
+        self._loop(lists, selection, config, folder).run()
         return [(line["progress"], line["values"]) for line in read_lines(folder / DEV)]
 
 
@@ -118,7 +139,8 @@ def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> dict[str, Any
     if config.head == "classification":
         refuse_new_head(config.model)
     set_seed(seed)
-    load_reranker(
-        config.model, kind=config.head, instruction=config.instruction, max_length=config.max_length, precision="fp32"
-    ).save(folder / RERANKER)
+    if workers().lead:
+        taken: dict[str, Any] = {"instruction": config.instruction, "max_length": config.max_length}
+        load_reranker(config.model, kind=config.head, precision="fp32", **taken).save(folder / RERANKER)
+    wait()
     return {"steps": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from secondstage.compute import device, resolve
 from secondstage.config import TrainConfig
+from secondstage.errors import UserError
 from secondstage.networks import at_precision
+from secondstage.parallel import together, workers
 
 from .averaging import Average
 from .checkpoint import Checkpoints
 from .optimizer import make_optimizer
+from .sharded import ShardedWeights
 
 # Numbers that are summed over the processes at a time.
 BUCKET = 1 << 25
@@ -89,6 +93,9 @@ class Weights:
         self._sum_over_processes()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._masters, self.config.clip).item()
+        if not isfinite(norm) and not self.scaler.is_enabled():
+            self.optimizer.zero_grad()
+            return norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["scale"]
         self.scaler.step(self.optimizer)
@@ -162,17 +169,31 @@ class Weights:
             return
         masters = self._masters
         has = torch.tensor([float(master.grad is not None) for master in masters], device=masters[0].device)
-        has = self.accelerator.reduce(has, "sum")
+        with together():
+            has = self.accelerator.reduce(has, "sum")
         learnt = [master for master, count in zip(masters, has.tolist(), strict=True) if count]
         for bucket in buckets(learnt, BUCKET):
             flat = torch.cat([(torch.zeros_like(m) if m.grad is None else m.grad).flatten() for m in bucket])
-            summed: Any = self.accelerator.reduce(flat, "sum")
+            with together():
+                summed: Any = self.accelerator.reduce(flat, "sum")
             for master, part in zip(bucket, summed.split([m.numel() for m in bucket]), strict=True):
                 master.grad = part.view_as(master)
 
 
-def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator) -> Weights:
-    """The weights of a training, as the launcher wants them to be spread."""
+def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator) -> Any:
+    """The weights of a training, as Accelerate's configuration wants them to be spread: `Weights` or `ShardedWeights`.
+
+    Raises:
+        UserError: it wants DeepSpeed, or the settings do not go with FSDP.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
+        raise UserError(
+            "Accelerate is configured for DeepSpeed, which the training loop does not drive: choose FSDP in "
+            "`accelerate config`, which spreads weights, gradients and optimizer as its ZeRO stage 3 does"
+        )
+    # Accelerate itself heeds it on accelerators alone.
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and workers().size > 1:
+        return ShardedWeights(network, config, accelerator)
     return Weights(network, config, accelerator)
 
 

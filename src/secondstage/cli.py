@@ -10,17 +10,22 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from .errors import UserError
+from .errors import StoppedError, UserError
 from .listscommand import add_lists
 from .plan import describe_os_error
 from .version import __version__
 
 USER_ERROR = 2
 REFUSED = 3
+STOPPED = 4
+EXIT_CODES = (
+    "exit codes: 0, 2 for a mistake that can be mended, 3 if the gate refused the pipeline (--gate), 4 if SIGTERM "
+    "stopped a training, which the same command goes on with"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's mistake, or 3 if the gate refused the pipeline."""
+    """Run one command; returns the exit code, see `EXIT_CODES`."""
     parsed = _parser().parse_args(arguments)
     _quiet_libraries()
     try:
@@ -28,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"secondstage: {error}", file=sys.stderr)
         return USER_ERROR
+    except StoppedError as error:
+        print(f"secondstage: {error}", file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:
         # The reader of our output, e.g. `head`, has gone: not our error, and nothing more to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="secondstage", description="From a corpus and some queries to a two-stage search pipeline, with proof."
+        prog="secondstage",
+        description="From a corpus and some queries to a two-stage search pipeline, with proof.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"secondstage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -68,12 +68,15 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
     makes_lists = "train" in splits or config.mine.synthesize is not None
-    if not makes_lists and config.train.steps == 0 and config.distill is not None and config.distill.queries is None:
+    distill = config.distill
+    trains = config.train.steps != 0 and (distill is None or distill.trains)
+    nothing_to_teach = not makes_lists and not trains and distill is not None and distill.queries is None
+    if nothing_to_teach and command not in ("warmup", "mine"):
         faults.add(
             "no train split, and no unlabelled queries (distill.queries): a student learns from what the teacher makes "
             "of one of the two"
         )
-    if not makes_lists and config.train.steps != 0 and command != "warmup":
+    if not makes_lists and trains and command != "warmup":
         as_it_is = "train.model" if config.warmup is None else "the warmed-up model"
         faults.add(
             f"no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
@@ -94,7 +97,7 @@ def check_splits(collection: Mapping[str, Any], config: Config, command: str) ->
                     f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
                     f"({splits[split]['queries']} are judged): nothing can be measured on it"
                 )
-    makes_bundle = makes_lists or config.train.steps == 0
+    makes_bundle = makes_lists or not (trains or nothing_to_teach)
     faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
 
 

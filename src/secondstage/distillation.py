@@ -42,8 +42,8 @@ class Distillation:
 
     @property
     def trains(self) -> bool:
-        """Whether the stage `train` makes something of it: the teacher, or what the student is cut from."""
-        return self.config.teacher == TRAINED or (self.config.teacher == MINED and self.config.student.model == TEACHER)
+        """Whether there is a stage `train`, as it makes the teacher, or what the student is cut from."""
+        return self.config.trains
 
     def teachers(self) -> dict[str, TeacherConfig]:
         """Who scores, by name.

@@ -62,9 +62,12 @@ class Learning(Site):
         others = "dev only" if self.untrained else mined_from(config.mine, self.output)
         use = config.warmup.use if config.warmup is not None and self.warmed else "never"
         mine = self.stage("mine", self.make_lists, config.mine, config.train.dev_depth, seed, others)
+        mine = mine._replace(share=self.share_lists, reads=BUT_WARMUP)
+        if self.distilled is not None and not self.distilled.trains:
+            return (mine,)
         train = self.stage("train", self.make_reranker, config.train, tuned_from(config.train), use, seed)
         return (
-            mine._replace(share=self.share_lists, reads=BUT_WARMUP),
+            mine,
             train._replace(share=self.share_reranker, reads=self.reads, tidy=lambda: self._tidy("train")),
         )
 
@@ -75,7 +78,7 @@ class Learning(Site):
         section, seed = self.distilled.config, self.config.seed
         # Who else scores, and what is scored: to tune the student otherwise must not score again.
         settings = section.model_dump(mode="json", exclude={"student", "queries"})
-        taught = fingerprint("teach", __version__, settings, taught_from(section), seed)
+        taught = fingerprint("teach", __version__, settings, taught_from(section, self.config.mine), seed)
         student = self.stage("student", self.make_student, section.student, tuned_from(section.student), seed)
         return (
             Stage("teach", taught, self.make_lessons, self.share_lessons, self.reads),
@@ -102,7 +105,7 @@ class Learning(Site):
         """Mine for the titles or first sentences of the documents."""
         from secondstage.mine import mine
 
-        with _in_warmup_words():
+        with _in_words_of(WARMUP):
             source = self.mining_source(self.warmup.mining)
             return mine(source._replace(collection=source.collection.documents_only()), target, dev_depth=1)
 
@@ -166,41 +169,50 @@ class Learning(Site):
     def _train(self, kind: str, target: Path) -> dict[str, Any]:
         from secondstage.train import train
 
-        with _in_warmup_words(kind):
+        with _in_words_of(kind):
             return train(self._task(kind), target, self._work(kind))
 
     def _share(self, kind: str) -> None:
         from secondstage.train import share
 
-        with _in_warmup_words(kind):
+        with _in_words_of(kind):
             share(self._task(kind), self._work(kind))
 
     def _task(self, kind: str) -> Task:
         """What a training stage is given."""
         from secondstage.train import Task
 
-        config, seed = self.config, self.config.seed
+        config, seed, tokens = self.config, self.config.seed, self.output / "tokens"
         if kind == WARMUP:
             documents = self.collection().documents_only()
-            return Task(documents, self.folder(WARMUP_LISTS), self.warmup.training(config.train), seed)
+            training = self.warmup.training(config.train)
+            return Task(documents, self.folder(WARMUP_LISTS), training, seed, tokens=tokens, section=None)
         scores = self.output / SCORES
         if kind == "student":
             assert self.distilled is not None
-            return Task(self.collection(), self.folder("teach"), self.distilled.training(), seed, scores=scores)
-        warmed = self.folder(WARMUP) / "reranker" if self.warmed else None
-        choose = self.warmed and self.warmup.use == "auto"
-        return Task(self.collection(), self.folder("mine"), config.train, seed, warmed, choose, scores)
+            training, lists = self.distilled.training(), self.folder("teach")
+            return Task(
+                self.collection(), lists, training, seed, scores=scores, tokens=tokens, section="distill.student"
+            )
+        task = Task(self.collection(), self.folder("mine"), config.train, seed, scores=scores, tokens=tokens)
+        if not self.warmed:
+            return task
+        warmed, lists = self.folder(WARMUP) / "reranker", self.folder(WARMUP_LISTS)
+        return task._replace(warmed=warmed, warmed_on=lists, choose=self.warmup.use == "auto")
 
     def _work(self, kind: str) -> Path:
         """Where a training stage keeps its checkpoints."""
         config = self.config
         if kind == WARMUP:
-            return self.work(kind, self.warmup.training(config.train), WARMUP_LISTS)
+            training = self.warmup.training(config.train)
+            return self.work(kind, training, {"model": identity(training.model)}, WARMUP_LISTS)
         if kind == "student":
             assert self.distilled is not None
-            return self.work(kind, self.distilled.config.student, "collection", "train", "teach")
+            student = self.distilled.config.student
+            made = ("train",) if self.distilled.trains else ()
+            return self.work(kind, student, tuned_from(student), "collection", "teach", *made)
         started = (self.warmup, WARMUP) if self.warmed else ()
-        return self.work(kind, config.train, "collection", "mine", *started)
+        return self.work(kind, config.train, tuned_from(config.train), "collection", "mine", *started)
 
     def _tidy(self, kind: str) -> None:
         """Delete the checkpoints of a training that is done."""
@@ -208,11 +220,13 @@ class Learning(Site):
 
 
 @contextmanager
-def _in_warmup_words(kind: str = WARMUP) -> Iterator[None]:
-    """Errors of a warm-up name its own keys, and not those of mining and training."""
+def _in_words_of(kind: str) -> Iterator[None]:
+    """Errors of a warm-up, and of a student, name its own keys, and not those of mining and training."""
     try:
         yield
     except UserError as error:
-        if kind != WARMUP:
-            raise
-        raise UserError(in_warmup_words(str(error))) from error
+        if kind == WARMUP:
+            raise UserError(in_warmup_words(str(error))) from error
+        if kind == "student":
+            raise UserError(str(error).replace("train.", "distill.student.")) from error
+        raise

@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -69,10 +70,8 @@ def wait() -> None:
         return
     import torch.distributed as distributed
 
-    try:
+    with together():
         distributed.barrier(_group())
-    except RuntimeError as error:
-        raise UserError(f"another process of this run has failed, see its output: {error}") from error
 
 
 def gather(value: T) -> list[T]:
@@ -86,11 +85,22 @@ def gather(value: T) -> list[T]:
     import torch.distributed as distributed
 
     found: list[Any] = [None] * size
-    try:
+    with together():
         distributed.all_gather_object(found, value, _group())
+    return found
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What all processes do at the same time, such as a sum over them.
+
+    Raises:
+        UserError: another process ended before it came here, or never joined.
+    """
+    try:
+        yield
     except RuntimeError as error:
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
-    return found
 
 
 def shares(sizes: Sequence[int], count: int) -> list[list[int]]:
@@ -134,6 +144,8 @@ def _group() -> Any:
     import torch.distributed as distributed
 
     if not _groups:
+        # Under FSDP transformers would load models in the lead alone, also those that each process asks on its own.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         if not distributed.is_initialized():
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(backends, timeout=JOINING)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What trainings go on from after they were stopped, below a run's output.
 CHECKPOINTS = "checkpoints"
+# Settings that change nothing of what is learnt: checkpoints are still good when they are changed.
+NOT_LEARNT = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"}
 
 
 class Site:
@@ -49,7 +51,8 @@ class Site:
         self.config, self.places = config, places
         self.distilled = None if config.distill is None else Distillation(config, config.distill, self.folder)
         self.untrained = config.train.steps == 0 and self.distilled is None
-        self.warmed = config.warmup is not None and config.warmup.use != "never"
+        trains = self.distilled is None or self.distilled.trains
+        self.warmed = trains and config.warmup is not None and config.warmup.use != "never"
         self.trained, self.lists = ("train", "mine") if self.distilled is None else ("student", "teach")
 
     def like(self, config: Config, places: Mapping[str, Path]) -> Self:
@@ -77,10 +80,14 @@ class Site:
 
         Args:
             kind: of the stage.
-            parts: its settings, and the kinds of the stages that it reads.
+            parts: its settings, what it reads beside them, and the kinds of the stages that it reads.
         """
         read = {part: read_manifest(self.folder(part), part)["files"] for part in parts if isinstance(part, str)}
-        settings = [part.model_dump(mode="json") for part in parts if isinstance(part, Section)]
+        settings: list[object] = [
+            part.model_dump(mode="json", exclude=NOT_LEARNT) if isinstance(part, Section) else part
+            for part in parts
+            if not isinstance(part, str)
+        ]
         made_from = fingerprint(kind, __version__, settings, read, self.config.seed)
         return self.output / CHECKPOINTS / f"{kind}-{made_from[:16]}"
 

@@ -98,7 +98,9 @@ class Stages(Learning):
         as_it_was = (self.untrained and self.warmed_on() is None) or tuned.model == TEACHER
         start = None if as_it_was else Start(tuned.model, tuned.max_length, config.seed, tuned.head, tuned.instruction)
         warmup = WARMUP_KINDS if self.warmed else ()
-        kinds = ("first_stage", *warmup, "mine", "train", *(("teach", "student") if self.distilled else ()), "bundle")
+        taught = ("teach", "student") if self.distilled else ()
+        train = ("train",) if self.distilled is None or self.distilled.trains else ()
+        kinds = ("first_stage", *warmup, "mine", *train, *taught, "bundle")
         manifests = {kind: read_manifest(self.folder(kind), kind) for kind in kinds}
         evaluate_bundle(
             self.collection(),

@@ -123,7 +123,7 @@ def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
     if settings.split == "train":
         yield "split: recipes are trained on 'train', so it cannot tell them apart; choose on dev"
     if settings.tokens is not None and config.distill is not None:
-        yield "tokens: they would be the teacher's, not the student's: give distill.student a budget in minutes or steps"
+        yield "tokens: they would be the teacher's, not the student's: give distill.student minutes or steps"
     if settings.tokens is None and not config.train.minutes and not config.train.steps:
         name = next(name for name in BUDGETS if getattr(config.train, name) is not None)
         yield (

@@ -46,6 +46,11 @@ class DistillConfig(Section):
     labelled query that training takes anyway are among them. None: all that were scored."""
     student: StudentTraining
 
+    @property
+    def trains(self) -> bool:
+        """Whether a reranker is trained for it: the teacher, or what the student is cut from."""
+        return self.teacher == TRAINED or (self.teacher == MINED and self.student.model == TEACHER)
+
     @model_validator(mode="after")
     def _one_teacher(self) -> DistillConfig:
         if self.student.teacher is not None:

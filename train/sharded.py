@@ -1,0 +1,174 @@
+"""Weights that are spread over the processes (FSDP: Zhao et al. 2023, 2304.11277), for models that one cannot hold."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+
+from secondstage.compute import device, resolve, torch_dtype
+from secondstage.config import TrainConfig
+from secondstage.errors import UserError
+from secondstage.files import writing
+from secondstage.parallel import gather, together, workers
+from secondstage.progress import say
+
+from .checkpoint import TENSORS, Checkpoints
+from .layers import layers_of
+from .optimizer import make_optimizer
+
+
+class ShardedWeights:
+    """Each process keeps a part of every weight, of its gradient and of what the optimizer knows of it.
+
+    The whole of a layer is there only while it computes, in half precision if so configured; what is learnt, and the
+    sum of gradients, is in single precision. Accelerate's configuration of FSDP is heeded in what it says of resharding
+    and offloading.
+
+    A process that computes needs the parts of all others at the same time: all make the same passes.
+
+    Attributes:
+        working: the network that computes.
+    """
+
+    lockstep = True
+
+    def __init__(self, network: Any, config: TrainConfig, accelerator: Accelerator) -> None:
+        """Spread a network, in place.
+
+        Raises:
+            UserError: the configuration asks for what sharded weights do not do.
+        """
+        self.config, self.accelerator, self.size = config, accelerator, workers().size
+        precision = resolve(config.precision)
+        if config.ema or precision == "fp16":
+            key, value = ("ema", config.ema) if config.ema else ("precision", precision)
+            raise UserError(
+                f"train.{key}={value} does not go with FSDP: leave it out, or start without FSDP, by which every "
+                "process keeps all weights"
+            )
+        self._plain = without_weights(network)
+        self.working = network
+        shard(network, accelerator, torch_dtype(precision))
+        self.optimizer = make_optimizer(network, config)
+        if workers().lead:
+            say(f"  weights are spread over {self.size} processes")
+
+    @property
+    def _learnt(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.working.parameters() if parameter.requires_grad]
+
+    def backward(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Add to the gradients what follows from those of the outputs."""
+        with together():
+            torch.autograd.backward(tensors, gradients)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as many times as there are processes: FSDP takes the mean of their gradients, a step is the sum."""
+        return loss * self.size
+
+    def pull_gradients(self) -> None:
+        """Nothing: gradients are added up where they are learnt."""
+
+    def update(self, rate: float) -> float:
+        """Make one step; see `Weights.update`."""
+        with together():
+            norm: Any = torch.nn.utils.clip_grad_norm_(self._learnt, self.config.clip)
+            norm = norm.full_tensor().item()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate * group["scale"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm)
+
+    def usable(self, norm: float) -> float:
+        """The norm."""
+        return norm
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[Any]:
+        """The whole network, in the main memory of the lead alone; that of other processes has no weights."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        with together():
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            whole: dict[str, Any] = get_model_state_dict(self.working, options=options)
+        if workers().lead:
+            fill(self._plain, whole)
+        yield self._plain
+        fill(self._plain, {name: weight.to("meta") for name, weight in whole.items()})
+
+    def save(self, checkpoints: Checkpoints, step: int, record: dict[str, Any]) -> None:
+        """Write a checkpoint: each process writes its part."""
+        from torch.distributed.checkpoint.state_dict_saver import save
+
+        lead = workers().lead
+        with checkpoints.making(step, record) if lead else contextlib.nullcontext(checkpoints.folder) as folder:
+            place = gather(folder)[0]
+            with writing(place):
+                save(self._state(), checkpoint_id=place)
+
+    def load(self, checkpoints: Checkpoints, step: int) -> None:
+        """Go on from a checkpoint, which any number of processes has written.
+
+        Raises:
+            UserError: it is one of weights that were not spread.
+        """
+        from torch.distributed.checkpoint.state_dict import set_state_dict
+        from torch.distributed.checkpoint.state_dict_loader import load
+
+        if (checkpoints.place(step) / TENSORS).is_file():
+            raise UserError(
+                f"{checkpoints.place(step)} was written by processes that each had all weights: go on without FSDP, or "
+                f"delete {checkpoints.folder} to train from the start"
+            )
+        state = self._state()
+        load(state, checkpoint_id=checkpoints.place(step))
+        set_state_dict(
+            self.working, self.optimizer, model_state_dict=state["weights"], optim_state_dict=state["optimizer"]
+        )
+
+    def _state(self) -> dict[str, Any]:
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        weights, optimizer = get_state_dict(self.working, self.optimizer)
+        return {"weights": weights, "optimizer": optimizer}
+
+
+def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:
+    """Spread a network over the processes, in place, a layer at a time; computed is in `dtype`."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    plugin = getattr(accelerator.state, "fsdp_plugin", None) or FullyShardedDataParallelPlugin(fsdp_version=2)
+    settings: dict[str, Any] = {
+        "mesh": init_device_mesh(device().partition(":")[0], (workers().size,)),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        "offload_policy": plugin.cpu_offload,
+        "reshard_after_forward": plugin.reshard_after_forward,
+    }
+    for layer in layers_of(network).layers:
+        fully_shard(layer, **settings)
+    fully_shard(network, **settings)
+
+
+def fill(network: Any, weights: dict[str, Tensor]) -> None:
+    """Put weights in the place of those of a network, whatever device either are on; shared ones stay shared."""
+    for name, parameter in network.named_parameters():
+        if name in weights:
+            new = nn.Parameter(weights[name], parameter.requires_grad)
+            torch.utils.swap_tensors(parameter, new)  # type: ignore[no-untyped-call]
+
+
+def without_weights(network: Any) -> Any:
+    """A copy of a network whose parameters have shapes, but no memory."""
+    empty = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+        for parameter in network.parameters()
+    }
+    return copy.deepcopy(network, empty)
