@@ -127,8 +127,8 @@ def test_spread_weights_make_the_same_steps(
     asked = settings(decoder, head="yes_no", max_length=300, batch_tokens=3000, steps=3)
     share(Task(collection, mined, TrainConfig(**asked), 13), tmp_path / "alone")
     plan.append(plan[0] | {"work": str(tmp_path / "decoder"), "settings": asked})
-    first = plan[0] | {"work": str(tmp_path / "killed")}
-    first["settings"] = first["settings"] | {"checkpoint_steps": 3}
+    first: dict[str, Any] = plan[0] | {"work": str(tmp_path / "killed")}
+    first["settings"] = {**first["settings"], "checkpoint_steps": 3}
     rounds = [
         Round(2, plan, environment=SHARDED),
         Round(2, [first], [Blow(1, 5)], SHARDED),

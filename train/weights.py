@@ -168,7 +168,7 @@ class Weights:
         if self.accelerator.num_processes == 1:
             return
         masters = self._masters
-        has = torch.tensor([float(master.grad is not None) for master in masters], device=masters[0].device)
+        has: Any = torch.tensor([float(master.grad is not None) for master in masters], device=masters[0].device)
         with together():
             has = self.accelerator.reduce(has, "sum")
         learnt = [master for master, count in zip(masters, has.tolist(), strict=True) if count]
