@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from secondstage.config import DistillConfig, MineConfig, StudentTraining, TrainConfig
+from secondstage.config import DistillConfig, MineConfig, StudentTraining, TeacherConfig, TrainConfig
 from secondstage.errors import UserError
 from secondstage.inputs import mined_from, taught_from, tuned_from
 

@@ -16,11 +16,11 @@ from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.leakage import Met
 from secondstage.measures import Values, evaluate, mean
+from secondstage.parallel import shares
 from secondstage.run import Run, Scores, rank
 from secondstage.scoring import Constant, Random, rerank
 from secondstage.significance import detectable
 from secondstage.synthetic import PairTexts
-from secondstage.parallel import shares
 from secondstage.train.selection import MEASURE, Selection, dev_selection
 
 from .test_parallel import launch
