@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from secondstage.networks import at_precision
 from secondstage.pairmodel import PairModel, token_budget
 from secondstage.rerankers import Kind, load_reranker
-from secondstage.scoring import TrainableScorer
 
 from .families import PAIRS, save_family
 
@@ -28,7 +27,7 @@ def scorer(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> 
 
 
 def test_logits_of_any_places_are_the_scores(scorer: PairModel) -> None:
-    trainable: TrainableScorer = scorer
+    trainable = scorer
     scores = trainable.score(PAIRS)
     rows = trainable.tokenize(PAIRS)
     assert {len(values) for values in rows.values()} == {len(PAIRS)}

@@ -132,18 +132,8 @@ def test_only_the_lead_process_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     tracking.start(FACTS)
     run(tracking, range(3))
     tracking.state()
-    tracking.finish(tmp_path / "nowhere")
+    tracking.finish()
     assert not list(tmp_path.iterdir())
-
-
-def test_the_files_are_copied_where_the_result_is(tmp_path: Path) -> None:
-    (tmp_path / "result").mkdir()
-    tracking = Tracking(config(), tmp_path)
-    tracking.start(FACTS)
-    run(tracking, range(3))
-    tracking.finish(tmp_path / "result")
-    for name in (RUN, STEPS, DEV, TIMING):
-        assert (tmp_path / "result" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_what_trackers_take_is_flat() -> None:

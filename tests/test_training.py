@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from secondstage.collection import Collection
 from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.errors import UserError
 from secondstage.firststage.bm25 import Bm25
+from secondstage.lists import POSITIVE, TrainingList, read_lists, write_lists
 from secondstage.mine import Source, mine
 from secondstage.rerankers import load_reranker
 from secondstage.train import Task, train
@@ -131,3 +133,25 @@ def test_what_to_expect_is_told_first(
     assert said.index("32 lists") < said.index("step 4: dev")
     assert "16 dev queries show" in said
     assert "proposed: train." in said
+
+
+def test_what_tensorboard_was_told_stays(collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path) -> None:
+    tuned(collection, mined, tiny_model, tmp_path / "out", tracker="tensorboard")
+    assert list((tmp_path / "out" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_lists_that_give_no_step_are_refused(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Every list has a teacher's scores for its positives alone, of which a step takes one."""
+    lists = []
+    for found in read_lists(mined / "train"):
+        positives = found.with_role(POSITIVE)
+        scored = [
+            c._replace(doc_id=f"{collection.documents.ids[i]}", teacher_score=1.0) for i, c in enumerate(positives * 2)
+        ]
+        lists.append(TrainingList(found.query_id, tuple(scored)))
+    write_lists(tmp_path / "mined" / "train", lists, ["large"])
+    (tmp_path / "mined" / "dev.trec").write_text("")
+    with pytest.raises(UserError, match="none of 32 lists gives a step"):
+        tuned(collection, tmp_path / "mined", tiny_model, tmp_path / "out", loss="kl")

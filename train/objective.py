@@ -60,11 +60,6 @@ class Objective:
         self.terms = terms
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether one of them sees labels."""
-        return any(name in ON_LABELS or _sees_both(term) for name, term in self.terms.items())
-
-    @property
     def needs_teacher(self) -> bool:
         """Whether one of them sees a teacher's scores."""
         return any(name not in ON_LABELS for name in self.terms)

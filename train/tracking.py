@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,14 +138,11 @@ class Tracking:
                 os.fsync(file.fileno())
         return {"lines": dict(self._lines), "run": self._run}
 
-    def finish(self, folder: Path | None = None) -> None:
-        """Close the tracker, and copy the files into a folder if one is given."""
+    def finish(self) -> None:
+        """Close the tracker."""
         if self._tracker is not None:
             self._tracker.finish()
             self._tracker = None
-        if self._lead and folder is not None and folder != self.folder:
-            for name in (RUN, *self._lines):
-                shutil.copyfile(self.folder / name, folder / name)
 
     def _write(self, name: str, line: Mapping[str, Any]) -> None:
         # Nothing stays in this process: a kill leaves at most the last line cut.

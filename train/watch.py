@@ -14,7 +14,7 @@ from torch import Tensor
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.files import write_json
-from secondstage.parallel import own_file, workers
+from secondstage.parallel import gather, own_file, workers
 from secondstage.progress import say
 
 from .examples import Example
@@ -136,7 +136,8 @@ class Watch:
 
     def _refuse(self, what: str, loss: float, norm: float | None) -> NoReturn:
         lists = [one for batch in self._seen for one in _lists(*batch)]
-        blamed = [one for one in lists if one["broken"]]
+        # All processes come here together; the broken list may be another's.
+        blamed = [one for part in gather([one for one in lists if one["broken"]]) for one in part]
         path = own_file(self.folder / BROKEN)
         write_json(path, {"step": self._steps, "loss": str(loss), "gradient_norm": str(norm), "lists": lists})
         names = "; ".join(f"{one['query_id']} with {', '.join(one['doc_ids'][:SHOWN])}" for one in blamed[:SHOWN])

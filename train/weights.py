@@ -54,6 +54,8 @@ class Weights:
         self._learnt = {name: (master, working) for (name, master), working in pairs if master.requires_grad}
         self.optimizer = make_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(device().partition(":")[0], enabled=precision == "fp16")
+        # A process may have no part of the first step: it must know the scale all the same.
+        self.scaler.scale(torch.zeros((), device=device()))
         self.average = Average(config.ema, self._masters) if config.ema else None
 
     @property

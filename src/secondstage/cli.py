@@ -132,11 +132,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(parsed: argparse.Namespace) -> int:
     from .commands import carry_out_up_to
     from .configfile import load_config
+    from .parallel import workers
 
     config = load_config(parsed.config, parsed.overrides)
     command = "evaluate" if parsed.command == "run" else parsed.command
     made = carry_out_up_to(command, config)
     output = Path(config.output).expanduser()
+    if not workers().lead:
+        return 0
     if command != "evaluate":
         print(output / made[-1]["kind"])
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from .config import MINED, TEACHER, TRAINED, DistillConfig, EvaluateConfig, MineConfig, StudentTraining, TrainConfig
@@ -95,11 +96,32 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
 
     # The teacher of a student is what a stage before it made, or is looked for as that stage's own.
     found = {} if isinstance(config, StudentTraining) and config.model == TEACHER else {"model": identity(config.model)}
+    check_means(config)
     if config.replay is not None:
         found["replay"] = file_digest(replayed_steps(config.replay))
     if config.teacher is not None:
         found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     return found
+
+
+def check_means(config: TrainConfig) -> None:
+    """Raise `UserError` if what a training asks for is not there: before the work, not after it."""
+    for wanted, package, extra in (
+        (config.lora is not None, "peft", "lora"),
+        (config.tracker == "tensorboard", "tensorboard", "tensorboard"),
+    ):
+        if wanted and find_spec(package) is None:
+            raise UserError(f"train wants {package}, which is not installed: pip install 'secondstage[{extra}]'")
+    if config.precision == "fp16":
+        from .compute import resolve
+
+        resolve(config.precision)
+    if config.student is not None and config.model != TEACHER:
+        layers = getattr(read_config(config.model).get_text_config(), "num_hidden_layers", config.student.layers)
+        if config.student.layers > layers:
+            raise UserError(
+                f"train.student.layers is {config.student.layers}, but {config.model} has {layers} layers: give fewer"
+            )
 
 
 def replayed_steps(replay: str) -> Path:

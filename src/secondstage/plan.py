@@ -107,6 +107,8 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
     manifest = done(stage, output)
     if manifest is not None:
         if team.lead:
+            if stage.tidy is not None:
+                stage.tidy()  # a kill may have come before it
             say(f"{stage.kind}: done before ({manifest['seconds']:.0f} s)")
         return manifest
     if team.lead:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from typing_extensions import Self
 
-from .calibration import Calibration
 from .collection import Documents
 from .compute import Precision
 from .errors import UserError
@@ -38,35 +35,6 @@ class LoadedScorer(Scorer, Protocol):
 
     max_length: int
     origin: tuple[str, Precision] | None
-
-
-class TrainableScorer(LoadedScorer, Protocol):
-    """A network that is trained and scored without knowing its kind: see `pairmodel.PairModel`, which all kinds are."""
-
-    model: Any
-    tokenizer: Any
-    batch_tokens: int
-    calibration: Calibration | None
-
-    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
-        """Token ids of pairs (`input_ids`), and what goes with them; cut to `max_length`, not padded."""
-        ...
-
-    def collate(self, rows: Mapping[str, Sequence[Sequence[int]]], places: Sequence[int]) -> Mapping[str, Any]:
-        """The rows at `places` as tensors `[places, longest row]` on the device."""
-        ...
-
-    def logits(self, features: Mapping[str, Any]) -> Any:
-        """`[pairs]` scores in single precision, a tensor that gradients flow through to `model`."""
-        ...
-
-    def with_model(self, model: Any) -> Self:
-        """The same contract, computed by another network of the same shape: a working copy, an average."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write a folder that scores the same when it is opened."""
-        ...
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What trainings go on from after they were stopped, below a run's output.
 CHECKPOINTS = "checkpoints"
-# Settings that change nothing of what is learnt: checkpoints are still good when they are changed.
+# Settings of training that change nothing of what is learnt.
 NOT_LEARNT = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"}
 
 
@@ -105,4 +105,5 @@ class Site:
     @staticmethod
     def stage(kind: str, make: Callable[[Path], dict[str, Any]], section: Section, *others: object) -> Stage:
         """A stage, with the fingerprint of its settings."""
-        return Stage(kind, fingerprint(kind, __version__, section.model_dump(mode="json"), others), make)
+        settings = section.model_dump(mode="json", exclude=NOT_LEARNT)
+        return Stage(kind, fingerprint(kind, __version__, settings, others), make)

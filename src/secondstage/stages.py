@@ -94,8 +94,8 @@ class Stages(Learning):
 
         config = self.config
         tuned = config.train if self.distilled is None else self.distilled.config.student
-        # The teacher is beside its student anyway.
-        as_it_was = (self.untrained and self.warmed_on() is None) or tuned.model == TEACHER
+        # A student was cut from what is there anyway, the teacher, or from a model with more layers.
+        as_it_was = (self.untrained and self.warmed_on() is None) or tuned.model == TEACHER or tuned.student
         start = None if as_it_was else Start(tuned.model, tuned.max_length, config.seed, tuned.head, tuned.instruction)
         warmup = WARMUP_KINDS if self.warmed else ()
         taught = ("teach", "student") if self.distilled else ()

@@ -126,6 +126,11 @@ class Config(Section):
         student = self.distill.student
         if self.distill.teacher == MINED and not self.mine.teachers:
             raise ValueError("distill.teacher=mine are the scores of mine.teachers, and there are none: give one")
+        if student.model == TEACHER and self.distill.trains and student.head != self.train.head:
+            raise ValueError(
+                f"the student is cut from what train makes, whose head is {self.train.head}: set distill.student.head="
+                f"{self.train.head}"
+            )
         if self.distill.queries is not None and self.first_stage.kind == "run":
             raise ValueError(
                 "distill.queries are new queries, but a first stage of the kind run has lists for the queries of its "

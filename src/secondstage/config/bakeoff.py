@@ -24,7 +24,7 @@ class BakeoffConfig(Section):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (13, 14, 15)
     """Every recipe is mined and trained with each of these."""
     tokens: Count | None = None
-    """The budget of every training in tokens, padding included, instead of that of train."""
+    """The budget of every training in tokens, instead of that of train: steps of batch_tokens, without padding."""
     split: str = "dev"
     """Whose queries decide."""
     max_queries: Count | None = None

@@ -89,7 +89,8 @@ class TrainConfig(Section):
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Share = 0.0
-    """Off by default: on a CPU it costs a quarter of the speed, and a short training does not overfit."""
+    """Off by default: on a CPU it costs a quarter of the speed, and a short training does not overfit. What is dropped
+    depends on how a step is cut: on the number of processes, and on memory_tokens."""
     clip: Positive = 1.0
     """The gradient's largest norm."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -142,6 +143,12 @@ class TrainConfig(Section):
         if folds == 1:
             raise ValueError("1 leaves nothing to train on: give 0 for none, or 2 and more")
         return folds
+
+    @model_validator(mode="after")
+    def _untouched(self) -> TrainConfig:
+        if self.steps == 0 and (self.student is not None or self.lora is not None):
+            raise ValueError("steps=0 takes the model as it is: leave student and lora out, or give a budget")
+        return self
 
     @model_validator(mode="after")
     def _teacher_is_asked(self) -> TrainConfig:

@@ -70,7 +70,7 @@ class WarmupConfig(Section):
     epochs: Positive | None = None
 
     batch_tokens: Annotated[int, Field(ge=64)] = 4096
-    """Tokens of one optimizer step, padding included."""
+    """Tokens of one optimizer step, without padding."""
     learning_rate: Positive = 1e-4
 
     @model_validator(mode="after")
