@@ -45,11 +45,9 @@ def read_texts(path: Path) -> list[str]:
     if plain_name(path).lower().endswith(JSON_LINES):
         texts = [query.text for query in json_queries(path, faults)]
     else:
-        texts = []
-        for number, line in read_lines(path, faults):
-            texts.append(line)
-            if "\t" in line.strip():
-                faults.add(f"line {number} has a tab: is this a table with ids? give the texts alone")
+        texts = [line for _, line in read_lines(path, faults) if line.strip()]
+        if texts and all("\t" in text.strip() for text in texts):
+            faults.add("every line has a tab: it looks like a table with ids; give the texts alone")
     faults.raise_if_any("Give BEIR JSON lines (_id and text) as .jsonl, or text with a query a line")
     return [stripped for text in texts if (stripped := " ".join(text.split()))]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from secondstage.config import DistillConfig, MineConfig, StudentTraining, TeacherConfig, TrainConfig
+from secondstage.config import DistillConfig, MineConfig, RemoteConfig, StudentTraining, TeacherConfig, TrainConfig
 from secondstage.errors import UserError
 from secondstage.inputs import mined_from, taught_from, tuned_from
 
@@ -76,12 +76,11 @@ def test_unlabelled_queries_decide_by_what_is_in_them_and_how_they_are_read(tmp_
     assert taught_from(DistillConfig(student=student), MineConfig()) == {}
 
 
-def test_those_who_teach_together_decide_of_the_students_lists(tmp_path: Path) -> None:
+def test_those_who_teach_together_decide_of_the_students_lists() -> None:
     config, digests = DistillConfig(teacher="mine", student=StudentTraining(steps=1)), []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-        teachers = {"large": TeacherConfig(model=str(tmp_path / name))}
+    for model in ("a", "b"):
+        api = RemoteConfig(url="http://127.0.0.1/rerank", model=model)
+        teachers = {"large": TeacherConfig(kind="api", api=api)}
         digests.append(taught_from(config, MineConfig(teachers=teachers)))
     assert digests[0] != digests[1]
 

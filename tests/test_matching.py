@@ -13,6 +13,7 @@ from torch import Tensor
 
 from secondstage.config.train import StudentConfig
 from secondstage.errors import UserError
+from secondstage.firsttoken import read_all_tokens
 from secondstage.networks import load_cross_encoder
 from secondstage.train.matching import Matching, attention_loss, hidden_loss, show_attention
 
@@ -107,6 +108,8 @@ def networks(tiny_model: Path) -> tuple[Any, Any]:
     student.load_state_dict(teacher.state_dict())
     with torch.no_grad():
         teacher.bert.encoder.layer[0].output.dense.weight.mul_(50)  # so that this layer does something
+    for network in (teacher, student):
+        read_all_tokens(network)
     student.bert.encoder.layer = torch.nn.ModuleList([student.bert.encoder.layer[1]])
     return teacher, student.eval()
 

@@ -218,7 +218,7 @@ def test_the_time_of_an_evaluation_before_a_checkpoint_counts(
     monkeypatch.setattr(Weights, "save", saving)
     config = TrainConfig(**settings(tiny_model, steps=8, evaluations=2))
     share(Task(collection, mined, config, 13), tmp_path)
-    assert seconds == [(4, 100.0)]
+    assert seconds == [(4, 100.0), (8, 100.0)]
 
 
 def test_a_request_to_stop_in_the_last_step_is_heard(

@@ -131,7 +131,7 @@ def test_what_to_expect_is_told_first(
     tuned(collection, mined, tiny_model, tmp_path / "out")
     said = capsys.readouterr().err
     assert said.index("32 lists") < said.index("step 4: dev")
-    assert "16 dev queries show" in said
+    assert "dev: 16 queries" in said
     assert "proposed: train." in said
 
 

@@ -10,12 +10,9 @@ from typing import NamedTuple
 
 from secondstage.config import TrainConfig
 from secondstage.page import number
-from secondstage.significance import detectable, queries_needed
 
 from .size import Size, token_bytes, weight_bytes
 
-# Of the differences in nDCG@10 between two systems on one query, as a rule.
-USUAL_SD = 0.25
 # Lists that a training sees in all, those that come again counted again: one pass where there are many, several of few.
 SEEN, MOST_EPOCHS = 10_000, 8
 # Below so many labelled queries, tuning alone may end below a good first stage.
@@ -90,17 +87,6 @@ def advise(data: Data, model: Size, config: TrainConfig, *, seconds_per_token: f
             "where it helps on dev"
         )
     return [line for line in lines if line]
-
-
-def expect_dev(queries: int) -> str:
-    """What so many dev queries can show."""
-    if not queries:
-        return "no dev set: the last checkpoint is kept, and nobody can say how good it is"
-    shown = detectable(USUAL_SD, queries)
-    needed = queries_needed(USUAL_SD, 0.02)
-    bound = f"a difference of {number(shown)} nDCG@10 or more" if math.isfinite(shown) else "no difference at all"
-    enough = "" if queries >= needed else f"; 0.020 would take {needed:,}"
-    return f"{queries:,} dev queries show {bound} (at the usual standard deviation of {USUAL_SD} a query){enough}"
 
 
 def _expect(data: Data, model: Size, config: TrainConfig, seconds_per_token: float | None) -> str:

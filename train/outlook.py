@@ -38,7 +38,7 @@ def outlook(loop: Loop, documents: int) -> list[str]:
     positives = sum(len(found.with_role(POSITIVE)) for found in loop.steps.lists)
     data = Data(len(loop.steps.lists), positives, pairs, tokens, len(loop.selection), documents)
     new_head = config.head == "classification" and not has_head(read_network_config(config.model))
-    size = size_of(loop.weights.master, new_head=new_head, half=resolve(config.precision) != "fp32")
+    size = size_of(loop.weights.working, new_head=new_head, half=resolve(config.precision) != "fp32")
     return advise(data, size, config, seconds_per_token=_seconds_per_token(loop, drawn[0]))
 
 

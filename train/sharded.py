@@ -75,6 +75,10 @@ class ShardedWeights:
     def pull_gradients(self) -> None:
         """Nothing: gradients are added up where they are learnt."""
 
+    def discard(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad()
+
     def update(self, rate: float) -> float:
         """Make one step; see `Weights.update`."""
         with together():

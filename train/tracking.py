@@ -184,8 +184,7 @@ class Tracking:
 
         PartialState()
         # What an earlier process logged after the checkpoint is hidden.
-        after = self._lines[STEPS] + 1 if self._lines[STEPS] else None
-        return TensorBoardTracker(PROJECT, self.folder / TENSORBOARD, purge_step=after)
+        return TensorBoardTracker(PROJECT, self.folder / TENSORBOARD, purge_step=self._lines[STEPS] or None)
 
 
 def cut(path: Path, lines: int) -> None:
