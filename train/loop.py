@@ -206,7 +206,8 @@ class Loop:
 
     def gradient(self, step: Step, micros: Sequence[Micro], counts: dict[str, int]) -> dict[str, float]:
         """Add up the gradient of this process's share of a step. Returns each loss, summed over the lists of it."""
-        sums = dict.fromkeys((*self.config.loss, *([MATCHING] if self.matching else [])), 0.0)
+        names: list[str] = [*self.config.loss, *([MATCHING] if self.matching else [])]
+        sums: dict[str, float] = dict.fromkeys(names, 0.0)
         self.scorer.model.train()
         for turn in turns(micros, self.team, self.config.memory_tokens, lockstep=self.weights.lockstep):
             outcome = accumulate(
