@@ -111,6 +111,19 @@ def collection(beir_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     return Collection.read(beir_folder, tmp_path_factory.mktemp("collection") / "collection")
 
 
+@pytest.fixture(scope="module")
+def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What BM25 finds, mined: the folder of `mine`. Read it only."""
+    from secondstage.config import Bm25Config, MineConfig
+    from secondstage.firststage.bm25 import Bm25
+    from secondstage.mine import Source, mine
+
+    folder = tmp_path_factory.mktemp("mined")
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
+    return folder
+
+
 @pytest.fixture
 def as_documents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Documents]:
     """Turns texts into a corpus whose ids are d0, d1, …; no text is refused."""

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from secondstage.calibration import Calibration
 from secondstage.collection import Collection
-from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.config import Bm25Config, TrainConfig
 from secondstage.errors import UserError
 from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList, read_lists, write_lists
 from secondstage.measures import Values, evaluate, mean
-from secondstage.mine import Source, mine
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
 from secondstage.scoring import Scorer
@@ -32,14 +31,6 @@ from secondstage.train.loop import Loop
 from secondstage.train.selection import MEASURE, Selection
 
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mined")
-    bm25 = Bm25.build(Bm25Config(), collection.documents)
-    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
-    return folder
 
 
 @pytest.fixture(scope="module")

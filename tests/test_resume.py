@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from secondstage.collection import Collection
-from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.config import TrainConfig
 from secondstage.errors import StoppedError
-from secondstage.firststage.bm25 import Bm25
-from secondstage.mine import Source, mine
 from secondstage.train import Task, share
 from secondstage.train.loop import Loop
 from secondstage.train.pace import Decision, Pace
@@ -25,14 +23,6 @@ from secondstage.train.weights import Weights
 from .children import Blow, Round, play
 
 KEPT = ("reranker/model.safetensors", "reranker/score.json", "steps.jsonl", "dev.jsonl")
-
-
-@pytest.fixture(scope="module")
-def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mined")
-    bm25 = Bm25.build(Bm25Config(), collection.documents)
-    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
-    return folder
 
 
 def settings(tiny_model: Path, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from secondstage.train.starts import DEV_VALUE, MODEL, WARMUP, starting_points, train_from_best
+from secondstage.train.selection import DEV_VALUE
+from secondstage.train.starts import MODEL, WARMUP, starting_points, train_from_best
 
 
 def trainer(values: Mapping[str, float | None]) -> tuple[Callable[[str, Path], dict[str, Any]], list[tuple[str, Path]]]:

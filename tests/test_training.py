@@ -11,23 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from secondstage.collection import Collection
-from secondstage.config import Bm25Config, MineConfig, TrainConfig
+from secondstage.config import TrainConfig
 from secondstage.errors import UserError
-from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import POSITIVE, TrainingList, read_lists, write_lists
-from secondstage.mine import Source, mine
 from secondstage.rerankers import load_reranker
 from secondstage.train import Task, train
 
 MEASURE = "nDCG@10"
-
-
-@pytest.fixture(scope="module")
-def mined(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mined")
-    bm25 = Bm25.build(Bm25Config(), collection.documents)
-    mine(Source(collection, bm25, "bm25", MineConfig(), 13, folder.parent), folder, dev_depth=10)
-    return folder
 
 
 def tuned(collection: Collection, mined: Path, model: Path, folder: Path, **settings: Any) -> dict[str, Any]:

@@ -307,6 +307,8 @@ def test_each_start_is_what_it_says(project: Project) -> None:
     kept, both = start_of(project), folder_digests(project.output / "train" / "reranker")
     assert project.run("train", "warmup.use=always") == ["train"]
     assert start_of(project) == "warmup"
+    card = (project.output / "train" / "reranker" / "README.md").read_text()
+    assert "trained on the documents of the collection first" in card
     always = folder_digests(project.output / "train" / "reranker")
     assert project.run("train", "warmup.use=never") == ["train"]
     assert start_of(project) == "model"

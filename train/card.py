@@ -12,7 +12,7 @@ from secondstage.files import CARD, read_json, writing_whole
 from secondstage.page import number, percent
 from secondstage.pairmodel import CONTRACT
 
-from .selection import MEASURE
+from .selection import DEV_VALUE, MEASURE
 from .tracking import RUN
 
 Record = Mapping[str, Any]
@@ -110,7 +110,7 @@ def _contract(contract: Record) -> str:
 
 
 def _measured(result: Record) -> str:
-    value = result.get(f"dev_{MEASURE}")
+    value = result.get(DEV_VALUE)
     if value is None:
         return "Nothing: there was no dev set. How good it is, is not known."
     queries, depth = result["dev_queries"], result["dev_depth"]

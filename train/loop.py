@@ -35,7 +35,7 @@ from .model import start_model
 from .objective import Objective, targets_of
 from .pace import Pace, heeding_sigterm
 from .schedule import rate
-from .selection import MEASURE, Selection
+from .selection import DEV_VALUE, MEASURE, Selection
 from .steps import Micro, Step, Steps, micro_batches
 from .tokens import TOKENS, Tokens
 from .tracking import StepRecord, Tracking
@@ -323,11 +323,11 @@ class Loop:
             name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch", "seconds")
         }
         if not len(self.selection):
-            return {**found, f"dev_{MEASURE}": None, "findings": list(self.watch.findings.values())}
+            return {**found, DEV_VALUE: None, "findings": list(self.watch.findings.values())}
         first_stage, dev = mean(self.selection.first_stage()), self.selection
         self.watch.end(dev.best or 0.0, first_stage, len(dev), chance(dev.run, dev.qrels, self.seed))
         found |= {
-            f"dev_{MEASURE}": dev.best,
+            DEV_VALUE: dev.best,
             f"first_stage_{MEASURE}": first_stage,
             "dev_queries": len(dev),
             "dev_depth": self.config.dev_depth,

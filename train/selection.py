@@ -19,6 +19,8 @@ from secondstage.splits import answerable, choose_queries
 from secondstage.synthetic import PairTexts
 
 MEASURE = "nDCG@10"
+# Under which details of a training tell its value on dev.
+DEV_VALUE = f"dev_{MEASURE}"
 # Below so many queries, chance has a say in which checkpoint is best.
 FEW = 100
 

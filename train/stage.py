@@ -13,7 +13,7 @@ from .best import RERANKER
 from .card import write_card
 from .checks import is_new
 from .curves import PAGE, write_curves
-from .starts import own_folder, starting_points, train_from_best
+from .starts import WARMUP, own_folder, starting_points, train_from_best
 from .task import Task
 from .tracking import DEV, RUN, STEPS, TENSORBOARD, TIMING
 from .training import Training, take_as_it_is
@@ -94,7 +94,8 @@ def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
         details = Training(task, work).run()
         if workers().lead:
             write_curves(work, details["findings"])
-            write_card(work / RERANKER, work, {**details, "seconds": details["training_seconds"]})
+            start = {"start": WARMUP} if task.warmed is not None and task.config.model == str(task.warmed) else {}
+            write_card(work / RERANKER, work, {**details, **start, "seconds": details["training_seconds"]})
     if workers().lead:
         write_json(done, details)
     wait()

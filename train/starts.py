@@ -8,10 +8,9 @@ from typing import Any
 
 from secondstage.progress import say
 
-from .selection import MEASURE
+from .selection import DEV_VALUE, MEASURE
 
 MODEL, WARMUP = "model", "warmup"
-DEV_VALUE = f"dev_{MEASURE}"
 
 TrainFrom = Callable[[str, Path], Mapping[str, Any]]
 """Trains from a model (a folder, a hub id) in a folder; returns details for the manifest."""

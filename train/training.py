@@ -24,7 +24,7 @@ from .facts import describe_lists
 from .loop import Loop
 from .model import check_kind
 from .outlook import outlook
-from .selection import MEASURE, Selection, dev_selection
+from .selection import DEV_VALUE, Selection, dev_selection
 from .stopping import Curve, choose_stop
 from .task import Task
 from .teaching import taught
@@ -68,7 +68,7 @@ class Training:
     def measure(self) -> dict[str, float]:
         """The value on dev of the reranker that is there."""
         reranker = load_reranker(self.work / RERANKER, batch_tokens=self.config.batch_tokens)
-        return {f"dev_{MEASURE}": mean(self._dev([]).values(reranker))}
+        return {DEV_VALUE: mean(self._dev([]).values(reranker))}
 
     def _loop(
         self,
