@@ -64,6 +64,10 @@ TREATMENTS: Mapping[str, Mapping[str, Any]] = {
     "drop": {"max_share": None, "false_negatives": {"teacher": "drop", "duplicate": "drop"}},
     "ignore": {"max_share": None, "false_negatives": {"teacher": "ignore", "duplicate": "ignore"}},
     "relabel": {"max_share": None, "false_negatives": {"teacher": "relabel", "duplicate": "relabel"}},
+    "relabel all": {
+        "max_share": None,
+        "false_negatives": {"teacher": "relabel", "relabel_most": None, "duplicate": "relabel"},
+    },
     "never hidden": {"max_share": None, "false_negatives": {"teacher": "keep", "duplicate": "keep"}},
 }
 VERDICTS = ("right", "wrong", "between", "unrated")

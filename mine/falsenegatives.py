@@ -31,7 +31,9 @@ def resolve(
     What people say comes first (judged), then the teacher, then the likeness of texts (duplicate): the first rule that
     finds a candidate and whose action is not "keep" decides. A candidate that a person judged irrelevant is suspicious
     by no other rule than the first, one that a review judged irrelevant by none. Only what nobody judged for this query
-    is relabelled: where its own judgement says otherwise, "relabel" makes it "ignore".
+    is relabelled: where its own judgement says otherwise, "relabel" makes it "ignore". Of what the teacher finds, only
+    the surest are relabelled (`surest`), and the others dropped: a positive that is wrong costs more than a negative
+    that is missing.
 
     Args:
         candidates: the whole list of one query, with the teacher's scores if there is a teacher.
@@ -45,11 +47,13 @@ def resolve(
         (TEACHER, config.teacher, by_teacher(candidates, config.teacher_share, against)),
         (DUPLICATE, config.duplicate, by_text(candidates, twins)),
     )
+    sure = surest(candidates, config.relabel_most)
 
     def resolved(candidate: Candidate) -> Candidate:
         for rule, action, suspicious in rules:
             if action != "keep" and candidate.doc_id in suspicious:
-                if action == "drop":
+                unsure = action == "relabel" and rule == TEACHER and candidate.doc_id not in sure
+                if action == "drop" or unsure:
                     return candidate._replace(role=DROPPED, decision=rule)
                 if action == "ignore" or candidate.judged:
                     return candidate._replace(role=IGNORED, decision=rule)
@@ -76,6 +80,17 @@ def by_teacher(candidates: Sequence[Candidate], share: float, against: Against) 
 
     near = near_positive(candidates, scores, share, against)
     return {doc_id: nearest(scores[doc_id]).relevance for doc_id in near}
+
+
+def surest(candidates: Sequence[Candidate], most: int | None) -> set[str]:
+    """Unjudged negatives that the teacher puts above every positive: the `most` with the highest scores, or all.
+
+    Equal scores go by the order of the list.
+    """
+    scores = known_scores(candidates, "teacher")
+    above = near_positive(candidates, scores, 1.0, "max")
+    ordered = sorted((c.doc_id for c in candidates if c.doc_id in above), key=lambda doc_id: -scores[doc_id])
+    return set(ordered[:most])
 
 
 def by_text(candidates: Sequence[Candidate], twins: Mapping[Pair, float]) -> Evidence:

@@ -203,14 +203,14 @@ def test_what_holds_for_any_list(rules: dict[str, Any], queries: list[dict[str, 
             assert not (labels.get(c.doc_id) == 0 and c.decision in ("teacher", "duplicate", "margin", "share"))
 
 
-@pytest.mark.parametrize("share", [0.5, 0.95, 1.0])
-def test_a_relabelled_document_counts_as_it_is_told(share: float) -> None:
-    """The manifest's counts are those of the list."""
-    values = [0.9, 0.8, 0.79, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0]
+@pytest.mark.parametrize("most", [1, 2, None])
+def test_a_relabelled_document_counts_as_it_is_told(most: int | None) -> None:
+    """The manifest's counts are those of the list; d1 is its positive."""
+    values = [0.99, 0.8, 0.95, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0]
     evidence = {"teacher": {f"d{i}": (value, (value,)) for i, value in enumerate(values)}}
-    actions = {"teacher": "relabel", "teacher_share": share}
+    actions = {"teacher": "relabel", "relabel_most": most}
     found = assembled({"d1": 2}, evidence=evidence, false_negatives=actions, max_share=None, **TEACHER)
-    expected = sum(value >= share * 0.8 for value in values) - 1
+    expected = most or sum(value > 0.8 for value in values)
     counts = count([found], 16)
     assert counts["relabelled_teacher"] == expected == len(ids(found, POSITIVE)) - 1
     assert {c.relevance for c in found.with_role(POSITIVE)} == {2}

@@ -18,6 +18,7 @@ from secondstage.mine.falsenegatives import (
     positives_elsewhere,
     possible_twins,
     resolve,
+    surest,
 )
 
 
@@ -108,11 +109,31 @@ def test_actions(action: str, unjudged: object, own: object) -> None:
 
 def test_each_rule_names_itself() -> None:
     assert resolved(teacher="drop") == {"a": (DROPPED, "teacher", 0), "b": (DROPPED, "teacher", 0)}
-    assert resolved(teacher="relabel") == {"a": (POSITIVE, "teacher", 3), "b": (POSITIVE, "teacher", 2)}
+    assert resolved(teacher="ignore") == {"a": (IGNORED, "teacher", 0), "b": (IGNORED, "teacher", 0)}
     twins = {("q", "c"): 0.9}
     assert resolved(twins=twins, duplicate="relabel") == {"c": (POSITIVE, "duplicate", 2)}
     assert resolved(twins=twins, duplicate="ignore") == {"c": (IGNORED, "duplicate", 0)}
     assert resolved(elsewhere={"j": 2}, judged="relabel")["j"] == (IGNORED, "judged", 0)
+
+
+def test_of_what_the_teacher_finds_only_the_surest_is_relabelled() -> None:
+    """a1 and a2 are above every positive, a2 higher; b is near the positive that decides only."""
+    lists = [candidate("p", 3, 0.9), candidate("a1", None, 0.95), candidate("q", 2, 0.5), candidate("b", None, 0.7)]
+    lists += [candidate("a2", None, 1.0), candidate("j", 0, 1.5), candidate("z", None, 0.0)]
+    assert surest(lists, 1) == {"a2"}
+    assert surest(lists, None) == surest(lists, 2) == {"a1", "a2"}
+    assert surest([c for c in lists if c.role != POSITIVE], None) == set()
+    relabelled = resolved(lists, teacher="relabel")
+    rest = {"a1": (DROPPED, "teacher", 0), "b": (DROPPED, "teacher", 0)}
+    assert relabelled == {"a2": (POSITIVE, "teacher", 3), **rest}
+    assert resolved(lists, teacher="relabel", relabel_most=None) == {
+        "a1": (POSITIVE, "teacher", 3),
+        "a2": (POSITIVE, "teacher", 3),
+        "b": (DROPPED, "teacher", 0),
+    }
+    # Equal scores: the first of the list.
+    tied = [candidate("p", 3, 0.5), candidate("y", None, 0.9), candidate("x", None, 0.9), candidate("z", None, 0.0)]
+    assert surest(tied, 1) == {"y"}
 
 
 ROLES = {"drop": DROPPED, "ignore": IGNORED, "relabel": POSITIVE}
@@ -120,9 +141,12 @@ ROLES = {"drop": DROPPED, "ignore": IGNORED, "relabel": POSITIVE}
 
 @pytest.mark.parametrize("actions", list(product(get_args(Action), repeat=3)))
 def test_people_come_before_the_teacher_and_this_before_the_text(actions: tuple[str, str, str]) -> None:
-    """All three rules find a."""
+    """All three rules find a, the teacher above every positive."""
     judged, teacher, duplicate = actions
-    found = resolved(twins={("q", "a"): 1.0}, elsewhere={"a": 5}, judged=judged, teacher=teacher, duplicate=duplicate)
+    lists = [c._replace(teacher_score=0.97) if c.doc_id == "a" else c for c in LIST]
+    found = resolved(
+        lists, twins={("q", "a"): 1.0}, elsewhere={"a": 5}, judged=judged, teacher=teacher, duplicate=duplicate
+    )
     rules = (("judged", judged, 5), ("teacher", teacher, 3), ("duplicate", duplicate, 2))
     first = next((rule for rule in rules if rule[1] != "keep"), None)
     if first is None:

@@ -63,6 +63,9 @@ class FalseNegativesConfig(Section):
     """The teacher puts it near the positive or above it; without a teacher the rule does nothing."""
     teacher_share: Positive = 0.95
     """Near: from this share of the positive's score on, in the teacher's scores scaled to 0 … 1 in each list."""
+    relabel_most: Count | None = 1
+    """With `teacher: relabel`: of a list, only so many become positives, those that the teacher puts highest and above
+    every positive (none for all of these); the others that it finds are dropped."""
     duplicate: Action = "drop"
     """Its text is nearly that of a positive."""
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
