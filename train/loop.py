@@ -20,6 +20,7 @@ from secondstage.lists import TrainingList
 from secondstage.measures import mean
 from secondstage.parallel import gather, wait, workers
 from secondstage.progress import bar, say
+from secondstage.site import TOKENS
 from secondstage.synthetic import PairTexts
 
 from .averaging import Leaders
@@ -37,7 +38,7 @@ from .pace import Pace, heeding_sigterm
 from .schedule import rate
 from .selection import DEV_VALUE, MEASURE, Selection
 from .steps import Micro, Step, Steps, micro_batches
-from .tokens import TOKENS, Tokens
+from .tokens import Tokens
 from .tracking import StepRecord, Tracking
 from .turns import turns
 from .watch import Watch

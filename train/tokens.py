@@ -19,8 +19,6 @@ from secondstage.synthetic import PairTexts
 
 from .template import FEATURES, Lengths, PairTemplate, longest_first
 
-# Where a run keeps such files, below its output.
-TOKENS = "tokens"
 # Texts that are read and tokenised at a time.
 CHUNK = 4096
 # Documents whose pairs are checked: half of them the longest, half spread over all.

@@ -16,6 +16,7 @@ from secondstage.parallel import wait, workers
 from secondstage.progress import say
 from secondstage.rerankers import load_reranker
 from secondstage.run import read_trec
+from secondstage.site import TOKENS
 from secondstage.synthetic import texts_of_lists
 
 from .best import RERANKER
@@ -28,7 +29,6 @@ from .selection import DEV_VALUE, Selection, dev_selection
 from .stopping import Curve, choose_stop
 from .task import Task
 from .teaching import taught
-from .tokens import TOKENS
 from .tracking import DEV, read_lines
 
 

@@ -15,7 +15,7 @@ from .inputs import mined_from, taught_from, tuned_from
 from .models import identity
 from .plan import Stage
 from .scorecache import SCORES
-from .site import Site
+from .site import TOKENS, Site
 from .synthetic import SYNTHETIC
 from .version import __version__
 
@@ -182,7 +182,7 @@ class Learning(Site):
         """What a training stage is given."""
         from secondstage.train import Task
 
-        config, seed, tokens = self.config, self.config.seed, self.output / "tokens"
+        config, seed, tokens = self.config, self.config.seed, self.output / TOKENS
         if kind == WARMUP:
             documents = self.collection().documents_only()
             training = self.warmup.training(config.train)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What trainings go on from after they were stopped, below a run's output.
 CHECKPOINTS = "checkpoints"
+# Where token rows of pairs are kept, below a run's output.
+TOKENS = "tokens"
 # Settings of training that change nothing of what is learnt.
 NOT_LEARNT = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"}
 
