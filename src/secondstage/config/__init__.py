@@ -17,6 +17,7 @@ from .loss import LossTerm, on_labels, on_teacher
 from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherConfig
 from .remote import EndpointConfig, RemoteConfig
 from .serve import ServeConfig
+from .server import ServerConfig
 from .train import BUDGETS, TrainConfig, budget_fault
 from .warmup import WarmupConfig, in_warmup_words, warmup_budget_fault
 
@@ -43,6 +44,7 @@ __all__ = [
     "RemoteConfig",
     "Section",
     "ServeConfig",
+    "ServerConfig",
     "SparseConfig",
     "StudentTraining",
     "SynthesizeConfig",
