@@ -107,7 +107,8 @@ def spoiled(body: Mapping[str, Any], draw: random.Random) -> bytes:
         return whole[: draw.randrange(1, len(whole))]
     if fault == 1:
         name = "query" if "query" in body else "text_1"
-        return json.dumps({**body, name: draw.choice([None, 7, {}, ""])}).encode()
+        # An empty text is no query, but `/score` compares any texts.
+        return json.dumps({**body, name: draw.choice([None, 7, {}] + [""] * (name == "query"))}).encode()
     if fault == 2:
         return json.dumps({name: value for name, value in body.items() if name == "model"}).encode()
     if fault == 3:
