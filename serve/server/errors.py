@@ -39,6 +39,36 @@ class EmptyError(InvalidError):
     kind = "empty"
 
 
+class TooManyError(InvalidError):
+    """More texts in one request than are taken."""
+
+    kind = "too_many"
+
+
+class UnsupportedError(RefusalError):
+    """The body is said to be something else than JSON."""
+
+    kind = "unsupported"
+
+    def __init__(self) -> None:
+        super().__init__("the body must be JSON, and the header Content-Type must say so: application/json")
+
+
+class SlowError(RefusalError):
+    """The body did not arrive in time."""
+
+    kind = "slow"
+
+    def __init__(self) -> None:
+        super().__init__("the body did not arrive before the deadline")
+
+
+class MissingError(RefusalError):
+    """There is nothing of that name, or it is not set up."""
+
+    kind = "missing"
+
+
 class TooLargeError(RefusalError):
     """More than is taken: trying again does not help."""
 
