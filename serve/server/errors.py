@@ -39,6 +39,36 @@ class EmptyError(InvalidError):
     kind = "empty"
 
 
+class TooManyError(InvalidError):
+    """More texts in one request than are taken."""
+
+    kind = "too_many"
+
+
+class UnsupportedError(RefusalError):
+    """The body is said to be something else than JSON."""
+
+    kind = "unsupported"
+
+    def __init__(self) -> None:
+        super().__init__("the body must be JSON, and the header Content-Type must say so: application/json")
+
+
+class SlowError(RefusalError):
+    """The body did not arrive in time."""
+
+    kind = "slow"
+
+    def __init__(self) -> None:
+        super().__init__("the body did not arrive before the deadline")
+
+
+class MissingError(RefusalError):
+    """There is nothing of that name, or it is not set up."""
+
+    kind = "missing"
+
+
 class TooLargeError(RefusalError):
     """More than is taken: trying again does not help."""
 
@@ -79,8 +109,8 @@ class BrokenError(RefusalError):
 
     kind = "broken"
 
-    def __init__(self) -> None:
-        super().__init__("the model gave no finite score for this request")
+    def __init__(self, message: str = "the model gave no finite score for this request") -> None:
+        super().__init__(message)
 
 
 class StoppingError(RefusalError):
