@@ -70,9 +70,12 @@ class Served:
             self._process.wait()
 
     def memory(self) -> int:
-        """Bytes of physical memory that it holds (Linux)."""
+        """Bytes of physical memory that it holds (Linux); 0 if it has ended."""
         assert self._process is not None
-        return resident(Path(f"/proc/{self._process.pid}/status").read_text())
+        try:
+            return resident(Path(f"/proc/{self._process.pid}/status").read_text())
+        except FileNotFoundError:
+            return 0
 
     def __enter__(self) -> Served:
         """Start it."""

@@ -67,7 +67,8 @@ class Soak:
         self._next = self._done = 0
         self._stop_at = requests // 2 if stop else requests + 1
         self._stopped_at: float | None = None
-        self._up = asyncio.Event()
+        # Up: clients send. Steady: one process serves, and is not about to stop.
+        self._up, self._steady = asyncio.Event(), True
 
     async def run(self) -> None:
         """Send everything."""
@@ -134,6 +135,8 @@ class Soak:
             if not self._while_stopping(sent):
                 self.tally.fault("lost", f"{shot.kind}: {error}")
             else:
+                if isinstance(error, RefusedError):
+                    self._up.clear()
                 self.tally.faults["refused" if isinstance(error, RefusedError) else "cut"] += 1
                 return LATER
         else:
@@ -176,12 +179,11 @@ class Soak:
         say(f"  SIGTERM after {self._done} requests")
         self._stopped_at = time.monotonic()
         # Clients go on until nobody listens any more: what a draining server does is part of what is looked at.
-        stopping = asyncio.create_task(asyncio.to_thread(self.served.stop))
-        await asyncio.sleep(0.5)
-        self._up.clear()
-        self.codes.append(await stopping)
+        self._steady = False
+        self.codes.append(await asyncio.to_thread(self.served.stop))
         await asyncio.to_thread(self.served.start)
         self.memories.append([])
+        self._steady = True
         self._up.set()
         await asyncio.sleep(JUST_BEFORE)
         self._stopped_at = None
@@ -189,7 +191,7 @@ class Soak:
     async def _look(self) -> None:
         self.memories.append([])
         while True:
-            if self._up.is_set() and (held := self.served.memory()):
+            if self._steady and (held := self.served.memory()):
                 self.memories[-1].append((self._done, held))
             await asyncio.sleep(LOOK)
 
