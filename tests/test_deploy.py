@@ -17,6 +17,10 @@ import pytest
 import yaml
 
 from secondstage.config import ServerConfig
+from secondstage.configfile import check_section
+from secondstage.serve.server.app import make_app
+
+from .serving import make_service
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -59,9 +63,15 @@ def pod(kubernetes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def paths() -> set[str]:
+    """The paths of the server."""
+    return set(make_app(make_service()).openapi()["paths"])
+
+
 def settings(arguments: list[str]) -> ServerConfig:
     """What the server makes of `key=value` arguments."""
-    return ServerConfig.model_validate(dict(argument.split("=", 1) for argument in arguments))
+    return check_section(ServerConfig, arguments, "the settings of the server")
 
 
 def entrypoint() -> list[str]:
@@ -206,13 +216,5 @@ def test_a_pod_has_what_its_settings_name_and_no_rights(pod: Mapping[str, Any]) 
 
 def test_the_commands_in_comments_name_files_that_exist() -> None:
     for path in DEPLOY.iterdir():
-        for named in re.findall(r"--file(?:name)?[ =](\S+)", path.read_text()):
+        for named in re.findall(r"--file(?:name)?[ =]([\w./]+)", path.read_text()):
             assert (ROOT / named).is_file(), f"{path.name}: {named}"
-
-
-@pytest.fixture(scope="module")
-def paths() -> set[str]:
-    """The paths of the server."""
-    from tests.apps import paths_of_the_app
-
-    return paths_of_the_app()
