@@ -107,7 +107,7 @@ def _labels(
         if said.kind != CLICK:
             counts["judgements_replaced"] += judged.get(said.doc_id, said.relevance) != said.relevance
             judged[said.doc_id] = said.relevance
-        elif said.search_id in shown:
+        elif said.search_id is not None and said.search_id in shown:
             clicked.setdefault(said.search_id, set()).add(said.doc_id)
         else:
             counts["clicks_without_list"] += 1

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 BINS = 10
 # An alarm is raised below the first p-value and cleared above the second. The window moves by a quarter between two
 # tests. Where nothing has drifted, about 1 of 100 streams of 10,000 searches raises an alarm, with 300 dev queries and
-# a window of 300; fewer with fewer dev queries or a longer window (tests/test_serve_server_drift.py simulates it).
+# a window of 300; fewer with fewer dev queries or a longer window (tests/test_drift.py simulates it).
 RAISED, CLEARED = 1e-4, 1e-2
 TESTS_PER_WINDOW = 4
 

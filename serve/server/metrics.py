@@ -61,7 +61,7 @@ class Metrics:
         self.top1 = counter("top1", "Searches by whether both stages agree on the first document.", "agree")
         self.top_logit = histogram("top_logit", "The highest logit of a search.", LOGITS)
         self.unanswerable = counter("unanswerable", "Searches below the answerability threshold.")
-        self.fallbacks = counter("fallbacks", "Searches answered without the reranker's order.")
+        self.fallbacks = counter("fallbacks", "Searches answered in an order that the reranker had no part in.")
         self.judgements = counter("judgements", "Judgements and clicks that were kept.", "kind")
         self.journal = counter("journal_lines", "Lines of the journal: written, dropped, failed.", "outcome")
         self.drift_known = gauge("drift_known", "1 once scores were compared with those at release.")

@@ -21,7 +21,7 @@ from .signals import Batch, Judged, Reranked, Searched
 DIGITS = 4
 
 
-class Watch:
+class Observer:
     """`Signals` that are kept.
 
     Attributes:
@@ -36,7 +36,7 @@ class Watch:
         self.shadow: Shadow | None = None
 
     @classmethod
-    def open(cls, config: ServerConfig, pipeline: Pipeline, bundle: Path) -> Watch:
+    def open(cls, config: ServerConfig, pipeline: Pipeline, bundle: Path) -> Observer:
         """As the settings say.
 
         Raises:
@@ -55,10 +55,10 @@ class Watch:
             path = Path(config.journal).expanduser()
             count = metrics.count_journal
             journal = Journal(path, queries=config.journal_queries, mib=config.journal_mib, count=count)
-        watch = cls(metrics, journal, release and DriftWatch(release, config.drift_window))
+        observer = cls(metrics, journal, release and DriftWatch(release, config.drift_window))
         if model is not None:
-            watch.shadow = Shadow(model, pipeline.documents, watch.shadowed, metrics.count_shadow)
-        return watch
+            observer.shadow = Shadow(model, pipeline.documents, observer.shadowed, metrics.count_shadow)
+        return observer
 
     def searched(self, event: Searched) -> None:
         """A search was answered."""
