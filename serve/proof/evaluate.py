@@ -19,10 +19,11 @@ from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
 from ..barren import find_barren
+from ..cascade import Runs
 from ..depth import Timing, depths_up_to, describe, sweep
 from ..fuse import MEASURE
 from ..latency import time_first_stage, time_searches
-from ..pipeline import Pipeline, Runs
+from ..pipeline import Pipeline
 from .cases import differences, quantiles, worst, write_per_query
 from .confidence import answerability, calibration
 from .diagnosis import diagnose

@@ -225,7 +225,7 @@ def _search(parsed: argparse.Namespace) -> None:
         print(f"secondstage: the gate refused this bundle; {order}. {pipeline.verdict.sentence}", file=sys.stderr)
     elif pipeline.falls_back:
         print("secondstage: this bundle was never evaluated; the first stage's order is given", file=sys.stderr)
-    results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)
+    results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)[:3]
     if parsed.json:
         # An object, as the confidence is that of the whole list, and there where nothing is found.
         listed = [result._asdict() for result in results]

@@ -1,0 +1,167 @@
+"""One reranker after another over the same candidates, without scoring anything itself.
+
+Each reads the head of the order that the one before it made. Those before the last order their head by their own
+scores. The last one's scores are fused with the first stage's, over what it read; below stands what it did not read, in
+the order of the stage before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from secondstage.collection import Documents
+from secondstage.run import Ranking, Run, Scores, strictly_decreasing
+from secondstage.scoring import Scorer, rescored
+
+from .fuse import fuse
+
+T = TypeVar("T")
+
+
+class Ask(NamedTuple):
+    """Pairs to be scored.
+
+    Attributes:
+        stage: which reranker is asked: 0 is the first of the cascade.
+        pairs: `[n]` (query text, document text), never none.
+    """
+
+    stage: int
+    pairs: list[tuple[str, str]]
+
+
+Asking = Generator[Ask, Scores, T]
+"""Yields what is to be scored, is sent `[n]` logits, and returns what was made of them."""
+
+
+class Runs(NamedTuple):
+    """The same candidates in three orders."""
+
+    first_stage: Run
+    reranked: Run
+    pipeline: Run
+
+
+class Cascaded(NamedTuple):
+    """What the last reranker read, and where.
+
+    Attributes:
+        before: all candidates, in the order of the stage before the last reranker.
+        head: those that it read, in the first stage's order and with its scores; empty lists if it read none.
+        reranked: the same with the last reranker's logits, by which they are ordered.
+    """
+
+    before: Run
+    head: Run
+    reranked: Run
+
+    def runs(self, first: Run, weight: float) -> Runs:
+        """The three orders of all candidates."""
+        fused = fuse(self.head, self.reranked, weight)
+        return Runs(first, settled(self.before, self.reranked, "reranked"), settled(self.before, fused, "pipeline"))
+
+
+def reranking(
+    first: Run, queries: Mapping[str, str], documents: Documents, stages: int, depth_of: Callable[[int], int]
+) -> Asking[Cascaded]:
+    """Ask one reranker after the other.
+
+    Args:
+        first: the first stage's lists.
+        queries: texts by query id.
+        documents: the corpus.
+        stages: how many rerankers there are.
+        depth_of: how much of each list a reranker reads; asked when its turn comes; 0 ends the cascade before it.
+
+    Raises:
+        UserError: a score is not finite.
+    """
+    before = first
+    for stage in range(stages):
+        depth = depth_of(stage)
+        head = narrowed(first, before, depth)
+        pairs = [
+            (queries[query_id], content)
+            for query_id, ranking in head.items()
+            for content in documents.contents(ranking.doc_ids)
+        ]
+        scores = (yield Ask(stage, pairs)) if pairs else np.empty(0, np.float32)
+        reranked = rescored(head, scores)
+        if depth < 1 or stage == stages - 1:
+            return Cascaded(before, head, reranked)
+        before = settled(before, reranked, "reranked")
+    raise ValueError("a cascade has at least one reranker")
+
+
+def narrowed(first: Run, before: Run, depth: int) -> Run:
+    """Of each list of `first` the documents that `before` has in its first `depth` places."""
+
+    def kept(ranking: Ranking, head: frozenset[str]) -> Ranking:
+        places = [i for i, doc_id in enumerate(ranking.doc_ids) if doc_id in head]
+        return Ranking(
+            tuple(ranking.doc_ids[i] for i in places),
+            ranking.scores[places],
+            tuple(ranking.retrievers[i] for i in places),
+        )
+
+    rankings = {
+        query_id: kept(ranking, frozenset(before[query_id].doc_ids[:depth])) for query_id, ranking in first.items()
+    }
+    return Run(first.name, rankings)
+
+
+def settled(before: Run, head: Run, name: str) -> Run:
+    """The lists of `head`, and below each what it leaves of `before`, in that order, one point of score apart."""
+    return Run(name, {query_id: _settled(ranking, head[query_id]) for query_id, ranking in before.items()})
+
+
+def _settled(before: Ranking, head: Ranking) -> Ranking:
+    known = frozenset(head.doc_ids)
+    places = [i for i, doc_id in enumerate(before.doc_ids) if doc_id not in known]
+    if not known:
+        return before
+    lowest = float(head.scores[-1])
+    below = [lowest - step for step in range(1, len(places) + 1)]
+    return Ranking(
+        (*head.doc_ids, *(before.doc_ids[i] for i in places)),
+        strictly_decreasing([*head.scores.tolist(), *below]),
+        (*head.retrievers, *(before.retrievers[i] for i in places)),
+    )
+
+
+def drive(asking: Asking[T], scorers: Sequence[Scorer], *, label: str | None = None) -> T:
+    """Answer whatever is asked by the scorers of the stages, and return what is made of it."""
+    try:
+        ask = next(asking)
+        while True:
+            ask = asking.send(scorers[ask.stage].score(ask.pairs, label=label))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+def drive_many(askings: Sequence[Asking[T]], scorers: Sequence[Scorer]) -> list[T]:
+    """The same of several side by side: what they ask of one reranker at a time is scored in one call."""
+    found: dict[int, T] = {}
+    asks: dict[int, Ask] = {}
+
+    def step(number: int, scores: Scores | None) -> None:
+        try:
+            # A generator that has not begun takes nothing else.
+            asks[number] = next(askings[number]) if scores is None else askings[number].send(scores)
+        except StopIteration as done:
+            found[number] = done.value
+
+    for number in range(len(askings)):
+        step(number, None)
+    while asks:
+        stage = min(ask.stage for ask in asks.values())
+        asked = {number: asks.pop(number) for number in sorted(asks) if asks[number].stage == stage}
+        scores = scorers[stage].score([pair for ask in asked.values() for pair in ask.pairs])
+        ends = np.cumsum([len(ask.pairs) for ask in asked.values()])
+        for number, part in zip(asked, np.split(scores, ends[:-1]), strict=True):
+            step(number, part)
+    return [found[number] for number in range(len(askings))]
