@@ -9,6 +9,7 @@ import { timing } from "./timing.js";
 import { queryWords } from "./words.js";
 
 const AT_FIRST = 10;
+const PROBABLE = 0.5;
 const at = (id) => document.getElementById(id);
 const [box, slider, lists] = [at("box"), at("depth"), at("lists")];
 
@@ -29,8 +30,10 @@ async function start() {
 }
 
 function about(info, depth) {
-  at("about").textContent = [info.bundle, info.model].filter((name) => typeof name === "string").join(" · ");
-  if (!Number.isInteger(info.depth)) return;
+  at("about").textContent = [info.name, `${number(info.documents)} documents`, info.backend].filter(Boolean).join(" · ");
+  if (info.verdict) at("about").title = info.verdict.sentence;
+  // Where none are kept there are no buttons; who judges by a key is told why it was not kept.
+  lists.classList.toggle("unjudged", info.judgements === false);
   now.deepest = info.depth;
   slider.max = info.depth;
   slider.value = depth >= 1 && depth <= info.depth ? depth : info.depth;
@@ -40,11 +43,14 @@ function about(info, depth) {
 
 /** The request for what the page shows now. All candidates are asked for: so each one's text and place are known. */
 function request(query) {
-  const depth = now.deepest === null ? null : Number(slider.value);
-  const asked = { query, top_n: depth ?? AT_FIRST, explain: true };
-  if (depth !== null && depth !== now.deepest) asked.depth = depth;
-  if (at("min").checked) asked.min_score = 0.5;
+  const asked = { query, top_n: now.deepest ?? AT_FIRST, explain: true };
+  if (lowered()) asked.depth = Number(slider.value);
+  if (at("min").checked) asked.min_score = PROBABLE;
   return asked;
+}
+
+function lowered() {
+  return now.deepest !== null && Number(slider.value) !== now.deepest;
 }
 
 async function search() {
@@ -70,7 +76,7 @@ async function search() {
 function address() {
   const parameters = new URLSearchParams();
   if (box.value.trim()) parameters.set("q", box.value.trim());
-  if (now.deepest !== null && Number(slider.value) !== now.deepest) parameters.set("depth", slider.value);
+  if (lowered()) parameters.set("depth", slider.value);
   const text = parameters.toString();
   return location.pathname + (text && `?${text}`);
 }
@@ -111,8 +117,9 @@ function show(query, answer) {
   at("depth-used").textContent = slider.disabled ? "" : `${answer.depth} reranked`;
   at("timing").replaceChildren(timing(answer.milliseconds));
   if (!answer.results.length) {
-    tell("Nothing found.");
-    return message(element("p", {}, "Nothing found. Other words may help, or a deeper search."));
+    tell("");
+    const none = at("min").checked ? `No result has a probability of ${100 * PROBABLE} %.` : "Nothing found. Other words may help.";
+    return message(element("p", { role: "status" }, none));
   }
   at("message").replaceChildren();
   at("found").hidden = false;
@@ -120,13 +127,15 @@ function show(query, answer) {
   showLists();
 }
 
-function showVerdict({ answerable, confidence }) {
-  const sure = confidence === null || confidence === undefined ? "" : ` (confidence ${number(confidence, 2)})`;
-  at("verdict").hidden = answerable && !sure;
+function showVerdict({ answerable, confidence, fell_back }) {
+  const sure = typeof confidence === "number" ? ` (confidence ${number(confidence, 2)})` : "";
+  const said = [];
+  if (!answerable) said.push(`Probably no relevant document${sure}: below the threshold that was chosen on dev queries.`);
+  else if (sure) said.push(`A relevant document is probably among these${sure}.`);
+  if (fell_back) said.push("This is the first stage's order: the gate or the time limit would not have another.");
+  at("verdict").hidden = !said.length;
   at("verdict").className = answerable ? "banner" : "banner refused";
-  at("verdict").textContent = answerable
-    ? `A relevant document is probably among these${sure}.`
-    : `Probably no relevant document${sure}: below the threshold that was chosen on dev queries.`;
+  at("verdict").textContent = said.join(" ");
 }
 
 function shownItems() {

@@ -19,17 +19,17 @@ export function firstItems(answer) {
 export function firstItem(item, words, shown) {
   const { doc_id, rank, score, to } = item;
   const where = to === undefined ? "not in the answer" : to > shown ? `now at ${to}` : null;
-  const facts = [element("span", {}, fact("score", number(score, 3)))];
+  const facts = typeof score === "number" ? [element("span", {}, fact("score", number(score, 3)))] : [];
   if (where) facts.push(element("span", { class: "gone" }, where));
   return listItem({ ...item, side: "first", rank }, words, null, facts, doc_id);
 }
 
 /** An item of the right list. */
 export function finalItem(result, words) {
-  const { rank, first_stage_rank: from, probability } = result;
+  const { rank, first_stage_rank: from, reranker_score: read, probability } = result;
   const facts = [
     element("span", {}, fact("fused", number(result.score, 3))),
-    element("span", {}, fact("reranker", number(result.reranker_score, 2))),
+    element("span", {}, fact("reranker", typeof read === "number" ? number(read, 2) : "did not read it")),
   ];
   if (typeof probability === "number") facts.push(element("span", {}, fact("probability", `${number(100 * probability)} %`)));
   return listItem({ ...result, side: "final" }, words, sign(from, rank), facts, result.doc_id);

@@ -4,13 +4,11 @@ import { element, number } from "./dom.js";
 
 const NAMES = { first_stage: "first stage", queue: "queue", rerank: "rerank", rest: "rest" };
 
-/** `[[name, milliseconds]]` of the stages, in their order; what the total leaves over is the rest. */
-export function stages(milliseconds) {
-  const known = Object.keys(NAMES).filter((name) => Number.isFinite(milliseconds[name]));
-  const parts = known.map((name) => [name, milliseconds[name]]);
-  const sum = parts.reduce((total, [, value]) => total + value, 0);
-  const rest = (milliseconds.total ?? sum) - sum;
-  return rest >= 0.5 ? [...parts, ["rest", rest]] : parts;
+/** `[[name, milliseconds]]` of the stages, in their order: reranking without its queue, and what the total leaves over. */
+export function stages({ first_stage = 0, rerank = 0, queue = 0, total = 0 }) {
+  const waited = Math.min(queue, rerank);
+  const parts = { first_stage, queue: waited, rerank: rerank - waited, rest: total - first_stage - rerank };
+  return Object.entries(parts).filter(([name, value]) => (name === "rest" ? value >= 0.5 : value > 0));
 }
 
 /** The bar and its numbers. */
