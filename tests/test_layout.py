@@ -25,6 +25,7 @@ BRIDGES = (
     "secondstage.cli",
     "secondstage.commands",
     "secondstage.learning",
+    "secondstage.servecommand",
     "secondstage.site",
     "secondstage.stages",
     "secondstage.bakeoff.kitchen",

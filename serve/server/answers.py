@@ -144,15 +144,15 @@ class Facts(NamedTuple):
     tokens: int
 
 
-def relevance(logits: Scores, scale: Scale, model: PairModel) -> list[float]:
-    """What `relevance_score` is, in double precision: `[n]` of the logits of one query.
+def relevance(logits: Scores, scale: Scale, model: PairModel, queries: Sequence[str]) -> list[float]:
+    """What `relevance_score` is, in double precision: `[n]` of the logits of pairs with these queries.
 
     A probability that the reranker cannot give, as it was never calibrated, is the sigmoid.
     """
     if scale == "logit":
         return [float(logit) for logit in logits.tolist()]
     if scale == "probability" and model.calibration is not None:
-        return [float(p) for p in model.calibration.of_list(logits)]
+        return [float(p) for p in model.calibration.of_lists(logits, queries)]
     return [float(p) for p in sigmoid(logits)]
 
 

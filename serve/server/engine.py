@@ -75,8 +75,7 @@ class ModelEngine:
         encoded = model.tokenize(pairs)
         names = list(encoded)
         return [
-            Row(len(values[0]), dict(zip(names, values, strict=True)))
-            for values in zip(*(encoded[name] for name in sorted(names, key=lambda n: n != "input_ids")), strict=True)
+            Row(len(ids), {name: encoded[name][i] for name in names}) for i, ids in enumerate(encoded["input_ids"])
         ]
 
     def compute(self, rows: Sequence[Row]) -> Scores:

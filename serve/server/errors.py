@@ -109,8 +109,8 @@ class BrokenError(RefusalError):
 
     kind = "broken"
 
-    def __init__(self) -> None:
-        super().__init__("the model gave no finite score for this request")
+    def __init__(self, message: str = "the model gave no finite score for this request") -> None:
+        super().__init__(message)
 
 
 class StoppingError(RefusalError):
