@@ -25,6 +25,7 @@ BRIDGES = (
     "secondstage.cli",
     "secondstage.commands",
     "secondstage.exportcommand",
+    "secondstage.feedbackcommand",
     "secondstage.learning",
     "secondstage.servecommand",
     "secondstage.site",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .errors import StoppedError, UserError
 from .exportcommand import add_export
+from .feedbackcommand import add_feedback
 from .listscommand import add_lists
 from .plan import describe_os_error
 from .servecommand import add_serve
@@ -129,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     search.set_defaults(function=_search)
     add_serve(commands)
     add_export(commands)
+    add_feedback(commands)
     add_lists(commands)
     return parser
 
