@@ -1,4 +1,4 @@
-"""Exports loaded back, as whatever computes scores with them: a graph by its engine, a folder by sentence-transformers."""
+"""Exports loaded back by whatever computes with them: a graph by its engine, a folder by sentence-transformers."""
 
 from __future__ import annotations
 
