@@ -24,6 +24,7 @@ BRIDGES = (
     "secondstage",
     "secondstage.cli",
     "secondstage.commands",
+    "secondstage.exportcommand",
     "secondstage.learning",
     "secondstage.site",
     "secondstage.stages",

@@ -40,14 +40,14 @@ def to_onnx(reranker: Path, target: Path) -> Path:
         UserError: the folder holds no cross-encoder with a classification head, onnx is not installed, or the network
             has operations that ONNX has not.
     """
-    _installed("onnx", "onnxscript")
+    installed("onnx", "onnxscript")
     import torch
 
     graph, features = _opened(reranker)
     names = list(features)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     path = target / ONNX
-    with writing_whole(path) as temporary, _hushed(), _in_words(reranker, "ONNX"):
+    with writing_whole(path) as temporary, hushed(), _in_words(reranker, "ONNX"):
         torch.onnx.export(
             graph,
             tuple(features.values()),
@@ -70,12 +70,12 @@ def to_openvino(reranker: Path, target: Path) -> Path:
     Raises:
         UserError: the folder holds no cross-encoder with a classification head, or openvino is not installed.
     """
-    _installed("openvino")
+    installed("openvino")
     import openvino
 
     graph, features = _opened(reranker)
     free = openvino.PartialShape([-1, -1])
-    with _hushed(), _in_words(reranker, "OpenVINO"):
+    with hushed(), _in_words(reranker, "OpenVINO"):
         model = openvino.convert_model(
             graph,
             example_input=tuple(features.values()),
@@ -133,7 +133,8 @@ def _opened(reranker: Path) -> tuple[Any, dict[str, Any]]:
     return Graph(), {name: padded[name] for name in names}
 
 
-def _installed(*libraries: str) -> None:
+def installed(*libraries: str) -> None:
+    """Raise `UserError` if a library is not there, with the command that installs it."""
     import importlib.util
 
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
@@ -157,7 +158,7 @@ def _in_words(reranker: Path, form: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Keep exporters from reporting on their own insides: warnings, logs, printed steps."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

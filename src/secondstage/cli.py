@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from .errors import StoppedError, UserError
+from .exportcommand import add_export
 from .listscommand import add_lists
 from .plan import describe_os_error
 from .version import __version__
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         help="first-stage order unless the gate let the bundle through",
     )
     search.set_defaults(function=_search)
+    add_export(commands)
     add_lists(commands)
     return parser
 
