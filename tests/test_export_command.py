@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from secondstage.files import read_manifest
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
 from secondstage.serve.export.layouts import LAYOUTS
-from secondstage.serve.export.loaded import GraphReranker
 from secondstage.serve.export.rankedlists import calibration_pairs, lists_of
 
 from .test_cli import fails
@@ -80,16 +78,11 @@ def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
     assert not (bundle / "engines").exists()
 
 
-class Broken(GraphReranker):
-    """Scores in the opposite order."""
-
-    def logits(self, features: Any) -> Any:
-        return -super().logits(features)
-
-
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "GraphReranker", Broken)
+    """Graphs score in the opposite order."""
+    scores = command.scores_of_graph
+    monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores(*given, **named))
 
 
 def test_an_export_that_is_off_is_refused_and_leaves_nothing(

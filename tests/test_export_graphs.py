@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secondstage.backends.engine import EngineReranker
+from secondstage.backends.record import write_record
 from secondstage.errors import UserError
 from secondstage.pairmodel import CONTRACT
 from secondstage.reranker import Reranker
 from secondstage.serve.export.graphs import to_onnx, to_openvino
-from secondstage.serve.export.loaded import GraphReranker
 from secondstage.serve.export.quantize import has_vnni, quantize_onnx, quantize_openvino
 
 from .families import PAIRS, save_family
@@ -21,10 +22,23 @@ from .families import PAIRS, save_family
 ENGINES = ("onnx", "openvino")
 
 
+def saved(family: str, folder: Path, tiny_model: Path) -> Path:
+    """A random model of a family with a head, saved as a bundle holds it."""
+    save_family(family, folder / "model", tiny_model, head="classification")
+    Reranker.load(folder / "model", precision="fp32").save(folder / "reranker")
+    return folder / "reranker"
+
+
+def opened(reranker: Path, folder: Path, engine: str) -> EngineReranker:
+    """A graph, as the bundle serves it, in single precision where it is not quantised."""
+    write_record(folder, engine, reranker, {})
+    return EngineReranker.open(reranker, folder, engine, precision="fp32")
+
+
 @pytest.fixture(scope="module")
 def bert(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with a head and random weights that are large enough for scores to differ."""
-    return save_family("bert", tmp_path_factory.mktemp("bert"), tiny_model, head="classification")
+    return saved("bert", tmp_path_factory.mktemp("bert"), tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,7 @@ def test_logits_are_those_of_torch_alone_and_in_any_batch(
     bert: Path, graphs: Path, engine: str, batch_tokens: int
 ) -> None:
     expected = Reranker.load(bert, precision="fp32").score(PAIRS)
-    found = GraphReranker.open(bert, engine, graphs / engine)
+    found = opened(bert, graphs / engine, engine)
     found.batch_tokens = batch_tokens
     assert spread(expected) > 0.1
     assert off(found.score(PAIRS), expected) < 1e-4
@@ -61,7 +75,7 @@ def test_the_onnx_graph_is_sound_and_says_what_it_takes(graphs: Path) -> None:
 
     model = onnx.load(graphs / "onnx" / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert {path.name for path in (graphs / "onnx").iterdir()} == {"model.onnx"}
+    assert {path.name for path in (graphs / "onnx").iterdir()} <= {"model.onnx", "engine.json"}
 
     def shapes(ports: Any) -> dict[str, list[str | int]]:
         return {
@@ -98,13 +112,13 @@ def test_openvino_keeps_attention_and_gelu_as_one_operator_each(graphs: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["roberta", "electra", "distilbert", "mpnet", "deberta-v2", "modernbert"])
 def test_other_families_become_graphs_too(family: str, tiny_model: Path, tmp_path: Path) -> None:
-    folder = save_family(family, tmp_path / "model", tiny_model, head="classification")
+    folder = saved(family, tmp_path, tiny_model)
     expected = Reranker.load(folder, precision="fp32").score(PAIRS)
     assert spread(expected) > 1e-2
     to_onnx(folder, tmp_path / "onnx")
     to_openvino(folder, tmp_path / "openvino")
     for engine in ENGINES:
-        found = GraphReranker.open(folder, engine, tmp_path / engine)
+        found = opened(folder, tmp_path / engine, engine)
         found.batch_tokens = 96
         assert off(found.score(PAIRS), expected) < 1e-4, engine
 
@@ -142,7 +156,7 @@ def quantized(bert: Path, graphs: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("engine", ["onnx-int8", "openvino-int8"])
 def test_eight_bits_give_nearly_the_same_scores(bert: Path, quantized: Path, engine: str) -> None:
     expected = Reranker.load(bert, precision="fp32").score(PAIRS)
-    found = GraphReranker.open(bert, engine, quantized / engine).score(PAIRS)
+    found = opened(bert, quantized / engine, engine).score(PAIRS)
     assert 0 < off(found, expected) < 0.1 * spread(expected)
 
 
