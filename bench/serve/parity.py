@@ -32,14 +32,14 @@ Pairs = list[tuple[str, str]]
 
 def measure_parity(options: Options, *, engines: Sequence[str], queries: int) -> dict[str, Any]:
     """Every engine against torch in single precision, on the candidates of some test queries."""
-    reference = Pipeline.load(options.bundle, backend="torch")
+    reference = Pipeline.load(options.bundle, "torch")
     lists = _lists(reference, options, queries)
     expected = {query_id: _reference(options.bundle).score(pairs) for query_id, pairs in lists.items()}
     found: dict[str, Any] = {}
     for name in engines:
         say(f"parity: {name} …")
         options.engine(name)
-        model = Pipeline.load(options.bundle, backend=name).reranker
+        model = Pipeline.load(options.bundle, name).reranker
         scores = {query_id: model.score(pairs) for query_id, pairs in lists.items()}
         found[name] = {
             "against_fp32": max(largest_difference(expected[query_id], scores[query_id]) for query_id in lists),

@@ -27,7 +27,8 @@ def measure_pipeline(
 ) -> dict[str, Any]:
     """Latency of `/search` alone and with `clients`; throughput with `saturating` clients, as a share of offline.
 
-    The offline rate is that of the same engine on the same pairs, all known before, without a first stage or HTTP.
+    The offline rate is that of the same engine on the same pairs, all known before, without a first stage or HTTP. What
+    the batcher is worth is told against two servers without one: see `unbatched.py`.
     """
     options.engine(backend)
     texts = options.queries[:queries]
@@ -44,17 +45,18 @@ def measure_pipeline(
     saturated = _figures(full, pairs)
     found |= {"saturated": {"clients": saturating, **saturated}}
     found |= {"saturation": round(saturated["pairs_per_s"] / offline, 3)}
-    with _served(options, backend, "batching=false") as served:
-        ask_all(served.port, "/search", bodies, clients=1, seconds=0, least=WARM)
-        without = ask_all(served.port, "/search", bodies, clients=clients, seconds=seconds, least=len(bodies))
-    found["without_batcher"] = {"clients": clients, **_figures(without, pairs)}
-    found["batcher_p95_ratio"] = round(found["clients"]["p95_ms"] / found["without_batcher"]["p95_ms"], 3)
+    for name, copies in {"one_by_one": 1, "side_by_side": clients}.items():
+        with _served(options, backend, "bench.serve.unbatched", str(copies)) as served:
+            ask_all(served.port, "/search", bodies, clients=clients, seconds=0, least=WARM)
+            load = ask_all(served.port, "/search", bodies, clients=clients, seconds=seconds, least=len(bodies))
+        found[name] = {"clients": clients, **_figures(load, pairs)}
+        found[f"p95_against_{name}"] = round(found["clients"]["p95_ms"] / found[name]["p95_ms"], 3)
     return {"pipeline": found}
 
 
 def offline_rate(options: Options, backend: str, texts: Sequence[str]) -> tuple[float, float]:
     """Pairs a second that the engine scores in this process, and how many pairs a search has on average."""
-    pipeline = Pipeline.load(options.bundle, backend=backend)
+    pipeline = Pipeline.load(options.bundle, backend)
     queries = {str(i): text for i, text in enumerate(texts)}
     run = search_run(pipeline.first_stage, pipeline.documents.ids, queries, options.depth)
     pairs = [
@@ -71,8 +73,9 @@ def offline_rate(options: Options, backend: str, texts: Sequence[str]) -> tuple[
     return len(pairs) / statistics.median(taken), len(pairs) / len(texts)
 
 
-def _served(options: Options, backend: str, *settings: str) -> Served:
-    return Served(options.bundle, [f"backend={backend}", *settings], options.output / "server.log")
+def _served(options: Options, backend: str, *command: str) -> Served:
+    more = {"command": command} if command else {}
+    return Served(options.bundle, [f"backend={backend}"], options.output / "server.log", **more)
 
 
 def _figures(load: Load, pairs: float) -> dict[str, Any]:

@@ -23,15 +23,25 @@ STOP = 120.0
 
 
 class Served:
-    """`secondstage serve BUNDLE …` on a free port, in a context: it is ready when the context is entered.
+    """A server on a free port, in a context: it is ready when the context is entered.
 
     Attributes:
         port: on the loopback interface; the same after a restart.
         log: the file with what it printed.
     """
 
-    def __init__(self, bundle: Path, settings: Sequence[str], log: Path) -> None:
-        self.bundle, self.settings, self.log = bundle, tuple(settings), log
+    def __init__(
+        self, bundle: Path, settings: Sequence[str], log: Path, *, command: Sequence[str] = ("secondstage", "serve")
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            bundle: the folder.
+            settings: `key=value`.
+            log: gets what the process prints.
+            command: a module, and what stands before the bundle.
+        """
+        self.bundle, self.settings, self.log, self.command = bundle, tuple(settings), log, tuple(command)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -46,7 +56,7 @@ class Served:
         Raises:
             RuntimeError: it ended instead, or it takes too long.
         """
-        command = [sys.executable, "-m", "secondstage", "serve", str(self.bundle), f"port={self.port}", *self.settings]
+        command = [sys.executable, "-m", *self.command, str(self.bundle), f"port={self.port}", *self.settings]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -97,7 +97,7 @@ class Shots:
         cls, bundle: Path, backend: str, url: str, *, tolerance: float, queries: int = 48, documents: int = 96
     ) -> Shots:
         """From the documents of a bundle, scored by the engine that also serves them, in this process."""
-        pool = make_pool(Pipeline.load(bundle), queries, documents)
+        pool = make_pool(Pipeline.load(bundle, backend), queries, documents)
         return cls(pool, declared_statuses(httpx.get(f"{url}/openapi.json").json()), tolerance=tolerance)
 
     def draw(self, number: int) -> Shot:
