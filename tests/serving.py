@@ -90,15 +90,15 @@ class ThreeDocuments:
 class ThreePipeline:
     """Finds all three documents in their order, and reranks them by one model, or by several of a cascade."""
 
-    verdict, falls_back, depth, weight = None, False, 3, 1.0
+    verdict, falls_back, depth, weight, fields = None, False, 3, 1.0, SimpleNamespace(names=["year"])
 
     def __init__(self, *models: CountingModel) -> None:
         self.cascade = tuple(SimpleNamespace(reranker=model, depth=3) for model in models[:-1])
         self.reranker, self.documents = models[-1], ThreeDocuments()
 
     def asking(self, query: str, options: SearchOptions) -> Generator[Ask, Scores, Answer]:
-        if options.where:
-            raise UserError("where: documents have no fields")
+        if options.where and set(options.where) != {"year"}:
+            raise UserError("where: documents have only the field year")
         rows = self.documents.rows
         scores = np.zeros(0, np.float32)
         for stage in range(len(self.cascade) + 1):
