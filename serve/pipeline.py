@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from secondstage import firststage
 from secondstage.answerability import Answerability
+from secondstage.backends import open_engine
+from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Documents
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
@@ -94,11 +96,13 @@ class Pipeline:
         self._counter: Callable[[str], int] | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, *, fallback: bool | None = None) -> Pipeline:
+    def load(cls, folder: str | Path, backend: str | None = None, *, fallback: bool | None = None) -> Pipeline:
         """Open a bundle, anywhere, without a network.
 
         Args:
             folder: the bundle.
+            backend: the engine that computes scores, one of `backends.ENGINES`; by default as `serve.backend` said
+                when it was made.
             fallback: answer in the first stage's order unless the gate let the bundle through; by default as
                 `serve.fallback` said when it was made.
 
@@ -113,7 +117,13 @@ class Pipeline:
         answerability = settings.get("answerability")
         return cls(
             firststage.load(folder / "first_stage"),
-            open_reranker(folder / RERANKER, config),
+            open_engine(
+                folder / RERANKER,
+                folder / ENGINES_FOLDER,
+                backend or config.backend,
+                batch_tokens=config.batch_tokens,
+                precision=config.precision,
+            ),
             Documents(folder / "documents.arrow"),
             depth=settings["depth"],
             weight=settings["weight"],
