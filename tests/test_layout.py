@@ -26,6 +26,7 @@ BRIDGES = (
     "secondstage.commands",
     "secondstage.feedbackcommand",
     "secondstage.learning",
+    "secondstage.servecommand",
     "secondstage.site",
     "secondstage.stages",
     "secondstage.bakeoff.kitchen",

@@ -14,6 +14,7 @@ from .errors import StoppedError, UserError
 from .feedbackcommand import add_feedback
 from .listscommand import add_lists
 from .plan import describe_os_error
+from .servecommand import add_serve
 from .version import __version__
 
 USER_ERROR = 2
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         help="first-stage order unless the gate let the bundle through",
     )
     search.set_defaults(function=_search)
+    add_serve(commands)
     add_feedback(commands)
     add_lists(commands)
     return parser

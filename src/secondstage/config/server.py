@@ -20,10 +20,10 @@ class ServerConfig(Section):
     """A file with one API key a line; none asks for no key."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may ask; none means none but its own."""
-    prefix: str = ""
+    prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Where Infinity's API is: `{prefix}/rerank`, e.g. /infinity; empty means that `/rerank` is vLLM's and Jina's."""
     model: str | None = None
-    """The name that answers give the model; none echoes the one asked for, or names the bundle."""
+    """The name that answers give the model, whatever name was asked for; none means that of the bundle."""
     scores: Literal["sigmoid", "probability", "logit"] = "sigmoid"
     """What `relevance_score` is: the sigmoid of the logit, which is the same for a pair in any list; the calibrated
     probability, where the reranker has one; the logit itself."""
@@ -36,7 +36,7 @@ class ServerConfig(Section):
     """Of one document; what a model reads ends far before. Longer ones are cut where the API cuts, else refused."""
     max_query_characters: Count = 10_000
     """Of a query; longer ones are refused."""
-    max_body_mib: Positive = 32.0
+    max_body_mib: Positive = 16.0
     """Of a request; more is refused before it was read."""
     queue_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """That may wait to be scored; above, requests are refused with 429."""
