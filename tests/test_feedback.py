@@ -39,7 +39,7 @@ def served(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         judgements.add(Judged(f"s{number}", query, answer.results[2].doc_id, 1, "click"))
         judgements.add(Judged(f"s{number}", query, answer.results[0].doc_id, 1, "click"))
     judgements.add(Judged("s3", ASKED[3], "winter-0", 3, "judgement"))
-    judgements.add(Judged(None, "oven of the BREAD!", "bread-3", 2, "judgement"))
+    judgements.add(Judged(None, "flour of the BREAD!", "bread-3", 2, "judgement"))
     judgements.close()
     observer.close()
     return folder
@@ -85,7 +85,7 @@ def test_the_collection_has_what_was_said_in_its_train_split(
     }
     # Known in other words, it keeps its id, and what was judged before.
     changed = [query_id for query_id, rows in before.qrels["train"].items() if after.qrels["train"][query_id] != rows]
-    assert [before.queries[query_id] for query_id in changed] == ["oven of the bread"]
+    assert [before.queries[query_id] for query_id in changed] == ["flour of the bread"]
     assert after.qrels["train"][changed[0]] == {**before.qrels["train"][changed[0]], "bread-3": 2}
 
 
@@ -158,7 +158,7 @@ def test_a_bundle_alone_is_enough(run_folder: Path, served: Path, tmp_path: Path
     shutil.copytree(run_folder / "bundle", tmp_path / "alone" / "bundle")
     make_feedback(files(served), tmp_path / "alone" / "bundle", tmp_path / "out")
     collection = Collection.read(tmp_path / "out", tmp_path / "collection")
-    assert set(collection.queries.values()) == {*ASKED, "oven of the BREAD!"}
+    assert set(collection.queries.values()) == {*ASKED, "flour of the BREAD!"}
     assert "test" not in collection.qrels
 
 
