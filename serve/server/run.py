@@ -61,7 +61,7 @@ def serve(bundle: Path, config: ServerConfig) -> None:
 
 def make_service(bundle: Path, config: ServerConfig) -> Service:
     """Open a bundle for serving."""
-    pipeline = Pipeline.load(bundle)
+    pipeline = Pipeline.load(bundle, config.backend)
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
     # Both are made when they are asked for first, which is no time for a server to do it.

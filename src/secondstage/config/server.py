@@ -22,6 +22,8 @@ class ServerConfig(Section):
     """Origins whose pages may ask; none means none but its own."""
     prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Where Infinity's API is: `{prefix}/rerank`, e.g. /infinity; empty means that `/rerank` is vLLM's and Jina's."""
+    backend: Literal["auto", "torch", "onnx", "onnx-int8", "openvino", "openvino-int8"] | None = None
+    """The engine that computes scores; none means as `serve.backend` of the bundle says."""
     model: str | None = None
     """The name that answers give the model, whatever name was asked for; none means that of the bundle."""
     scores: Literal["sigmoid", "probability", "logit"] = "sigmoid"
