@@ -15,8 +15,8 @@ from secondstage.calibration import Calibration, sigmoid
 from secondstage.errors import UserError
 from secondstage.run import Scores
 from secondstage.serve import Ask, Pipeline, SearchOptions, Verdict
+from secondstage.serve.cascade import Stage
 from secondstage.serve.fields import Fields
-from secondstage.serve.pipeline import Stage
 
 QUERY = "key of the piano"
 QUERIES = [QUERY, "water of the river", "a king and his queen", "unheard of"]
@@ -263,6 +263,17 @@ def test_what_is_slower_than_measured_is_learnt(pipeline: Pipeline) -> None:
     assert depths[-1] < 20
     taken = stopped.value.value.trace.milliseconds["total"]
     assert taken <= 60
+
+
+def test_a_server_prepares(pipeline: Pipeline) -> None:
+    quick, scorer = slow(pipeline)
+    assert quick.pace(measured=False) is None
+    quick.prepare()
+    pace = quick.pace(measured=False)
+    assert pace is not None
+    assert pace.costs[0] == pytest.approx((10.0, 2.0))
+    # Whoever is scored by something else is measured anew.
+    assert quick.with_scorer(scorer).pace(measured=False) is None
 
 
 def test_a_batch_has_no_budget(pipeline: Pipeline) -> None:
