@@ -198,8 +198,8 @@ def test_a_sparse_index_keeps_its_rows() -> None:
     from secondstage.config import SparseConfig
     from secondstage.firststage.sparse import Sparse
 
-    weights = sparse.random(6, 9, density=0.5, random_state=0, format="csr", dtype=np.float32)
-    more = sparse.random(2, 9, density=0.5, random_state=1, format="csr", dtype=np.float32)
+    generator = np.random.default_rng(0)
+    weights, more = (sparse.csr_matrix(generator.random((rows, 9), np.float32).round()) for rows in (6, 2))
 
     class Fixed:
         def encode(self, texts: Sequence[str], prompt: str) -> Any:
