@@ -54,7 +54,7 @@ def searching(pipeline: Pipeline, query: str, options: SearchOptions) -> Asking[
     watch.lap("first_stage", watch.elapsed())
 
     there = len(first[QUERY].doc_ids)
-    depth_of = usual.__getitem__
+    depth_of: Callable[[int], int] = usual.__getitem__
     if options.latency_ms is not None and pace is not None and there:
         depth_of = _within(options.latency_ms, watch, pace, [min(depth, there) for depth in usual])
     inner = reranking(first, {QUERY: query}, pipeline.documents, len(usual), depth_of)
