@@ -64,7 +64,7 @@ def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence
 def _limit(definition: dict[str, Any], config: ServerConfig) -> None:
     """Write the limits of this server into the schema of a body.
 
-    Of texts only where too many are an invalid body; where the API documents 413 for them, it is that answer's business.
+    Of texts only where too many are an invalid body: where the API documents 413 for them, they are none.
     """
     refused = definition["title"] in MOST_IN_SCHEMA
     for name, field in definition.get("properties", {}).items():
