@@ -1,6 +1,7 @@
 """serve: from a cross-encoder and a first stage to a proven two-stage pipeline in one folder."""
 
 from .answer import Answer, Piece, Result
+from .asynchronous import AsyncPipeline
 from .bundle import make_bundle
 from .cascade import Ask
 from .options import SearchOptions
@@ -11,11 +12,13 @@ from .proof.systems import Start
 from .proof.versus import compare_paths
 from .proof.versus import render as render_comparison
 from .trace import Trace
+from .update import update_documents
 from .verdict import Verdict, write_verdict
 
 __all__ = [
     "Answer",
     "Ask",
+    "AsyncPipeline",
     "Piece",
     "Pipeline",
     "Result",
@@ -28,5 +31,6 @@ __all__ = [
     "evaluate_bundle",
     "make_bundle",
     "render_comparison",
+    "update_documents",
     "write_verdict",
 ]

@@ -8,7 +8,8 @@ the order of the stage before.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -132,36 +133,40 @@ def _settled(before: Ranking, head: Ranking) -> Ranking:
     )
 
 
+@dataclass(frozen=True)
+class Made(Generic[T]):
+    """What a generator returned: it asks for no more."""
+
+    value: T
+
+
+def advance(asking: Asking[T], scores: Scores | None) -> Ask | Made[T]:
+    """Go on with a generator: with none it begins, with scores it goes on.
+
+    `StopIteration` cannot leave a thread or a coroutine: here its value is given back.
+    """
+    try:
+        return next(asking) if scores is None else asking.send(scores)
+    except StopIteration as done:
+        return Made(done.value)
+
+
 def drive(asking: Asking[T], scorers: Sequence[Scorer], *, label: str | None = None) -> T:
     """Answer whatever is asked by the scorers of the stages, and return what is made of it."""
-    try:
-        ask = next(asking)
-        while True:
-            ask = asking.send(scorers[ask.stage].score(ask.pairs, label=label))
-    except StopIteration as done:
-        value: T = done.value
-        return value
+    asked = advance(asking, None)
+    while isinstance(asked, Ask):
+        asked = advance(asking, scorers[asked.stage].score(asked.pairs, label=label))
+    return asked.value
 
 
 def drive_many(askings: Sequence[Asking[T]], scorers: Sequence[Scorer]) -> list[T]:
     """The same of several side by side: what they ask of one reranker at a time is scored in one call."""
-    found: dict[int, T] = {}
-    asks: dict[int, Ask] = {}
-
-    def step(number: int, scores: Scores | None) -> None:
-        try:
-            # A generator that has not begun takes nothing else.
-            asks[number] = next(askings[number]) if scores is None else askings[number].send(scores)
-        except StopIteration as done:
-            found[number] = done.value
-
-    for number in range(len(askings)):
-        step(number, None)
-    while asks:
-        stage = min(ask.stage for ask in asks.values())
-        asked = {number: asks.pop(number) for number in sorted(asks) if asks[number].stage == stage}
-        scores = scorers[stage].score([pair for ask in asked.values() for pair in ask.pairs])
-        ends = np.cumsum([len(ask.pairs) for ask in asked.values()])
-        for number, part in zip(asked, np.split(scores, ends[:-1]), strict=True):
-            step(number, part)
-    return [found[number] for number in range(len(askings))]
+    state = [advance(asking, None) for asking in askings]
+    while open_stages := [asked.stage for asked in state if isinstance(asked, Ask)]:
+        stage = min(open_stages)
+        asks = {i: asked for i, asked in enumerate(state) if isinstance(asked, Ask) and asked.stage == stage}
+        scores = scorers[stage].score([pair for asked in asks.values() for pair in asked.pairs])
+        ends = np.cumsum([len(asked.pairs) for asked in asks.values()])
+        for i, part in zip(asks, np.split(scores, ends[:-1]), strict=True):
+            state[i] = advance(askings[i], part)
+    return [asked.value for asked in state if isinstance(asked, Made)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,34 +16,38 @@ import numpy.typing as npt
 from secondstage import firststage
 from secondstage.answerability import Answerability
 from secondstage.collection import Documents
-from secondstage.config import ServeConfig
-from secondstage.files import read_json, read_manifest
+from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
 from secondstage.pairmodel import PairModel
-from secondstage.rerankers import load_reranker
 from secondstage.run import Run
 from secondstage.scoring import Scorer
 
 from .answer import Answer, Result
-from .cascade import Asking, Runs, drive, drive_many, reranking
+from .cascade import Asking, Cascaded, Runs, drive, drive_many, reranking
+from .fields import Fields
+from .opening import RERANKER, open_reranker, read_bundle, serve_config, stage_folders
 from .options import SearchOptions, check_text
+from .pace import Pace, measure
+from .packing import token_counter
 from .searching import searching
 from .verdict import Verdict, read_verdict
 
-KIND = "bundle"
 # Deeper than any list.
 WHOLE = sys.maxsize
+# How the pace is measured.
+TIMED_PAIRS = 32
+WORDS_OF_A_QUERY = 8
 
 
 class Stage(NamedTuple):
     """A reranker of a cascade that comes before the last one.
 
     Attributes:
-        reranker: orders the head by its own scores.
+        scorer: a reranker, by whose scores alone the head is ordered.
         depth: how much of each list it reads.
     """
 
-    reranker: PairModel
+    scorer: Scorer
     depth: int
 
 
@@ -83,6 +88,10 @@ class Pipeline:
         self.cascade = tuple(cascade)
         self.scorer: Scorer = reranker
         self.clock: Callable[[], float] = time.perf_counter
+        self.fields = Fields(documents)
+        self.retrieving = threading.Lock()
+        self._pace: Pace | None = None
+        self._counter: Callable[[str], int] | None = None
 
     @classmethod
     def load(cls, folder: str | Path, *, fallback: bool | None = None) -> Pipeline:
@@ -94,28 +103,36 @@ class Pipeline:
                 `serve.fallback` said when it was made.
 
         Raises:
-            UserError: the folder is no bundle, is incomplete, was changed, or has another format.
+            UserError: the folder is no bundle, is incomplete, was changed, or has another format; or it names what
+                lies outside of it, or holds what would run code when it is opened.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder, KIND, verify=True)
-        settings = read_json(folder / "pipeline.json")
-        config = ServeConfig.model_validate(settings["serve"])
+        manifest, settings = read_bundle(folder)
+        config = serve_config(settings)
+        stages = stage_folders(folder, manifest, settings)
         answerability = settings.get("answerability")
         return cls(
             firststage.load(folder / "first_stage"),
-            load_reranker(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision),
+            open_reranker(folder / RERANKER, config),
             Documents(folder / "documents.arrow"),
             depth=settings["depth"],
             weight=settings["weight"],
             answerability=None if answerability is None else Answerability.from_json(answerability),
             verdict=read_verdict(folder, manifest["fingerprint"]),
             fallback=config.fallback if fallback is None else fallback,
+            cascade=[Stage(open_reranker(place, config), depth) for place, depth in stages],
         )
 
-    def with_scorer(self, scorer: Scorer) -> Pipeline:
-        """The same pipeline, its candidates scored by something else: a cache of scores, a copy of the model."""
+    def with_scorer(self, scorer: Scorer, *, everywhere: bool = False) -> Pipeline:
+        """The same pipeline, its candidates scored by something else: a cache of scores, a copy of the model.
+
+        It stands in for the last reranker, or for all of a cascade.
+        """
         other = copy.copy(self)
         other.scorer = scorer
+        if everywhere:
+            other.cascade = tuple(stage._replace(scorer=scorer) for stage in self.cascade)
+        other._pace = None
         return other
 
     @property
@@ -136,11 +153,33 @@ class Pipeline:
     @property
     def scorers(self) -> tuple[Scorer, ...]:
         """What scores the pairs of each stage: `scorers[ask.stage]`."""
-        return (*(stage.reranker for stage in self.cascade), self.scorer)
+        return (*(stage.scorer for stage in self.cascade), self.scorer)
 
     def depths_for(self, depth: int | None) -> tuple[int, ...]:
         """The same if the last reranker reads so many; those before it read no fewer."""
         return self.depths if depth is None else (*(max(depth, each) for each in self.depths[:-1]), depth)
+
+    @property
+    def min_score_of(self) -> Literal["probability", "sigmoid"]:
+        """What `min_score` is compared with: the probability, or the sigmoid of a logit that was never calibrated."""
+        return "probability" if self.reranker.calibration else "sigmoid"
+
+    def pace(self, *, measured: bool) -> Pace | None:
+        """How fast the rerankers are here; none if it was not measured before and is not to be.
+
+        The first time, pairs of the bundle's own documents are scored for it: a server does that before it begins.
+        """
+        if self._pace is None and measured:
+            pairs = self._pairs_to_time()
+            self._pace = Pace([measure(scorer.score, pairs, self.clock) for scorer in self.scorers])
+        return self._pace
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, by the last reranker's tokenizer, without special ones."""
+        if self._counter is None:
+            # A copy: another thread may be tokenising pairs, and a tokenizer keeps how it cuts and pads.
+            self._counter = token_counter(self.reranker.tokenizer)
+        return self._counter(text)
 
     def search(self, query: str, top_n: int | None = None, *, options: SearchOptions | None = None) -> list[Result]:
         """The best documents for a query, best first; at most `depth`, fewer where fewer match.
@@ -164,8 +203,14 @@ class Pipeline:
         return drive(self.asking(query, options), self.scorers)
 
     def search_many(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[Answer]:
-        """The answers of several queries, as `answer` gives them one by one, their pairs scored in one call."""
+        """The answers of several queries, as `answer` gives them one by one, their pairs scored in one call.
+
+        Raises:
+            UserError: as `search` does, of any of them; or a budget of time is given, which is that of one search.
+        """
         options = options or SearchOptions()
+        if options.latency_ms is not None:
+            raise UserError("latency_ms is the budget of one search: leave it out, or search one by one")
         return drive_many([self.asking(query, options) for query in queries], self.scorers)
 
     def asking(self, query: str, options: SearchOptions | None = None) -> Asking[Answer]:
@@ -175,7 +220,7 @@ class Pipeline:
         first stage searches in the first `next`; any thread may drive it, one at a time, and drop it at any point.
 
         Raises:
-            UserError: at once, as `search` does.
+            UserError: at once, as `search` does; but of fields that no document has, in the first `next`.
         """
         options = options or SearchOptions()
         check_text(query)
@@ -190,15 +235,23 @@ class Pipeline:
         """
         depths = self.depths_for(depth)
         first = search_run(self.first_stage, self.documents.ids, queries, depths[0])
-        return self._rerank(first, queries, depths, label)
+        return self._read(first, queries, depths, label).runs(first, self.weight)
+
+    def read(self, first: Run, queries: Mapping[str, str], *, label: str | None = None) -> Cascaded:
+        """What the last reranker reads of lists that the first stage made, and its scores: choices are made on these.
+
+        Where there is one reranker, it reads them whole.
+        """
+        depths = (*self.depths[:-1], self.depth if self.cascade else WHOLE)
+        return self._read(first, queries, depths, label)
 
     def rerank(self, first: Run, queries: Mapping[str, str], *, label: str | None = None) -> Runs:
         """Rerank and fuse lists that the first stage made, whole where there is one reranker."""
-        return self._rerank(first, queries, (*self.depths[:-1], self.depth if self.cascade else WHOLE), label)
+        return self.read(first, queries, label=label).runs(first, self.weight)
 
-    def _rerank(self, first: Run, queries: Mapping[str, str], depths: Sequence[int], label: str | None) -> Runs:
+    def _read(self, first: Run, queries: Mapping[str, str], depths: Sequence[int], label: str | None) -> Cascaded:
         asking = reranking(first, queries, self.documents, len(depths), lambda stage: depths[stage])
-        return drive(asking, self.scorers, label=label).runs(first, self.weight)
+        return drive(asking, self.scorers, label=label)
 
     def judged(self, scores: npt.NDArray[np.float32]) -> tuple[float | None, bool]:
         """The confidence that a list holds a relevant document, and whether it is enough.
@@ -209,3 +262,11 @@ class Pipeline:
         if self.answerability is None:
             return None, True
         return self.answerability.confidence(scores), self.answerability.answerable(scores)
+
+    def _pairs_to_time(self) -> list[tuple[str, str]]:
+        """Pairs of the bundle's own documents, evenly over the corpus; the beginning of one is the query."""
+        count = min(self.depth, TIMED_PAIRS)
+        rows = np.linspace(0, len(self.documents) - 1, count).astype(int).tolist()
+        contents = [self.documents[row].content for row in rows]
+        query = " ".join(contents[0].split()[:WORDS_OF_A_QUERY])
+        return [(query, content) for content in contents]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import uvicorn
 from fastapi.testclient import TestClient
 
 from secondstage.collection import Document
@@ -20,6 +22,7 @@ from secondstage.serve.cascade import Ask
 from secondstage.serve.options import SearchOptions
 from secondstage.serve.server.app import make_app
 from secondstage.serve.server.keys import Keys
+from secondstage.serve.server.run import listen, url_of
 from secondstage.serve.server.service import Service
 from secondstage.serve.trace import Trace
 
@@ -87,15 +90,15 @@ class ThreeDocuments:
 class ThreePipeline:
     """Finds all three documents in their order, and reranks them by one model, or by several of a cascade."""
 
-    verdict, falls_back, depth, weight = None, False, 3, 1.0
+    verdict, falls_back, depth, weight, fields = None, False, 3, 1.0, SimpleNamespace(names=["year"])
 
     def __init__(self, *models: CountingModel) -> None:
         self.cascade = tuple(SimpleNamespace(reranker=model, depth=3) for model in models[:-1])
         self.reranker, self.documents = models[-1], ThreeDocuments()
 
     def asking(self, query: str, options: SearchOptions) -> Generator[Ask, Scores, Answer]:
-        if options.where:
-            raise UserError("where: documents have no fields")
+        if options.where and set(options.where) != {"year"}:
+            raise UserError("where: documents have only the field year")
         rows = self.documents.rows
         scores = np.zeros(0, np.float32)
         for stage in range(len(self.cascade) + 1):
@@ -124,3 +127,18 @@ def asking(*models: CountingModel, keys: Sequence[str] = (), **settings: Any) ->
     service = make_service(*models, **settings)
     with TestClient(make_app(service, keys=Keys(list(keys))), raise_server_exceptions=False) as client:
         yield client
+
+
+@contextmanager
+def live(app: Any) -> Iterator[str]:
+    """The address of a server that answers over TCP, in a thread of this process, until the block ends."""
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    with listener:
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        yield url_of(listener, "127.0.0.1")
+        server.should_exit = True
+        thread.join()

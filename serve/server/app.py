@@ -73,7 +73,7 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", DEADLINE],
         )
-    describe = cache(lambda: document(app, config, keys=bool(keys)))
+    describe = cache(lambda: document(app, config, keys=bool(keys), fields=service.pipeline.fields.names))
     app.openapi = describe  # type: ignore[method-assign]
     return app
 

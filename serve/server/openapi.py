@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,8 +25,12 @@ BODIES: dict[str, tuple[Any, ...]] = {
 REFERENCE = "#/components/schemas/{model}"
 
 
-def document(app: FastAPI, config: ServerConfig, *, keys: bool) -> dict[str, Any]:
-    """The OpenAPI document of this server, with its own limits in it."""
+# Of `/score`: one text in the schema, as it cannot say that two lists have the same length.
+ONE_SIDED = ("text_1", "queries")
+
+
+def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence[str] = ()) -> dict[str, Any]:
+    """The OpenAPI document of this server, with its own limits in it, and the fields that its documents have."""
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     bodies = dict(BODIES)
     if config.prefix:
@@ -35,6 +40,11 @@ def document(app: FastAPI, config: ServerConfig, *, keys: bool) -> dict[str, Any
     definitions = schemas["$defs"]
     for definition in definitions.values():
         _limit(definition, config)
+    where = definitions["SearchBody"]["properties"]["where"]["anyOf"]
+    values = where[0].pop("additionalProperties")
+    where[0] |= {"properties": dict.fromkeys(fields, values), "additionalProperties": False, "minProperties": 1}
+    if not fields:
+        del where[0]
     found.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
     for path, kinds in bodies.items():
         references = [{"$ref": REFERENCE.format(model=kind.__name__)} for kind in kinds]
@@ -57,4 +67,4 @@ def _limit(definition: dict[str, Any], config: ServerConfig) -> None:
             field["maxLength"] = config.max_query_characters
         for schema in (field, *field.get("anyOf", ())):
             if schema.get("type") == "array" and name != "rank_fields":
-                schema["maxItems"] = config.max_documents
+                schema["maxItems"] = 1 if name in ONE_SIDED else config.max_documents

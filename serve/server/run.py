@@ -17,7 +17,8 @@ from secondstage.errors import UserError
 from secondstage.files import read_manifest
 from secondstage.progress import say
 
-from ..pipeline import KIND, Pipeline
+from ..opening import KIND
+from ..pipeline import Pipeline
 from .app import make_app
 from .judgements import Judgements
 from .keys import read_keys
@@ -63,6 +64,9 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
     pipeline = Pipeline.load(bundle)
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
+    # Both are made when they are asked for first, which is no time for a server to do it.
+    pipeline.pace(measured=True)
+    pipeline.count_tokens("")
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
     keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None
     return Service(pipeline, config, Observer.open(config, pipeline, bundle), name=name, keep=keep)

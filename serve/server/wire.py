@@ -6,6 +6,7 @@ it was. Fields that change nothing here say so.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,14 +19,18 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+# A character that is no white space: to Python, to JavaScript and to Rust, which differ, so that whoever reads the
+# OpenAPI document means the same.
+WORD = r"[^\s\x1c-\x1f\x85\ufeff]"
+
+
 def _words(text: str) -> str:
-    if not text.strip():
+    if not re.search(WORD, text):
         raise ValueError(BLANK)
     return text
 
 
-# Characters that are no white space, as `str.strip` has it, are what `\S` matches.
-Query = Annotated[str, AfterValidator(_words), Field(json_schema_extra={"pattern": r"\S"})]
+Query = Annotated[str, AfterValidator(_words), Field(json_schema_extra={"pattern": WORD})]
 Most = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 MostOrAll = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Cut = Annotated[int, Field(ge=-1), BeforeValidator(_whole)]
@@ -74,7 +79,8 @@ class Rerank(Body):
 
 
 class ScoreTexts(Body):
-    """`/score`, as vLLM has it: one text with each of the others, or the lists side by side."""
+    """`/score`, as vLLM has it: one text with each of the others. Two lists of the same length are taken side by side,
+    which a schema cannot say."""
 
     model: str | None = None
     text_1: str | Texts
@@ -132,7 +138,9 @@ class SearchBody(Body):
     """The probability that a result must reach, or the sigmoid of its logit where nothing was calibrated."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """What the search may take; it is kept by reranking less."""
-    where: dict[str, Scalar | list[Scalar]] | None = None
+    where: Annotated[dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]], Field(min_length=1)] | None = (
+        None
+    )
     """What fields of the documents must hold: a value, or one of several."""
     pack_tokens: Most | None = None
     """Pack the results into a context of so many tokens."""
