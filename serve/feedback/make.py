@@ -16,7 +16,7 @@ from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import ListsIndex, has_labels, write_lists
 from secondstage.run import Run
 
-from ..pipeline import KIND as BUNDLE
+from ..opening import KIND as BUNDLE
 from .events import read_events
 from .labels import TRAIN, Known, Labels, gather
 from .traininglists import training_list
