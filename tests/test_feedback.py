@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 
 from secondstage.cli import main
-from secondstage.collection import Collection
+from secondstage.collection import Collection, Document
 from secondstage.config import ServerConfig, TrainConfig
-from secondstage.errors import UserError
+from secondstage.errors import Faults, UserError
 from secondstage.files import folder_digests, read_manifest
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, has_labels, read_lists
 from secondstage.serve import Pipeline
 from secondstage.serve.feedback import make_feedback
+from secondstage.serve.feedback.make import record_of
 from secondstage.serve.server.judgements import Judgements
 from secondstage.serve.server.observer import Observer
 from secondstage.serve.server.signals import Judged, Searched
+from secondstage.sources.records import to_document
 from secondstage.train import Task, train
 
 # Queries that the collection does not have, and some of them in other words.
@@ -39,7 +41,7 @@ def served(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         judgements.add(Judged(f"s{number}", query, answer.results[2].doc_id, 1, "click"))
         judgements.add(Judged(f"s{number}", query, answer.results[0].doc_id, 1, "click"))
     judgements.add(Judged("s3", ASKED[3], "winter-0", 3, "judgement"))
-    judgements.add(Judged(None, "oven of the BREAD!", "bread-3", 2, "judgement"))
+    judgements.add(Judged(None, "flour of the BREAD!", "bread-3", 2, "judgement"))
     judgements.close()
     observer.close()
     return folder
@@ -85,7 +87,7 @@ def test_the_collection_has_what_was_said_in_its_train_split(
     }
     # Known in other words, it keeps its id, and what was judged before.
     changed = [query_id for query_id, rows in before.qrels["train"].items() if after.qrels["train"][query_id] != rows]
-    assert [before.queries[query_id] for query_id in changed] == ["oven of the bread"]
+    assert [before.queries[query_id] for query_id in changed] == ["flour of the bread"]
     assert after.qrels["train"][changed[0]] == {**before.qrels["train"][changed[0]], "bread-3": 2}
 
 
@@ -154,11 +156,18 @@ def test_the_command_says_what_was_made_and_left_out(
     assert "2 queries with news, 0 positives by clicks" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("metadata", ["", '{"half": "\\ud800", "lang": "de", "year": 1999}'])
+def test_the_fields_of_a_document_stay(metadata: str) -> None:
+    document, faults = Document("d1", "", "Wörter", metadata), Faults("corpus")
+    assert to_document(json.loads(json.dumps(record_of(document))), "line 1", faults) == document
+    assert faults.count == 0
+
+
 def test_a_bundle_alone_is_enough(run_folder: Path, served: Path, tmp_path: Path) -> None:
     shutil.copytree(run_folder / "bundle", tmp_path / "alone" / "bundle")
     make_feedback(files(served), tmp_path / "alone" / "bundle", tmp_path / "out")
     collection = Collection.read(tmp_path / "out", tmp_path / "collection")
-    assert set(collection.queries.values()) == {*ASKED, "oven of the BREAD!"}
+    assert set(collection.queries.values()) == {*ASKED, "flour of the BREAD!"}
     assert "test" not in collection.qrels
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,14 @@ def metric(observer: Observer, name: str) -> str:
     return found
 
 
+def wait(condition: Callable[[], bool]) -> None:
+    """Until it holds."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def pipeline(run_folder: Path) -> Pipeline:
     return Pipeline.load(run_folder / "bundle")
@@ -50,8 +60,7 @@ def test_everything_at_once(run_folder: Path, pipeline: Pipeline, tmp_path: Path
     signals.batch(Batch(0, 20, 300, 320, 1024, 0.01))
     signals.queued(0, 12)
     signals.judged(Judged("r1", QUERY, "bread-2", 3, "judgement"))
-    while metric(observer, 'shadow_searches_total{outcome="compared"}') != "1.0":
-        pass  # at the lowest priority
+    wait(lambda: metric(observer, 'shadow_searches_total{outcome="compared"}') == "1.0")
     signals.close()
     opened, search, rerank, refused, shadow = lines(journal)
     assert opened["kind"] == "opened"

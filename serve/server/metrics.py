@@ -7,7 +7,7 @@ from secondstage.errors import UserError
 from .drift import Drift
 from .movement import Movement
 from .shadow import Difference
-from .signals import Batch, Reranked, Searched
+from .signals import Batch, Judged, Reranked, Searched
 
 SEARCH = "search"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -15,6 +15,7 @@ SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 DEPTHS = (1, 5, 10, 20, 30, 50, 75, 100, 150, 200, 500, 1000)
 RANKS = (0, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 LOGITS = (-10, -8, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 8, 10)
+AGREE = ("yes", "no")
 CORRELATIONS = (-0.5, 0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 
 
@@ -75,6 +76,15 @@ class Metrics:
         self.shadow_overlap = histogram("shadow_overlap_ratio", "Shadow mode: discounted overlap at 10.", SHARES)
         self.shadow_moved = histogram("shadow_displacement_ranks", "Shadow mode: mean ranks moved at 10.", RANKS)
         self.shadow_seconds = histogram("shadow_seconds", "Shadow mode: time of scoring a search.", SECONDS)
+        # What is known to come is there from the start, as 0: a rate needs a value before the first event.
+        for metric, values in (
+            (self.top1, AGREE),
+            (self.shadow_top1, AGREE),
+            (self.journal, ("written", "dropped", "failed")),
+            (self.shadow, ("compared", "dropped", "failed")),
+        ):
+            for value in values:
+                metric.labels(value)
 
     def searched(self, event: Searched, moved: Movement | None) -> None:
         """A search was answered."""
@@ -104,6 +114,11 @@ class Metrics:
         """A request was not answered."""
         self.requests.labels(route, str(status)).inc()
         self.refusals.labels(route, kind).inc()
+
+    def judged(self, event: Judged) -> None:
+        """A judgement or a click was kept."""
+        self.requests.labels("judgements", "204").inc()
+        self.judgements.labels(event.kind).inc()
 
     def batch(self, event: Batch) -> None:
         """A batch was scored."""

@@ -46,7 +46,9 @@ class Observer:
         model = None
         if config.shadow is not None:
             batch_tokens = config.batch_tokens or pipeline.reranker.batch_tokens
-            model = load_shadow(config.shadow, batch_tokens=batch_tokens, precision="auto")
+            # As the first one computes: two precisions differ by themselves.
+            precision = pipeline.reranker.origin[1] if pipeline.reranker.origin else "auto"
+            model = load_shadow(config.shadow, batch_tokens=batch_tokens, precision=precision)
         release = read_release(bundle)
         if release is None:
             say("drift is unknown: the bundle does not say what its scores were (release.json): make it again")
@@ -108,7 +110,7 @@ class Observer:
 
     def judged(self, event: Judged) -> None:
         """A judgement or a click was kept, in a file of its own."""
-        self.metrics.judgements.labels(event.kind).inc()
+        self.metrics.judged(event)
 
     def shadowed(self, request_id: str, difference: Difference) -> None:
         """The shadow has scored a search; in its thread."""
