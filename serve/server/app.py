@@ -18,6 +18,7 @@ from secondstage.version import __version__
 
 from .keys import Keys, read_keys
 from .openapi import document
+from .page import page_router
 from .reception import DEADLINE, Reception
 from .refusing import TYPES
 from .rerankroutes import rerank_routes
@@ -60,7 +61,7 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
         lifespan=lifespan,
     )
     reception = Reception(service, config, keys)
-    for router in (search_routes(reception), rerank_routes(reception), status_routes(reception)):
+    for router in (search_routes(reception), rerank_routes(reception), status_routes(reception), page_router()):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _any_error)

@@ -74,9 +74,7 @@ class ModelEngine:
             model.max_length = max(limits.pair, LEAST_TOKENS)
         encoded = model.tokenize(pairs)
         names = list(encoded)
-        return [
-            Row(len(ids), {name: encoded[name][i] for name in names}) for i, ids in enumerate(encoded["input_ids"])
-        ]
+        return [Row(len(ids), {name: encoded[name][i] for name in names}) for i, ids in enumerate(encoded["input_ids"])]
 
     def compute(self, rows: Sequence[Row]) -> Scores:
         """Pad and score the rows of one batch."""

@@ -1,23 +1,21 @@
-"""What a deployment asks: alive, ready, what is served, metrics, and the documents of the API."""
+"""What a deployment asks: alive, ready, what is served; and metrics."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from secondstage.version import __version__
 
-from .docspage import docs_page
 from .errors import UnauthorizedError
 from .reception import Reception
 from .refusing import OwnError, refuse
 from .service import new_id
 
 PLAIN = {"text/plain": {"schema": {"type": "string"}}}
-HTML = {"text/html": {"schema": {"type": "string"}}}
 
 
 class Status(BaseModel):
@@ -95,11 +93,6 @@ def status_routes(reception: Reception) -> APIRouter:
             return refused
         content, media = service.metrics()
         return Response(content, media_type=media)
-
-    @router.get("/docs", response_class=HTMLResponse, responses={200: {"content": HTML}})
-    async def docs(request: Request) -> Response:
-        """The OpenAPI document as a page that loads nothing from anywhere."""
-        return HTMLResponse(docs_page(request.app.openapi()))
 
     return router
 
