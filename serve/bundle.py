@@ -21,9 +21,10 @@ from secondstage.rerankers import load_reranker
 from secondstage.splits import answerable, choose_answerable
 
 from .barren import find_barren
-from .choices import Choices, choose_on_dev, depths_to_time, without_dev
+from .choices import Choices, choose_on_dev, depths_to_time, reranked_head, without_dev
 from .latency import time_searches
 from .pipeline import Pipeline
+from .release import describe_release, write_release
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
@@ -101,7 +102,10 @@ def _choose(
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
     barren = find_barren(pipeline, queries, qrels, config.deepest)
-    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed, barren=barren)
+    choices = choose_on_dev(first, reranked, qrels, config, timings, seed=seed, barren=barren)
+    if release := describe_release(reranked_head(first, reranked, choices.depth)):
+        write_release(folder, release)
+    return choices
 
 
 def _judged(collection: Collection, dev_queries: int, seed: int, met: Met) -> tuple[Qrels, dict[str, Any]]:

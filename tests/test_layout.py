@@ -24,6 +24,7 @@ BRIDGES = (
     "secondstage",
     "secondstage.cli",
     "secondstage.commands",
+    "secondstage.feedbackcommand",
     "secondstage.learning",
     "secondstage.servecommand",
     "secondstage.site",

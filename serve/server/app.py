@@ -32,7 +32,7 @@ DESCRIPTION = (
 
 
 def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | None = None) -> FastAPI:
-    """The application: `/search`, the rerank APIs, and what a deployment asks.
+    """The application: `/search`, the rerank APIs, the page, and what a deployment asks.
 
     Args:
         service: answers.

@@ -93,13 +93,18 @@ def validated(kind: type[B], data: Mapping[str, Any]) -> B:
 
 
 def _faults(error: ValidationError) -> dict[str, Any]:
-    """The first fault of each place; the names of alternatives in a place are left out."""
+    """The first fault of each place; of alternatives that of the one whose type fits, and their names are left out."""
     faults: dict[str, Any] = {}
     for fault in error.errors(include_url=False, include_input=False):
         top, *rest = fault["loc"]
         place = ".".join([str(top), *(str(part) for part in rest if isinstance(part, int))])
-        faults.setdefault(place, fault)
+        if place not in faults or (_of_type(faults[place]) and not _of_type(fault)):
+            faults[place] = fault
     return faults
+
+
+def _of_type(fault: Mapping[str, Any]) -> bool:
+    return str(fault["type"]).endswith("_type")
 
 
 def _words(fault: Mapping[str, Any]) -> str:

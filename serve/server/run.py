@@ -19,7 +19,9 @@ from secondstage.progress import say
 
 from ..pipeline import KIND, Pipeline
 from .app import make_app
+from .judgements import Judgements
 from .keys import read_keys
+from .observer import Observer
 from .service import Service
 
 BACKLOG = 2048
@@ -62,7 +64,8 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
-    return Service(pipeline, config, name=name)
+    keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None
+    return Service(pipeline, config, Observer.open(config, pipeline, bundle), name=name, keep=keep)
 
 
 class Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""What a deployment asks: alive, ready, what is served; and metrics."""
+"""What a deployment asks: alive, ready, what is served, metrics."""
 
 from __future__ import annotations
 

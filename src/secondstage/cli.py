@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from .errors import StoppedError, UserError
+from .feedbackcommand import add_feedback
 from .listscommand import add_lists
 from .plan import describe_os_error
 from .servecommand import add_serve
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.set_defaults(function=_search)
     add_serve(commands)
+    add_feedback(commands)
     add_lists(commands)
     return parser
 

@@ -50,3 +50,13 @@ class ServerConfig(Section):
     """After SIGTERM, for what was accepted."""
     judgements: str | None = None
     """A file to which the page's judgements are appended; none takes no judgement."""
+    journal: str | None = None
+    """A file to which a line for each request is appended: times, ids, ranks and scores; none writes none."""
+    journal_queries: bool = False
+    """Whether the journal has the texts of queries; without, it tells only which ones are the same."""
+    journal_mib: Positive = 64.0
+    """Of the journal; it then goes on in a new file, and the last five are kept."""
+    drift_window: Annotated[int, Field(ge=100)] = 300
+    """The last searches whose scores are compared with those of dev when the bundle was made."""
+    shadow: str | None = None
+    """A bundle, or the folder of a reranker, that scores the same candidates after each answer, and is compared."""
