@@ -433,6 +433,8 @@ def contrast(one: str, other: str) -> float:
         ("ﬁnally", "final", ["ﬁnal"]),
         ("İstanbul ıs", "istanbul", ["İstanbul"]),
         ("c++ (draft) [x] .*", "c++ .* [x]", ["c", "x"]),
+        ("two students, one student", "students", ["students", "student"]),
+        ("his glass", "this gas", []),
         ("nothing here", "other", []),
         ("", "word", []),
         ("covering cover", "cover covering", ["covering", "cover"]),
@@ -564,6 +566,7 @@ def test_the_api_is_readable(real: tuple[Page, list[Judged]]) -> None:
         ".map((row) => [...row.cells].map((cell) => cell.textContent))"
     )
     assert rows[0][0] == "queryrequired"
+    assert rows[2][2] == "Candidates that are reranked; by default as was chosen on dev."
     assert [row[0] for row in rows[1:3]] == ["top_n", "depth"]
     assert rows[1][1] == "integer ≥ 1, 10 unless told"
     assert rows[2][1] == "integer ≥ 1 or null"
