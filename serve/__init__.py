@@ -5,6 +5,7 @@ from .asynchronous import AsyncPipeline
 from .bundle import make_bundle
 from .cascade import Ask
 from .options import SearchOptions
+from .packing import pack
 from .pipeline import Pipeline
 from .proof.diagnose import diagnose_bundle
 from .proof.evaluate import evaluate_bundle
@@ -30,6 +31,7 @@ __all__ = [
     "diagnose_bundle",
     "evaluate_bundle",
     "make_bundle",
+    "pack",
     "render_comparison",
     "update_documents",
     "write_verdict",

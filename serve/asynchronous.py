@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,8 @@ class AsyncPipeline:
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(1, "secondstage-first"), ThreadPoolExecutor(1, "secondstage-second")
+        # The tokenizer is copied before two threads use it.
+        await _in(self._threads[1], self.pipeline.count_tokens, "")
         return self
 
     async def __aexit__(
@@ -49,6 +52,8 @@ class AsyncPipeline:
             raise RuntimeError("an AsyncPipeline searches within `async with` alone")
         first, second = self._threads
         asking, scorers = self.pipeline.asking(query, options), self.pipeline.scorers
+        if options is not None and options.latency_ms is not None:
+            await _in(second, partial(self.pipeline.pace, measured=True))
         asked = await _in(first, advance, asking, None)
         while isinstance(asked, Ask):
             scores = await _in(second, scorers[asked.stage].score, asked.pairs)

@@ -21,10 +21,11 @@ from secondstage.rerankers import load_reranker
 from secondstage.splits import answerable, choose_answerable
 
 from .barren import find_barren
+from .cascade import Stage
 from .choices import Choices, choose_on_dev, depths_to_time, reranked_head, without_dev
 from .latency import time_searches
 from .opening import RERANKER, SETTINGS, open_reranker
-from .pipeline import Pipeline, Stage
+from .pipeline import Pipeline
 from .release import describe_release, write_release
 
 # Dev queries that are timed, where a latency budget decides on the depth.

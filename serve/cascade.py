@@ -38,6 +38,18 @@ Asking = Generator[Ask, Scores, T]
 """Yields what is to be scored, is sent `[n]` logits, and returns what was made of them."""
 
 
+class Stage(NamedTuple):
+    """A reranker of a cascade that comes before the last one.
+
+    Attributes:
+        scorer: a reranker, by whose scores alone the head is ordered.
+        depth: how much of each list it reads.
+    """
+
+    scorer: Scorer
+    depth: int
+
+
 class Runs(NamedTuple):
     """The same candidates in three orders."""
 

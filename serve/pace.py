@@ -7,8 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from secondstage.collection import Documents
+
 # Fewer candidates than this are not worth a reranker: then the order of the stage before is given.
 FLOOR = 5
+# What is scored to measure a reranker.
+TIMED_PAIRS = 32
+WORDS_OF_A_QUERY = 8
 # The share of a new observation in the average, as in TCP's retransmission timer (Jacobson 1988); and how many mean
 # deviations are kept in reserve: half as many, as what is lost by too much of it is depth.
 SHARE, RESERVE = 0.125, 2.0
@@ -113,3 +118,11 @@ def measure(
             taken[size].append(1000 * (clock() - start))
     points = [(size, float(np.median(taken[size]))) for size in sizes]
     return fit(points[0], points[-1])
+
+
+def pairs_to_time(documents: Documents, depth: int) -> list[tuple[str, str]]:
+    """Pairs of the corpus itself, evenly over it, as many as are usual; the beginning of a document is the query."""
+    rows = np.linspace(0, len(documents) - 1, min(depth, TIMED_PAIRS)).astype(int).tolist()
+    contents = [documents[row].content for row in rows]
+    query = " ".join(contents[0].split()[:WORDS_OF_A_QUERY])
+    return [(query, content) for content in contents]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,32 +25,17 @@ from secondstage.run import Run
 from secondstage.scoring import Scorer
 
 from .answer import Answer, Result
-from .cascade import Asking, Cascaded, Runs, drive, drive_many, reranking
+from .cascade import Asking, Cascaded, Runs, Stage, drive, drive_many, reranking
 from .fields import Fields
 from .opening import RERANKER, open_reranker, read_bundle, serve_config, stage_folders
 from .options import SearchOptions, check_text
-from .pace import Pace, measure
+from .pace import Pace, measure, pairs_to_time
 from .packing import token_counter
 from .searching import searching
 from .verdict import Verdict, read_verdict
 
 # Deeper than any list.
 WHOLE = sys.maxsize
-# How the pace is measured.
-TIMED_PAIRS = 32
-WORDS_OF_A_QUERY = 8
-
-
-class Stage(NamedTuple):
-    """A reranker of a cascade that comes before the last one.
-
-    Attributes:
-        scorer: a reranker, by whose scores alone the head is ordered.
-        depth: how much of each list it reads.
-    """
-
-    scorer: Scorer
-    depth: int
 
 
 class Pipeline:
@@ -174,13 +159,19 @@ class Pipeline:
         """What `min_score` is compared with: the probability, or the sigmoid of a logit that was never calibrated."""
         return "probability" if self.reranker.calibration else "sigmoid"
 
+    def prepare(self) -> None:
+        """Do now what is else done when it is first needed: a server calls it before several threads search."""
+        self.count_tokens("")
+        _ = self.fields.names
+        self.pace(measured=True)
+
     def pace(self, *, measured: bool) -> Pace | None:
         """How fast the rerankers are here; none if it was not measured before and is not to be.
 
-        The first time, pairs of the bundle's own documents are scored for it: a server does that before it begins.
+        The first time, pairs of the bundle's own documents are scored for it.
         """
         if self._pace is None and measured:
-            pairs = self._pairs_to_time()
+            pairs = pairs_to_time(self.documents, self.depth)
             self._pace = Pace([measure(scorer.score, pairs, self.clock) for scorer in self.scorers])
         return self._pace
 
@@ -272,11 +263,3 @@ class Pipeline:
         if self.answerability is None:
             return None, True
         return self.answerability.confidence(scores), self.answerability.answerable(scores)
-
-    def _pairs_to_time(self) -> list[tuple[str, str]]:
-        """Pairs of the bundle's own documents, evenly over the corpus; the beginning of one is the query."""
-        count = min(self.depth, TIMED_PAIRS)
-        rows = np.linspace(0, len(self.documents) - 1, count).astype(int).tolist()
-        contents = [self.documents[row].content for row in rows]
-        query = " ".join(contents[0].split()[:WORDS_OF_A_QUERY])
-        return [(query, content) for content in contents]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,16 +53,10 @@ def searching(pipeline: Pipeline, query: str, options: SearchOptions) -> Asking[
     first = _retrieve(pipeline, query, options, max(usual[0], pipeline.depths[0]))
     watch.lap("first_stage", watch.elapsed())
 
-    def depth_of(stage: int) -> int:
-        if options.latency_ms is None or pace is None:
-            return usual[stage]
-        left = options.latency_ms - watch.elapsed()
-        there = [min(depth, len(first[QUERY].doc_ids)) for depth in usual[stage:]]
-        depth = affordable(there, left, lambda later, pairs: pace.expected(stage + later, pairs))[0]
-        if not depth:
-            pace.skip(stage)
-        return depth
-
+    there = len(first[QUERY].doc_ids)
+    depth_of: Callable[[int], int] = usual.__getitem__
+    if options.latency_ms is not None and pace is not None and there:
+        depth_of = _within(options.latency_ms, watch, pace, [min(depth, there) for depth in usual])
     inner = reranking(first, {QUERY: query}, pipeline.documents, len(usual), depth_of)
     found = yield from _watched(inner, watch, pace, several=len(usual) > 1)
     runs = found.runs(first, pipeline.weight)
@@ -75,6 +69,19 @@ def searching(pipeline: Pipeline, query: str, options: SearchOptions) -> Asking[
     unread = trace.first and not trace.reranked
     judged = (None, True) if unread else pipeline.judged(np.stack([trace.scores, found.head[QUERY].scores]))
     return Answer(results, *judged, trace, context)
+
+
+def _within(budget_ms: float, watch: Watch, pace: Pace, usual: Sequence[int]) -> Callable[[int], int]:
+    """How deep a reranker may read, when its turn comes: what is left of the budget is for it and those after it."""
+
+    def depth_of(stage: int) -> int:
+        left = budget_ms - watch.elapsed()
+        depth = affordable(usual[stage:], left, lambda later, pairs: pace.expected(stage + later, pairs))[0]
+        if not depth:
+            pace.skip(stage)
+        return depth
+
+    return depth_of
 
 
 def _retrieve(pipeline: Pipeline, query: str, options: SearchOptions, depth: int) -> Run:

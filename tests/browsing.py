@@ -100,7 +100,7 @@ class Page:
         """Go there, as in a new tab: nothing is kept, nothing is logged."""
         self.driver.get(f"{self.url}/icon.svg")
         self.run("sessionStorage.clear()")
-        self.driver.get_log("browser")
+        self.log()
         self.driver.get(self.url + path)
 
     def run(self, script: str, *args: object) -> Any:
@@ -147,4 +147,5 @@ class Page:
 
     def log(self) -> list[str]:
         """What the browser's console was told since the page was opened."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        driver: Any = self.driver
+        return [entry["message"] for entry in driver.get_log("browser")]

@@ -93,7 +93,7 @@ class ThreePipeline:
     verdict, falls_back, depth, weight, fields = None, False, 3, 1.0, SimpleNamespace(names=["year"])
 
     def __init__(self, *models: CountingModel) -> None:
-        self.cascade = tuple(SimpleNamespace(reranker=model, depth=3) for model in models[:-1])
+        self.cascade = tuple(SimpleNamespace(scorer=model, depth=3) for model in models[:-1])
         self.reranker, self.documents = models[-1], ThreeDocuments()
 
     def asking(self, query: str, options: SearchOptions) -> Generator[Ask, Scores, Answer]:

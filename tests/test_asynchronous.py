@@ -41,6 +41,8 @@ def test_mistakes_are_raised_where_it_is_awaited(pipeline: Pipeline) -> None:
             with pytest.raises(UserError, match="no document has"):
                 await searcher.search("water", SearchOptions(where={"year": 1}))
             assert len((await searcher.search("water")).results) == 10
+            timed = await searcher.search("water", SearchOptions(latency_ms=60000, pack_tokens=30))
+            assert (timed.trace.depth, bool(timed.context)) == (pipeline.depth, True)
         with pytest.raises(RuntimeError, match="async with"):
             await searcher.search("water")
 

@@ -87,7 +87,7 @@ def test_each_reads_the_head_of_the_one_before(documents: Documents) -> None:
     assert runs.pipeline["a"].doc_ids == ("d2", "d3", "d4", "d1", "d0", "d5", "d6", "d7")
     assert (np.diff(runs.pipeline["a"].scores) < 0).all()
     # Without a say of the large one, the head is in the first stage's order.
-    large.scores = list(range(SIZE))
+    large.scores = [float(i) for i in range(SIZE)]
     assert read(first, documents, [5, 3], [small, large]).runs(first, 0.0).pipeline["a"].doc_ids[:3] == (
         "d2",
         "d3",

@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 
 from secondstage.cli import main
-from secondstage.collection import Collection
+from secondstage.collection import Collection, Document
 from secondstage.config import ServerConfig, TrainConfig
-from secondstage.errors import UserError
+from secondstage.errors import Faults, UserError
 from secondstage.files import folder_digests, read_manifest
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, has_labels, read_lists
 from secondstage.serve import Pipeline
 from secondstage.serve.feedback import make_feedback
+from secondstage.serve.feedback.make import record_of
 from secondstage.serve.server.judgements import Judgements
 from secondstage.serve.server.observer import Observer
 from secondstage.serve.server.signals import Judged, Searched
+from secondstage.sources.records import to_document
 from secondstage.train import Task, train
 
 # Queries that the collection does not have, and some of them in other words.
@@ -152,6 +154,13 @@ def test_the_command_says_what_was_made_and_left_out(
     assert "left out: 8 clicks of searches that no journal has" in said
     assert main([*arguments, "--least", "2"]) == 0
     assert "2 queries with news, 0 positives by clicks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("metadata", ["", '{"half": "\\ud800", "lang": "de", "year": 1999}'])
+def test_the_fields_of_a_document_stay(metadata: str) -> None:
+    document, faults = Document("d1", "", "Wörter", metadata), Faults("corpus")
+    assert to_document(json.loads(json.dumps(record_of(document))), "line 1", faults) == document
+    assert faults.count == 0
 
 
 def test_a_bundle_alone_is_enough(run_folder: Path, served: Path, tmp_path: Path) -> None:

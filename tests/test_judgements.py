@@ -35,7 +35,12 @@ def test_several_threads_write_whole_lines_that_are_read_again(tmp_path: Path) -
 def test_it_is_on_the_disk_before_the_caller_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_size), fsync(handle))[0])
+
+    def sync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
     file = Judgements(tmp_path / "judgements.jsonl")
     file.add(Judged(None, "half a pair \ud800", "d1", 1, "click"))
     assert synced == [(tmp_path / "judgements.jsonl").stat().st_size]

@@ -39,7 +39,11 @@ def test_a_judgement_counts_more_than_clicks_before_and_after_it() -> None:
 
 def test_clicks_of_one_query_in_several_searches_are_weighed_together() -> None:
     (found,), counts = gather(events(click("b"), click("c", "s2")), NOTHING, DOCUMENTS)
-    assert (found.clicks.positives, found.clicks.negatives, found.clicks.undecided) == ({"c"}, {"a"}, {"b"})
+    assert (found.clicks.positives, found.clicks.negatives, found.clicks.undecided) == (
+        frozenset("c"),
+        frozenset("a"),
+        frozenset("b"),
+    )
     assert (counts["clicks"], counts["clicked_positives"], counts["skipped_negatives"]) == (2, 1, 1)
 
 

@@ -40,7 +40,10 @@ def test_a_reversed_list(count: int) -> None:
 def test_one_document_from_below_takes_the_head() -> None:
     """It moved by 19, the nine behind it by 1 each; one of ten is new."""
     final = [IDS[19], *IDS[:19], *IDS[20:]]
-    assert movement(IDS, final) == Movement(False, (19 + 9 * 1) / 10, pytest.approx(1 / 10))
+    found = movement(IDS, final)
+    assert found is not None
+    assert (found.top1, found.displacement) == (False, (19 + 9 * 1) / 10)
+    assert found.newcomers == pytest.approx(1 / 10)
 
 
 def test_what_lies_below_the_top_does_not_count() -> None:

@@ -12,11 +12,13 @@ import pytest
 
 from secondstage.answerability import Answerability
 from secondstage.calibration import Calibration, sigmoid
+from secondstage.config import Bm25Config
 from secondstage.errors import UserError
+from secondstage.firststage.bm25 import Bm25
 from secondstage.run import Scores
 from secondstage.serve import Ask, Pipeline, SearchOptions, Verdict
+from secondstage.serve.cascade import Stage
 from secondstage.serve.fields import Fields
-from secondstage.serve.pipeline import Stage
 
 QUERY = "key of the piano"
 QUERIES = [QUERY, "water of the river", "a king and his queen", "unheard of"]
@@ -251,18 +253,39 @@ def test_a_budget_that_is_too_small_for_any_gives_the_first_stage(pipeline: Pipe
 def test_what_is_slower_than_measured_is_learnt(pipeline: Pipeline) -> None:
     quick, scorer = slow(pipeline)
     quick.pace(measured=True)
-    depths = []
+    depths, taken = [], 0.0
     for _ in range(30):
         asking = quick.asking(QUERY, SearchOptions(latency_ms=60))
         ask = next(asking)
         scorer.now += 0.020  # waits in a queue
         with pytest.raises(StopIteration) as stopped:
             asking.send(scorer.score(ask.pairs))
-        depths.append(stopped.value.value.trace.depth)
+        trace = stopped.value.value.trace
+        depths.append(trace.depth)
+        taken = trace.milliseconds["total"]
     assert depths[0] == 20
     assert depths[-1] < 20
-    taken = stopped.value.value.trace.milliseconds["total"]
     assert taken <= 60
+
+
+def test_where_nothing_is_found_nothing_is_too_slow(pipeline: Pipeline) -> None:
+    pipeline.first_stage = Bm25.build(Bm25Config(), pipeline.documents)
+    quick, _ = slow(pipeline)
+    quick.prepare()
+    answer = quick.answer("unheard", options=SearchOptions(latency_ms=0.1, pack_tokens=5))
+    assert (answer.results, answer.context, answer.trace.fell_back) == ([], [], False)
+    assert quick.answer(QUERY, options=SearchOptions(latency_ms=1000)).trace.depth == 8
+
+
+def test_a_server_prepares(pipeline: Pipeline) -> None:
+    quick, scorer = slow(pipeline)
+    assert quick.pace(measured=False) is None
+    quick.prepare()
+    pace = quick.pace(measured=False)
+    assert pace is not None
+    assert pace.costs[0] == pytest.approx((10.0, 2.0))
+    # Whoever is scored by something else is measured anew.
+    assert quick.with_scorer(scorer).pace(measured=False) is None
 
 
 def test_a_batch_has_no_budget(pipeline: Pipeline) -> None:

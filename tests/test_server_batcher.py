@@ -58,7 +58,7 @@ def test_every_request_gets_exactly_its_own_scores(lengths: list[list[int]], bat
             assert batcher.tokens == 0
             return answers
 
-    computed = Counter()
+    computed: Counter[float] = Counter()
     for request, answer in zip(requests, asyncio.run(main()), strict=True):
         own = [float(query) for query, _ in request]
         if isinstance(answer, list):

@@ -25,7 +25,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@schema.parametrize()
+@schema.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_document_is_true(case: Any, url: str) -> None:
-    case.call_and_validate(base_url=url)
+    case.call_and_validate(base_url=url, timeout=60)

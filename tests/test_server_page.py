@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,16 @@ pytest.importorskip("selenium", reason="selenium is missing: pip install seleniu
 if find_browser() is None:
     pytest.skip("no Chromium with its chromedriver: apt-get install chromium chromium-driver", allow_module_level=True)
 
+import httpx
+from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webdriver import WebDriver
+
+from secondstage.config import ServerConfig
+from secondstage.serve import Pipeline
+from secondstage.serve.server.app import make_app
+from secondstage.serve.server.page import FILES, FOLDER, HEADERS, POLICY, page_router
+from secondstage.serve.server.service import Service
+from secondstage.serve.server.signals import Judged
 
 # A browser takes seconds to start, and each page a part of one.
 pytestmark = pytest.mark.slow
@@ -36,8 +45,6 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[tuple[PageServer, str]]:
-    from secondstage.serve.server.page import page_router
-
     server = PageServer()
     server.app.include_router(page_router())
     with running(server.app) as url:
@@ -426,6 +433,8 @@ def contrast(one: str, other: str) -> float:
         ("ﬁnally", "final", ["ﬁnal"]),
         ("İstanbul ıs", "istanbul", ["İstanbul"]),
         ("c++ (draft) [x] .*", "c++ .* [x]", ["c", "x"]),
+        ("two students, one student", "students", ["students", "student"]),
+        ("his glass", "this gas", []),
         ("nothing here", "other", []),
         ("", "word", []),
         ("covering cover", "cover covering", ["covering", "cover"]),
@@ -469,8 +478,6 @@ def test_stages_add_up_to_the_total(modules: Page) -> None:
 
 
 def test_pages_and_what_they_load_come_from_here() -> None:
-    from secondstage.serve.server.page import FILES, FOLDER, POLICY
-
     assert POLICY.startswith("default-src 'self';")
     assert "unsafe" not in POLICY
     assert set(FILES.values()) == {
@@ -491,10 +498,6 @@ def test_pages_and_what_they_load_come_from_here() -> None:
 
 
 def test_every_file_has_its_headers(pages: tuple[PageServer, str]) -> None:
-    import httpx
-
-    from secondstage.serve.server.page import FILES, HEADERS
-
     with httpx.Client(base_url=pages[1], trust_env=False) as client:
         for address, path in FILES.items():
             answer = client.get(address)
@@ -502,3 +505,71 @@ def test_every_file_has_its_headers(pages: tuple[PageServer, str]) -> None:
             assert HEADERS.items() <= {name: answer.headers.get(name) for name in HEADERS}.items()
             assert client.head(address).headers["content-length"] == str(len(answer.content))
         assert not set(FILES) & set(client.get("/openapi.json").json()["paths"])
+
+
+# --- the real server
+
+
+@pytest.fixture(scope="module")
+def real(run_folder: Path, driver: WebDriver) -> Iterator[tuple[Page, list[Judged]]]:
+    """The page of a server of a whole bundle in the reranker's order, and the judgements that it keeps."""
+    kept: list[Judged] = []
+    pipeline = Pipeline.load(run_folder / "bundle")
+    pipeline.weight = 1.0
+    service = Service(pipeline, ServerConfig(), name="tiny", keep=kept.append)
+    with running(make_app(service)) as url:
+        yield Page(driver, url), kept
+
+
+def test_the_page_of_a_bundle(real: tuple[Page, list[Judged]], run_folder: Path) -> None:
+    page, kept = real
+    page.open("/?q=king+of+the+chess")
+    page.see("#status", "The first 10 of 20")
+    pipeline = Pipeline.load(run_folder / "bundle")
+    pipeline.weight = 1.0
+    answer = pipeline.answer("king of the chess", top_n=20)
+    first = answer.trace.first[:SHOWN]
+    final = [result.doc_id for result in answer.results[:SHOWN]]
+    assert (ids(page, "first"), ids(page, "final")) == (first, final)
+    assert {line.get_attribute("data-doc") for line in page.all("#lines path.line")} == set(first) & set(final)
+    assert set(page.texts("#final mark")) == {"king", "chess"}
+    assert page.text("#about") == "tiny · 64 documents · torch"
+    assert page.one("#depth").get_attribute("max") == "20"
+    page.press(Keys.ARROW_DOWN, "2")
+    page.see("#final .became", "✓ kept: 2, very relevant")
+    assert [(one.query, one.doc_id, one.relevance, one.kind) for one in kept] == [
+        ("king of the chess", final[0], 2, "judgement")
+    ]
+    page.run(
+        "const slider = document.getElementById('depth'); slider.value = 1; slider.dispatchEvent(new Event('input'))"
+    )
+    page.see("#depth-used", "1 reranked")
+    assert page.text("#final li:first-child .sign").startswith("=")
+    assert page.log() == []
+
+
+def test_the_page_shows_the_refusals_of_a_server(real: tuple[Page, list[Judged]]) -> None:
+    page, _ = real
+    page.open("/?q=" + "long+" * 2500)
+    page.see("#message [role=alert]", "10000")
+
+
+def test_the_api_is_readable(real: tuple[Page, list[Judged]]) -> None:
+    page, _ = real
+    page.open("/docs")
+    page.see("h2", "/search")
+    described = httpx.get(f"{page.url}/openapi.json", trust_env=False).json()
+    expected = [f"{method.upper()} {path}" for path, item in described["paths"].items() for method in item]
+    assert page.texts("main > section > h2") == expected
+    rows = page.run(
+        "return [...document.getElementById('post-search').parentElement.querySelectorAll('details[open] tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert rows[0][0] == "queryrequired"
+    assert rows[2][2] == "Candidates that are reranked; by default as was chosen on dev."
+    assert [row[0] for row in rows[1:3]] == ["top_n", "depth"]
+    assert rows[1][1] == "integer ≥ 1, 10 unless told"
+    assert rows[2][1] == "integer ≥ 1 or null"
+    assert "[object" not in page.text("body")
+    assert "undefined" not in page.text("body")
+    assert page.log() == []

@@ -66,7 +66,8 @@ def test_the_client_of_cohere(server: str, run_folder: Path) -> None:
             cohere.ClientV2(**settings, httpx_client=transport).rerank(model="any", query="a", documents=[])
     assert len(second.results) == 2
     assert len(first.results) == 3
-    for result in (*second.results, *first.results):
+    results: list[Any] = [*second.results, *first.results]
+    for result in results:
         assert result.relevance_score == pytest.approx(expected[result.index], abs=1e-5)
     assert first.results[0].document is not None
     assert first.results[0].document.text == DOCUMENTS[first.results[0].index]

@@ -186,8 +186,8 @@ def test_vectors_come_out_of_lists_as_they_went_in(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(1200, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     for kind in ("flat", "hnsw", "ivf"):
-        built = VectorIndex.build(DenseConfig(model="x", index=kind), Embeddings([rows], 8, [1200]))  # type: ignore[arg-type]
-        assert np.array_equal(built.vectors(), rows)
+        built = VectorIndex.build(DenseConfig(model="x", index=kind), Embeddings([rows], 8, [1200]))
+        assert np.array_equal(built.vectors(), rows)  # type: ignore[arg-type]
     built = VectorIndex.build(DenseConfig(model="x", index="pq"), Embeddings([rows], 8, [1200]))
     assert built.vectors() is None
 
@@ -198,8 +198,8 @@ def test_a_sparse_index_keeps_its_rows() -> None:
     from secondstage.config import SparseConfig
     from secondstage.firststage.sparse import Sparse
 
-    weights = sparse.random(6, 9, density=0.5, random_state=0, format="csr", dtype=np.float32)
-    more = sparse.random(2, 9, density=0.5, random_state=1, format="csr", dtype=np.float32)
+    generator = np.random.default_rng(0)
+    weights, more = (sparse.csr_matrix(generator.random((rows, 9), np.float32).round()) for rows in (6, 2))
 
     class Fixed:
         def encode(self, texts: Sequence[str], prompt: str) -> Any:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from secondstage import firststage
-from secondstage.collection import Collection, Documents, Qrels
+from secondstage.collection import Collection, Document, Documents, Qrels
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_json, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import ListsIndex, has_labels, write_lists
 from secondstage.run import Run
 
-from ..pipeline import KIND as BUNDLE
+from ..opening import KIND as BUNDLE
 from .events import read_events
 from .labels import TRAIN, Known, Labels, gather
 from .traininglists import training_list
@@ -120,9 +120,7 @@ def _write_beir(
     qrels.setdefault(TRAIN, {}).update((query_id, labels.relevance) for query_id, labels in new.items())
     queries = {**(stored.queries if stored else {}), **{query_id: labels.query for query_id, labels in new.items()}}
     synthetic = stored.synthetic if stored else frozenset()
-    _write_records(
-        folder / "corpus.jsonl", ({"_id": doc_id, "title": title, "text": text} for doc_id, title, text in documents)
-    )
+    _write_records(folder / "corpus.jsonl", map(record_of, documents))
     marks = {query_id: {"metadata": {"synthetic": True}} for query_id in synthetic}
     _write_records(
         folder / "queries.jsonl", ({"_id": each, "text": text, **marks.get(each, {})} for each, text in queries.items())
@@ -130,6 +128,12 @@ def _write_beir(
     (folder / "qrels").mkdir()
     for split, judged in qrels.items():
         counts["qrels_without_document"] += _write_qrels(folder / "qrels" / f"{split}.tsv", judged, documents)
+
+
+def record_of(document: Document) -> dict[str, Any]:
+    """As a line of a BEIR corpus, with its further fields."""
+    fields = {"metadata": json.loads(document.metadata)} if document.metadata else {}
+    return {"_id": document.doc_id, "title": document.title, "text": document.text, **fields}
 
 
 def _write_qrels(path: Path, qrels: Qrels, documents: Documents) -> int:
@@ -147,4 +151,4 @@ def _write_qrels(path: Path, qrels: Qrels, documents: Documents) -> int:
 
 def _write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.writelines(json.dumps(record) + "\n" for record in records)

@@ -205,7 +205,7 @@ class Batcher:
         So a failure is only of the request that causes it.
         """
         try:
-            return as_scores(self.engine.compute([pick.row for pick in picks]), len(picks)).tolist()
+            return [float(score) for score in as_scores(self.engine.compute([pick.row for pick in picks]), len(picks))]
         except Exception as error:  # whatever an engine raises, the thread has to go on
             requests = list(dict.fromkeys(pick.request for pick in picks))
             if len(requests) == 1:

@@ -7,7 +7,7 @@ from secondstage.errors import UserError
 from .drift import Drift
 from .movement import Movement
 from .shadow import Difference
-from .signals import Batch, Reranked, Searched
+from .signals import Batch, Judged, Reranked, Searched
 
 SEARCH = "search"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -114,6 +114,11 @@ class Metrics:
         """A request was not answered."""
         self.requests.labels(route, str(status)).inc()
         self.refusals.labels(route, kind).inc()
+
+    def judged(self, event: Judged) -> None:
+        """A judgement or a click was kept."""
+        self.requests.labels("judgements", "204").inc()
+        self.judgements.labels(event.kind).inc()
 
     def batch(self, event: Batch) -> None:
         """A batch was scored."""

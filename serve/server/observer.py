@@ -110,7 +110,7 @@ class Observer:
 
     def judged(self, event: Judged) -> None:
         """A judgement or a click was kept, in a file of its own."""
-        self.metrics.judgements.labels(event.kind).inc()
+        self.metrics.judged(event)
 
     def shadowed(self, request_id: str, difference: Difference) -> None:
         """The shadow has scored a search; in its thread."""

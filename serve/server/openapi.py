@@ -27,6 +27,7 @@ REFERENCE = "#/components/schemas/{model}"
 
 # Of `/score`: one text in the schema, as it cannot say that two lists have the same length.
 ONE_SIDED = ("text_1", "queries")
+MOST_IN_SCHEMA = ("CohereRerank", "InfinityRerank")
 
 
 def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence[str] = ()) -> dict[str, Any]:
@@ -61,10 +62,17 @@ def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence
 
 
 def _limit(definition: dict[str, Any], config: ServerConfig) -> None:
-    """Write the limits of this server into the schema of a body."""
+    """Write the limits of this server into the schema of a body.
+
+    Of texts only where too many are an invalid body: where the API documents 413 for them, they are none.
+    """
+    refused = definition["title"] in MOST_IN_SCHEMA
     for name, field in definition.get("properties", {}).items():
         if name == "query":
             field["maxLength"] = config.max_query_characters
         for schema in (field, *field.get("anyOf", ())):
             if schema.get("type") == "array" and name != "rank_fields":
-                schema["maxItems"] = 1 if name in ONE_SIDED else config.max_documents
+                if name in ONE_SIDED:
+                    schema["maxItems"] = 1
+                elif refused:
+                    schema["maxItems"] = config.max_documents

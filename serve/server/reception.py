@@ -88,7 +88,8 @@ class Reception:
         except Exception:  # nobody is told what went wrong within, but the log
             log.exception("a request failed")
             refused, kind = refuse(api, BrokenError("the server failed on this request"), request_id), "internal"
-        self.service.refused(api, refused.status, kind)
+        # What is our own is counted by its path, as what was answered is.
+        self.service.refused(request.url.path.strip("/") if api == "own" else api, refused.status, kind)
         return JSONResponse(refused.body, refused.status, refused.headers)
 
     def _deadline(self, request: Request) -> float | None:

@@ -58,7 +58,7 @@ def rerank_routes(reception: Reception) -> APIRouter:
             name=path.strip("/").replace("/", "_"),
             description=ABOUT[api] + DEADLINE,
             response_model=None,
-            responses={200: {"model": ANSWERS[api]}} | refusals(api, ERRORS[api]),
+            responses={200: {"model": ANSWERS[api]}, **refusals(api, ERRORS[api])},
         )
     return router
 

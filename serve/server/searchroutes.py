@@ -78,7 +78,7 @@ def search_routes(reception: Reception) -> APIRouter:
     router = APIRouter(tags=["search"])
     service = reception.service
 
-    @router.post("/search", response_model=None, responses={200: {"model": SearchAnswer}} | refusals("own", OwnError))
+    @router.post("/search", response_model=None, responses={200: {"model": SearchAnswer}, **refusals("own", OwnError)})
     async def search(request: Request) -> Response:
         """Search the bundle: retrieve, rerank, fuse."""
 

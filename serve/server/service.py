@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from secondstage.config import ServerConfig
 from secondstage.run import Scores
@@ -101,7 +101,8 @@ class Service:
             ThreadPoolExecutor(1, f"secondstage-{name}") for name in ("score", "tokens", "search", "write")
         )
         turn = asyncio.Lock()
-        models = (*(stage.reranker for stage in pipeline.cascade), pipeline.reranker)
+        # What a bundle holds are models; their pairs are tokenised here, once.
+        models: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
         self.batchers = tuple(
             Batcher(
                 ModelEngine(model),

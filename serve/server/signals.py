@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from secondstage.run import Scores
 
-from ..pipeline import Answer
+from ..answer import Answer
 
 
 class Searched(NamedTuple):

@@ -86,7 +86,7 @@ def status_routes(reception: Reception) -> APIRouter:
         """What is served, and its limits."""
         return _refused(reception, request) or JSONResponse(_info(reception))
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": PLAIN}} | unauthorized)
+    @router.get("/metrics", response_class=Response, responses={200: {"content": PLAIN}, **unauthorized})
     async def metrics(request: Request) -> Response:
         """Metrics for Prometheus."""
         if refused := _refused(reception, request):

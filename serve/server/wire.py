@@ -41,7 +41,8 @@ Texts = Annotated[list[str], Field(min_length=1)]
 class Body(BaseModel):
     """Of a request; types are strict, as "5" is no number."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    # The words below the fields are their descriptions in the OpenAPI document.
+    model_config = ConfigDict(strict=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class CohereRerank(Body):

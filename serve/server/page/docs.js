@@ -32,6 +32,12 @@ function kind(schema) {
   return [schema?.type ?? "any", ...said].join(" ");
 }
 
+/** Text with its `code`. */
+function prose(text) {
+  const nodes = text.split("`").map((part, i) => (i % 2 ? element("code", {}, part) : part));
+  return element("p", {}, ...nodes);
+}
+
 /** The schemas that a schema names, itself first, each once. */
 function named(schema, seen = new Map()) {
   if (Array.isArray(schema)) schema.forEach((inner) => named(inner, seen));
@@ -84,11 +90,11 @@ function operation(path, method, said, shared) {
     "section",
     { "aria-labelledby": id },
     element("h2", { id }, element("span", { class: "method" }, method.toUpperCase()), " ", element("code", {}, path)),
-    ...(said.description ?? said.summary ?? "").split(/\n{2,}/).map((text) => element("p", {}, text)),
+    ...(said.description ?? said.summary ?? "").split(/\n{2,}/).map(prose),
     rows.length ? table("Parameters", rows) : null,
     schemas("Request", found(said.requestBody)),
-    element("ul", { class: "notes" }, ...answers.map(([status, answer]) => element("li", {}, element("b", {}, status), ` ${found(answer).description}`))),
     ...answers.filter(([status]) => status.startsWith("2")).map(([, answer]) => schemas("Answer", found(answer))),
+    element("ul", { class: "statuses" }, ...answers.map(([status, answer]) => element("li", {}, element("b", {}, status), ` ${found(answer).description}`))),
   );
 }
 

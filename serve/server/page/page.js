@@ -30,7 +30,7 @@ async function start() {
 }
 
 function about(info, depth) {
-  at("about").textContent = [info.name, `${number(info.documents)} documents`, info.backend].filter(Boolean).join(" · ");
+  at("about").textContent = [info.name?.replace(/^secondstage-/, "bundle "), `${number(info.documents)} documents`, info.backend].filter(Boolean).join(" · ");
   if (info.verdict) at("about").title = info.verdict.sentence;
   // Where none are kept there are no buttons; who judges by a key is told why it was not kept.
   lists.classList.toggle("unjudged", info.judgements === false);

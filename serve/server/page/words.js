@@ -13,11 +13,12 @@ export function fold(text) {
   return text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
 }
 
-/** The words of a query that are marked: folded, each once. */
+/** The words of a query that are marked: folded, each once. One in the plural stands for its singular, too. */
 export function queryWords(query) {
   const words = [...new Set(wordsOf(query).map(({ segment }) => fold(segment)))].filter((word) => word);
   const telling = words.filter((word) => !COMMON.has(word));
-  return telling.length ? telling : words;
+  const kept = telling.length ? telling : words;
+  return [...kept, ...kept.filter((word) => /^\p{L}{3,}[^\P{L}s]s$/u.test(word)).map((word) => word.slice(0, -1))];
 }
 
 /** `[start, end]` of every place in `text` where a word starts with one of `words`; the longest of them counts. */
