@@ -17,7 +17,6 @@ from secondstage.reranker import Reranker, keep_scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export.graphs import to_openvino
 
-
 SINGLE = ("onnx", "openvino")
 Pairs = list[tuple[str, str]]
 
