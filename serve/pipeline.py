@@ -11,13 +11,14 @@ import numpy as np
 
 from secondstage import firststage
 from secondstage.answerability import Answerability
+from secondstage.backends import open_engine
+from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Documents
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.files import read_json, read_manifest
 from secondstage.firststage import FirstStage, search_run
 from secondstage.pairmodel import PairModel
-from secondstage.rerankers import load_reranker
 from secondstage.run import Run, Scores
 from secondstage.scoring import Scorer, rerank
 
@@ -111,11 +112,13 @@ class Pipeline:
         self.scorer: Scorer = reranker
 
     @classmethod
-    def load(cls, folder: str | Path, *, fallback: bool | None = None) -> Pipeline:
+    def load(cls, folder: str | Path, backend: str | None = None, *, fallback: bool | None = None) -> Pipeline:
         """Open a bundle, anywhere, without a network.
 
         Args:
             folder: the bundle.
+            backend: the engine that computes scores, one of `backends.ENGINES`; by default as `serve.backend` said
+                when it was made.
             fallback: answer in the first stage's order unless the gate let the bundle through; by default as
                 `serve.fallback` said when it was made.
 
@@ -129,7 +132,13 @@ class Pipeline:
         answerability = settings.get("answerability")
         return cls(
             firststage.load(folder / "first_stage"),
-            load_reranker(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision),
+            open_engine(
+                folder / "reranker",
+                folder / ENGINES_FOLDER,
+                backend or config.backend,
+                batch_tokens=config.batch_tokens,
+                precision=config.precision,
+            ),
             Documents(folder / "documents.arrow"),
             depth=settings["depth"],
             weight=settings["weight"],

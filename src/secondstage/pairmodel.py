@@ -97,7 +97,7 @@ class PairModel(ABC):
         progress = bar(total=len(pairs), label=label, unit="pair") if label else None
         for start in range(0, len(pairs), CHUNK):
             rows = self.tokenize(pairs[start : start + CHUNK])
-            for places, found in self.compute(rows, self.batches(list(map(len, rows["input_ids"])))):
+            for places, found in self.compute_all(rows, self.batches(list(map(len, rows["input_ids"])))):
                 scores[np.array(places) + start] = found
                 if progress:
                     progress.update(len(places))
@@ -114,7 +114,7 @@ class PairModel(ABC):
         """The places of rows of these lengths that are computed together."""
         return token_budget(lengths, self.batch_tokens)
 
-    def compute(
+    def compute_all(
         self, rows: Mapping[str, Sequence[Sequence[int]]], batches: Iterator[list[int]]
     ) -> Iterator[tuple[list[int], Scores]]:
         """Places and logits of each batch of tokenised rows, without gradients."""

@@ -7,16 +7,17 @@ from pathlib import Path
 from ..compute import Precision
 from ..errors import UserError
 from ..pairmodel import PairModel
-from ..rerankers import load_reranker
 from .auto import choose_engine
 from .engine import EngineReranker
 from .record import GRAPHS
-from .threads import set_torch_threads
+from .threads import available_threads
+from .torch import TORCH, open_torch
 
-TORCH = "torch"
 AUTO = "auto"
 # All that `serve.backend` may be.
 ENGINES = (AUTO, TORCH, *GRAPHS)
+
+__all__ = ["AUTO", "ENGINES", "TORCH", "EngineReranker", "available_threads", "choose_engine", "open_engine"]
 
 
 def open_engine(
@@ -24,7 +25,7 @@ def open_engine(
     engines: Path,
     name: str = AUTO,
     *,
-    batch_tokens: int | None = None,
+    batch_tokens: int = 8192,
     precision: Precision = "auto",
     threads: int | None = None,
 ) -> PairModel:
@@ -34,21 +35,20 @@ def open_engine(
         model: the reranker's folder.
         engines: the folder that holds the engines, each below its own name; it need not exist.
         name: of `ENGINES`.
-        batch_tokens: tokens scored at once, padding included; none takes what is fast for the engine.
-        precision: of torch and of `openvino`; "auto" is bf16 where the processor has it.
-        threads: that compute; none takes as many as the processor has, or OMP_NUM_THREADS says.
+        batch_tokens: tokens scored at once at most, padding included; fewer where that is faster.
+        precision: of torch, and in OpenVINO of what is not quantised; "auto" is bf16 where the processor has it.
+        threads: that compute; none takes all that the process may use.
 
     Raises:
-        UserError: no such engine, it is not in the folder, was changed or made from other weights, or its library is
-            not installed.
+        UserError: no such engine; or it is not in the folder, was altered or made from other weights, or its library is
+            not installed. With `auto` such an engine is left out.
     """
     if name not in ENGINES:
         raise UserError(f"there is no backend {name!r}: choose one of {', '.join(ENGINES)}")
     if name == AUTO:
         return choose_engine(model, engines, batch_tokens=batch_tokens, precision=precision, threads=threads)
     if name == TORCH:
-        set_torch_threads(threads)
-        return load_reranker(model, precision=precision, batch_tokens=batch_tokens or TORCH_TOKENS)
+        return open_torch(model, batch_tokens=batch_tokens, precision=precision, threads=threads)
     return EngineReranker.open(
         model, engines / name, name, batch_tokens=batch_tokens, precision=precision, threads=threads
     )

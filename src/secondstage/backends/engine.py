@@ -15,7 +15,7 @@ from ..compute import Precision, has_bf16
 from ..errors import UserError
 from ..files import file_digest
 from ..models import loading, quiet_transformers
-from ..pairmodel import calibration_of, read_contract
+from ..pairmodel import calibration_of, read_contract, token_budget
 from ..reranker import Reranker
 from .onnx import OnnxSession
 from .openvino import OpenvinoSession
@@ -55,7 +55,7 @@ class EngineReranker(Reranker):
         folder: Path,
         engine: str,
         *,
-        batch_tokens: int | None = None,
+        batch_tokens: int = 8192,
         precision: Precision = "auto",
         threads: int | None = None,
     ) -> EngineReranker:
@@ -65,7 +65,7 @@ class EngineReranker(Reranker):
             model: the reranker's folder, for tokenizer and contract.
             folder: the engine's.
             engine: its name.
-            batch_tokens: tokens that are computed at once, padding included; none takes what is fast for it.
+            batch_tokens: tokens that are computed at once at most, padding included; fewer where that is faster.
             precision: of what is not quantised, in OpenVINO; "auto" is bf16 where the processor has it.
             threads: that compute; none takes all that the process may use.
 
@@ -90,7 +90,7 @@ class EngineReranker(Reranker):
             session,
             _tokenizer_of(model),
             max_length=int(contract["max_length"]),
-            batch_tokens=batch_tokens or kind.batch_tokens,
+            batch_tokens=min(batch_tokens, kind.batch_tokens),
             calibration=calibration_of(contract),
             origin=(str(model), "bf16" if half else "fp32"),
         )
@@ -127,7 +127,7 @@ class EngineReranker(Reranker):
             return
         yield from even_batches(lengths, self.batch_tokens, self.threads)
 
-    def compute(
+    def compute_all(
         self, rows: Mapping[str, Sequence[Sequence[int]]], batches: Iterator[list[int]]
     ) -> Iterator[tuple[list[int], Any]]:
         """Places and logits of each batch, as many at once as there are threads."""
@@ -135,6 +135,7 @@ class EngineReranker(Reranker):
             for places in batches:
                 yield places, self._session.logits(self.collate(rows, places))
             return
+
         def work(places: list[int]) -> tuple[list[int], Any]:
             return places, self._session.logits(self.collate(rows, places))
 
@@ -167,8 +168,6 @@ def even_batches(lengths: Sequence[int], batch_tokens: int, threads: int) -> Ite
         batch_tokens: of a batch at most, unless a single row is longer.
         threads: that take the batches.
     """
-    from ..pairmodel import token_budget
-
     rounds = -(-sum(lengths) // (batch_tokens * threads))
     yield from token_budget(lengths, min(batch_tokens, -(-sum(lengths) // max(1, rounds * threads))))
 

@@ -23,7 +23,11 @@ class ServeConfig(Section):
     fallback: bool = False
     """Answer in the first stage's order unless the gate let the pipeline through."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
+    """Tokens that are scored at once at most, padding included."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    backend: Literal["auto", "torch", "onnx", "onnx-int8", "openvino", "openvino-int8"] = "auto"
+    """The engine that computes the scores of searches; auto takes the fastest of those in the bundle that rank as
+    torch does, which is torch where there are none."""
 
     @property
     def deepest(self) -> int:
