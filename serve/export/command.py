@@ -21,7 +21,8 @@ from ..pipeline import KIND as BUNDLE
 from ..pipeline import Pipeline
 from .graphs import check_exportable, installed, to_onnx, to_openvino
 from .layouts import LAYOUTS, Source
-from .loaded import GraphReranker, scores_of_folder
+from .layouts.parts import copy_graph
+from .loaded import scores_of_folder, scores_of_graph
 from .parity import TOLERANCE, Parity, check, compare
 from .quantize import quantize_onnx, quantize_openvino
 from .rankedlists import Lists, calibration_pairs, lists_of
@@ -93,7 +94,7 @@ def export_bundle(
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
     """Check all that can be checked before any work."""
-    read_manifest(bundle, BUNDLE, verify=True)
+    read_manifest(bundle, BUNDLE)
     if unknown := [name for name in targets if name not in LAYOUTS]:
         raise UserError(f"there is no export {unknown[0]!r}: choose among {', '.join(LAYOUTS)}")
     if queries < 1:
@@ -137,7 +138,7 @@ def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path)
     for engine in wanted.graphs:
         say(f"{engine}: making the graph")
         _make_graph(wanted, engine, pipeline, lists, place)
-        scores = GraphReranker.open(wanted.reranker, engine, place / engine).score(lists.pairs, label=engine)
+        scores = scores_of_graph(place / engine, engine, wanted.reranker, lists.pairs, label=engine)
         found[engine] = _compared(engine, lists, reference, scores, int8=engine.endswith("-int8"))
     if any(LAYOUTS[name].graph is None for name in wanted.targets):
         scores = scores_of_folder(wanted.reranker, lists.pairs)
@@ -172,8 +173,7 @@ def _write(wanted: Exports, target: str, measured: dict[str, Parity | None], pla
     graph = place / layout.graph if layout.graph else None
     with replacing(folder) as temporary:
         if wanted.output is None and graph:
-            for path in graph.iterdir():
-                (temporary / path.name).write_bytes(path.read_bytes())
+            copy_graph(graph, temporary)
             write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
         else:
             layout.write(Source(_name(wanted.bundle), wanted.reranker, graph, words), temporary)

@@ -160,12 +160,11 @@ def _in_words(reranker: Path, form: str) -> Iterator[None]:
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Keep exporters from reporting on their own insides: warnings, logs, printed steps."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with quiet_transformers(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)

@@ -55,7 +55,7 @@ model = CrossEncoder("FOLDER", backend="onnx", model_kwargs={"file_name": "onnx/
 def write(source: Source, folder: Path) -> None:
     """Write the layout."""
     copy_reranker(source, folder)
-    copy_graph(source, folder / "onnx")
+    copy_graph(source.graph, folder / "onnx")
     write_readme(source, folder, f"{source.name}: ONNX", filled(source, TEXT))
 
 

@@ -53,7 +53,7 @@ def write(source: Source, folder: Path) -> None:
     archive = folder / f"{source.name}.zip"
     with tempfile.TemporaryDirectory() as place:
         inside = Path(place)
-        copy_graph(source, inside)
+        copy_graph(source.graph, inside)
         (inside / "model.onnx").rename(inside / f"{source.name}.onnx")
         _give_all_inputs(inside / f"{source.name}.onnx")
         write_tokenizer(source, inside)

@@ -51,5 +51,5 @@ model = CrossEncoder("FOLDER", backend="openvino", model_kwargs={"file_name": "o
 def write(source: Source, folder: Path) -> None:
     """Write the layout."""
     copy_reranker(source, folder)
-    copy_graph(source, folder / "openvino")
+    copy_graph(source.graph, folder / "openvino")
     write_readme(source, folder, f"{source.name}: OpenVINO", filled(source, TEXT))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondstage.backends.record import RECORD
 from secondstage.errors import UserError
 from secondstage.files import read_json, write_json
 from secondstage.pairmodel import CONTRACT
@@ -62,13 +63,11 @@ def copy_files(source: Source, folder: Path, *names: str) -> None:
             shutil.copy(source.reranker / name, folder / name)
 
 
-def copy_graph(source: Source, folder: Path) -> None:
-    """Copy the files of the graph."""
-    if source.graph is None:
+def copy_graph(graph: Path | None, folder: Path) -> None:
+    """Copy the files of a graph, without the record of the engine."""
+    if graph is None:
         raise ValueError("this layout was given no graph")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in source.graph.iterdir():
-        shutil.copy(path, folder / path.name)
+    shutil.copytree(graph, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD))
 
 
 def write_tokenizer(source: Source, folder: Path, *, special_tokens: bool = True) -> None:

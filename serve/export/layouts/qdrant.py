@@ -28,6 +28,6 @@ def write(source: Source, folder: Path) -> None:
     """Write the layout."""
     copy_files(source, folder, "config.json", "tokenizer_config.json", "special_tokens_map.json")
     write_tokenizer(source, folder)
-    copy_graph(source, folder / "onnx")
+    copy_graph(source.graph, folder / "onnx")
     write_contract(source, folder)
     write_readme(source, folder, f"{source.name}: Qdrant", TEXT.replace("NAME", source.name))

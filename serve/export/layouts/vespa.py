@@ -95,7 +95,7 @@ def write(source: Source, folder: Path) -> None:
         UserError: the tokenizer puts more between two texts than one separator, which Vespa's function cannot.
     """
     start, separator, inputs = _marks(source)
-    copy_graph(source, folder / "models")
+    copy_graph(source.graph, folder / "models")
     write_tokenizer(source, folder / "models", special_tokens=False)
     plain = (start, separator) == BERT_MARKS
     schema = SCHEMA.format(
