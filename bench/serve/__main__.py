@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
     add("--minutes", type=float, default=4.0, help="of training, where one is made")
     add("--depth", type=int, default=50, help="candidates that are reranked")
     add("--backend", default="openvino-int8", help="of pipeline and soak")
+    add("--pairs", type=int, default=100, help="of scoring, against the clock")
     add("--clients", type=int, default=8, help="of pipeline")
     add("--saturating", type=int, default=24, help="clients that saturate")
     add("--queries", type=int, default=200, help="test queries that are searched, at most")
@@ -80,9 +81,9 @@ def measure(part: str, given: argparse.Namespace, options: Options) -> dict[str,
         from .parity import measure_parity
 
         return measure_parity(options, engines=given.engines, queries=given.parity_queries)
-    from .scoring import measure_scoring
+    from .scoring import ScoringOptions, run
 
-    return measure_scoring(options)
+    return run(ScoringOptions(options.bundle, options.bundle.parent / "collection", options.output, given.pairs))
 
 
 def main() -> None:

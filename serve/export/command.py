@@ -17,7 +17,7 @@ from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 
-from ..pipeline import KIND as BUNDLE
+from ..opening import KIND as BUNDLE
 from ..pipeline import Pipeline
 from .graphs import check_exportable, installed, to_onnx, to_openvino
 from .layouts import LAYOUTS, Source
