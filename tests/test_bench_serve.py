@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,10 @@ def test_spoiled_bodies_are_never_right() -> None:
 
 
 def test_declared_statuses_are_those_of_posts() -> None:
-    paths = {"/a": {"post": {"responses": {"200": {}, "429": {}}}}, "/b": {"get": {"responses": {"200": {}}}}}
+    paths: dict[str, Any] = {
+        "/a": {"post": {"responses": {"200": {}, "429": {}}}},
+        "/b": {"get": {"responses": {"200": {}}}},
+    }
     assert declared_statuses({"paths": paths}) == {"/a": frozenset({"200", "429"})}
 
 
