@@ -20,11 +20,12 @@ def find_barren(
         pipeline: both stages.
         queries: texts by query id.
         qrels: which documents are relevant.
-        depth: candidates per query.
+        depth: candidates per query; of a cascade, those that the last reranker reads are kept.
         label: shows a progress bar under this name.
     """
     relevant = {
         query_id: [doc_id for doc_id, relevance in qrels[query_id].items() if relevance > 0] for query_id in queries
     }
     first = search_without(pipeline.first_stage, pipeline.documents.ids, queries, relevant, depth)
-    return Barren(first, pipeline.rerank(first, queries, label=label).reranked)
+    _, head, reranked = pipeline.read(first, queries, label=label)
+    return Barren(head, reranked)

@@ -21,9 +21,12 @@ from secondstage.rerankers import load_reranker
 from secondstage.splits import answerable, choose_answerable
 
 from .barren import find_barren
-from .choices import Choices, choose_on_dev, depths_to_time, without_dev
+from .cascade import Stage
+from .choices import Choices, choose_on_dev, depths_to_time, reranked_head, without_dev
 from .latency import time_searches
+from .opening import RERANKER, SETTINGS, open_reranker
 from .pipeline import Pipeline
+from .release import describe_release, write_release
 
 # Dev queries that are timed, where a latency budget decides on the depth.
 TIMED = 20
@@ -65,6 +68,7 @@ def make_bundle(
     (folder / "first_stage" / MANIFEST).unlink(missing_ok=True)  # its own alone: an index may hold files of that name
     shutil.copytree(trained / "reranker", folder / "reranker")
     shutil.copy(collection.folder / "documents.arrow", folder / "documents.arrow")
+    stages = _put_cascade(config, folder)
     met = met_in_training(collection, mined, trained=saw_train, warmed=warmed)
     qrels, leakage = _judged(collection, dev_queries, seed, met)
     choices = _choose(collection, qrels, folder, config, seed, scores) if qrels else without_dev(config)
@@ -74,12 +78,24 @@ def make_bundle(
     settings = {
         "depth": choices.depth,
         "weight": choices.weight,
+        "cascade": stages,
         "answerability": choices.answerability.to_json() if choices.answerability else None,
         "serve": config.model_dump(mode="json"),
     }
-    write_json(folder / "pipeline.json", settings)
+    write_json(folder / SETTINGS, settings)
     details = choices.details | ({"leakage": leakage} if qrels else {})
     return {"choices": details, "documents": len(collection.documents), "versions": versions()}
+
+
+def _put_cascade(config: ServeConfig, folder: Path) -> list[dict[str, Any]]:
+    """Copy the rerankers that come before the last one; return where they are and how deep they read."""
+    stages = []
+    for number, stage in enumerate(config.cascade[:-1], 1):
+        name = f"rerankers/{number}"
+        model = load_reranker(str(stage.model), max_length=stage.max_length, precision="fp32")
+        model.save(folder / name)
+        stages.append({"folder": name, "depth": stage.depth})
+    return stages
 
 
 def versions() -> dict[str, str]:
@@ -92,16 +108,25 @@ def _choose(
     collection: Collection, qrels: Qrels, folder: Path, config: ServeConfig, seed: int, scores: Path
 ) -> Choices:
     first_stage = firststage.load(folder / "first_stage")
-    reranker = load_reranker(folder / "reranker", batch_tokens=config.batch_tokens, precision=config.precision)
-    pipeline = Pipeline(first_stage, reranker, collection.documents, depth=config.deepest, weight=1.0)
+    reranker = open_reranker(folder / RERANKER, config)
+    cascade = [
+        Stage(open_reranker(folder / f"rerankers/{number}", config), stage.depth)
+        for number, stage in enumerate(config.cascade[:-1], 1)
+    ]
+    depth = config.cascade[-1].depth if cascade else config.deepest
+    pipeline = Pipeline(first_stage, reranker, collection.documents, depth=depth, weight=1.0, cascade=cascade)
     pipeline = pipeline.with_scorer(keep_scores(reranker, scores))
     queries = {query_id: collection.queries[query_id] for query_id in qrels}
     first = search_run(first_stage, collection.documents.ids, queries, config.deepest)
-    reranked = pipeline.rerank(first, queries, label="choices on dev").reranked
+    # Of a cascade, choices are made on what its last reranker reads.
+    _, head, reranked = pipeline.read(first, queries, label="choices on dev")
     timed = depths_to_time(config)
     timings = time_searches(pipeline, list(queries.values())[:TIMED], timed) if timed else {}
     barren = find_barren(pipeline, queries, qrels, config.deepest)
-    return choose_on_dev(first, reranked, qrels, config, timings, seed=seed, barren=barren)
+    choices = choose_on_dev(head, reranked, qrels, config, timings, seed=seed, barren=barren)
+    if release := describe_release(reranked_head(head, reranked, choices.depth)):
+        write_release(folder, release)
+    return choices
 
 
 def _judged(collection: Collection, dev_queries: int, seed: int, met: Met) -> tuple[Qrels, dict[str, Any]]:

@@ -72,10 +72,14 @@ class Labelled(NamedTuple):
 
 def without_dev(config: ServeConfig) -> Choices:
     """What is used where there is no dev split."""
-    depth = config.depth or min(DEPTH_WITHOUT_DEV, config.max_depth)
+    depth = depths_tried(config)[0] if config.cascade or config.depth else min(DEPTH_WITHOUT_DEV, config.max_depth)
     weight = WEIGHT_WITHOUT_DEV if config.weight is None else config.weight
     chosen_on = "nothing: there is no dev split" if config.weight is None else "the configuration"
-    given = "the configuration's" if config.weight is not None and config.depth else "guesses, where none is given"
+    given = (
+        "the configuration's"
+        if config.weight is not None and (config.depth or config.cascade)
+        else "guesses, where none is given"
+    )
     say(
         f"  no dev query tells whether the reranker helps: depth {depth} and fusion weight {weight:.2f} are {given}. "
         "Label some queries (qrels/dev.tsv) to have them chosen; serve.fallback=true keeps the first stage's order "
@@ -97,7 +101,7 @@ def choose_on_dev(
     """Choose everything from the dev lists.
 
     Args:
-        first: the first stage's lists, `config.deepest` long.
+        first: the first stage's lists, `config.deepest` long; of a cascade, what its last reranker reads of them.
         reranked: the same candidates in the reranker's order.
         qrels: of the same queries.
         config: what is fixed, and the latency budget.
@@ -124,6 +128,8 @@ def choose_on_dev(
 
 def depths_tried(config: ServeConfig) -> tuple[int, ...]:
     """The depths that are chosen from: the one that is fixed, or all up to the deepest."""
+    if config.cascade:
+        return (config.cascade[-1].depth,)
     return depths_up_to(config.max_depth) if config.depth is None else (config.depth,)
 
 
@@ -201,7 +207,8 @@ def _fusion(first: Run, reranked: Run, qrels: Qrels, depth: int, config: ServeCo
     if choice.weight == 0:
         say(
             f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
-            "the pipeline keeps the first stage's order (serve.weight sets another)"
+            f"the {'last of the cascade' if config.cascade else 'pipeline'} keeps the first stage's order "
+            "(serve.weight sets another)"
         )
     return {
         "weight": choice.weight,

@@ -125,6 +125,7 @@ def test_index_reranker_and_documents_are_copied(run_folder: Path) -> None:
         "reranker",
         "documents.arrow",
         "pipeline.json",
+        "release.json",
         "manifest.json",
         "verdict.json",
     }

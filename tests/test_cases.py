@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from secondstage.collection import Documents, Qrels
 from secondstage.leakage import Leak
 from secondstage.run import Run, rank
-from secondstage.serve.pipeline import Runs
+from secondstage.serve.cascade import Runs
 from secondstage.serve.proof.cases import CHARACTERS, differences, quantiles, worst, write_per_query
 from secondstage.serve.proof.queries import QuerySet
 from secondstage.serve.proof.standing import Standing

@@ -69,7 +69,7 @@ def refused(folder: Path, source: Fake) -> str:
 
 def beir_folder(folder: Path, compress: bool = False) -> Path:
     """The collection above as BEIR files."""
-    records = [{"_id": doc_id, "title": title, "text": text} for doc_id, title, text in DOCUMENTS]
+    records = [{"_id": doc_id, "title": title, "text": text} for doc_id, title, text, _ in DOCUMENTS]
     lines = {
         "corpus.jsonl": [json.dumps(record) for record in records],
         "queries.jsonl": [json.dumps({"_id": query_id, "text": text}) for query_id, text, _ in QUERIES],

@@ -15,8 +15,8 @@ from secondstage.calibration import Calibration, sigmoid
 from secondstage.collection import Qrels
 from secondstage.run import Run, rank
 from secondstage.serve import Pipeline
+from secondstage.serve.cascade import Runs
 from secondstage.serve.choices import Barren, label
-from secondstage.serve.pipeline import Runs
 from secondstage.serve.proof.confidence import HISTOGRAM_BINS, answerability, calibration, histogram
 
 Floats = npt.NDArray[np.float64]

@@ -20,8 +20,8 @@ from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, rank
 from secondstage.scorecache import CachedScorer
 from secondstage.scoring import rerank
+from secondstage.serve.cascade import Runs
 from secondstage.serve.fuse import fuse
-from secondstage.serve.pipeline import Runs
 from secondstage.serve.proof.diagnosis import CAUSES, Failure, Placed, Reader, diagnose
 from secondstage.serve.proof.failures import as_records, describe, summarise
 from secondstage.serve.proof.windows import Cut, cut_off

@@ -24,7 +24,12 @@ BRIDGES = (
     "secondstage",
     "secondstage.cli",
     "secondstage.commands",
+    "secondstage.exportcommand",
+    "secondstage.documentscommand",
+    "secondstage.feedbackcommand",
     "secondstage.learning",
+    "secondstage.searchcommand",
+    "secondstage.servecommand",
     "secondstage.site",
     "secondstage.stages",
     "secondstage.bakeoff.kitchen",
@@ -121,7 +126,7 @@ def test_data_are_found_where_the_package_is_installed() -> None:
     packages = {
         path.parent for name, path in shipped_files().items() if name.endswith((".j2", ".yaml", ".tsv", ".css"))
     }
-    assert len(packages) == 8
+    assert len(packages) == 9
     for name, path in shipped_files().items():
         if path.parent in packages and path.suffix != ".py":
             package = name.rpartition("/")[0].replace("/", ".")

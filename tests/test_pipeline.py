@@ -214,7 +214,7 @@ def test_probabilities_are_those_of_the_whole_list_however_few_are_shown(
     assert {result.doc_id: result.probability for result in results} == {
         result.doc_id: pytest.approx(expected[result.doc_id], abs=1e-12) for result in results
     }
-    ordered = sorted(results, key=lambda result: result.reranker_score)
+    ordered = sorted(results, key=lambda result: result.reranker_score or 0.0)
     values = [result.probability for result in ordered]
     assert values == sorted(value for value in values if value is not None)
     assert len(set(expected.values())) > 3
@@ -255,7 +255,7 @@ def test_where_nothing_is_found_nothing_is_answerable(loaded: Pipeline) -> None:
         weight=0.5,
         answerability=Answerability((0.0, 0.0, 0.0), 9.0, 0.0),
     )
-    assert lexical.answer("unheard") == ([], 0.0, False)
+    assert lexical.answer("unheard")[:3] == ([], 0.0, False)
     assert lexical.answer("piano").answerable
 
 

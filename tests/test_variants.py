@@ -20,8 +20,8 @@ from secondstage.measures import Values, evaluate, mean
 from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores
 from secondstage.serve import Pipeline
+from secondstage.serve.cascade import Runs
 from secondstage.serve.fuse import fuse
-from secondstage.serve.pipeline import Runs
 from secondstage.serve.proof import variants
 from secondstage.serve.proof.queries import QuerySet, query_set
 from secondstage.serve.proof.variants import exports, replicates

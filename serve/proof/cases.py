@@ -9,8 +9,8 @@ from typing import Any
 from secondstage.collection import Documents
 from secondstage.measures import Values
 
+from ..cascade import Runs
 from ..fuse import MEASURE
-from ..pipeline import Runs
 from .queries import QuerySet
 from .standing import Standing
 from .systems import BASELINE

@@ -14,8 +14,9 @@ from secondstage.collection import Qrels
 from secondstage.reliability import expected_calibration_error, reliability
 from secondstage.run import Run
 
+from ..cascade import Runs
 from ..choices import Barren, Labelled, both_scores, has_relevant, label, split_answerable
-from ..pipeline import Pipeline, Runs
+from ..pipeline import Pipeline
 
 HISTOGRAM_BINS = 30
 

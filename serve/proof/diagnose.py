@@ -9,7 +9,7 @@ from secondstage.errors import UserError
 from secondstage.files import read_manifest
 from secondstage.splits import answerable
 
-from ..pipeline import KIND
+from ..opening import KIND
 from .beside import collection_beside, opened
 from .diagnosis import diagnose
 from .failures import as_records, describe

@@ -23,8 +23,8 @@ from secondstage.errors import UserError
 from secondstage.run import Run, rank
 from secondstage.scoring import Scorer
 
+from ..cascade import Runs
 from ..fuse import fuse
-from ..pipeline import Runs
 from .windows import Cut, cut_off
 
 Cause = Literal["first_stage_miss", "truncated", "unjudged", "reranker_error"]

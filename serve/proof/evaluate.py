@@ -19,10 +19,11 @@ from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
 from ..barren import find_barren
+from ..cascade import Runs, narrowed
 from ..depth import Timing, depths_up_to, describe, sweep
 from ..fuse import MEASURE
 from ..latency import time_first_stage, time_searches
-from ..pipeline import Pipeline, Runs
+from ..pipeline import Pipeline
 from .cases import differences, quantiles, worst, write_per_query
 from .confidence import answerability, calibration
 from .diagnosis import diagnose
@@ -164,6 +165,10 @@ def _test(
     for name, run in by_system.items():
         run.write_trec(bench.folder / "runs" / ("" if tested.split == config.split else tested.split) / f"{name}.trec")
     runs = Runs(*(by_system[name] for name in ("first_stage", "reranked", "pipeline")))
+    # Of a cascade, scores are those of what its last reranker reads; of a single one, of all candidates.
+    read = Runs(
+        narrowed(runs.first_stage, runs.reranked, pipeline.depth), *(run.top(pipeline.depth) for run in runs[1:])
+    )
     values = standing(by_system, tested.qrels, measures_at(pipeline.depth))
     parts = slices(tested.queries, runs.first_stage, pipeline.documents, tested.synthetic)
     given = given_slices(config.slices, tested.queries)
@@ -178,7 +183,7 @@ def _test(
         scorer=pipeline.scorer,
         label="windows",
     )
-    barren = find_barren(pipeline, tested.queries, tested.qrels, pipeline.depth) if pipeline.answerability else None
+    barren = find_barren(pipeline, tested.queries, tested.qrels, pipeline.depths[0]) if pipeline.answerability else None
     causes = {failure.query_id: failure.cause for failure in failures}
     found = {
         "split": tested.split,
@@ -197,11 +202,11 @@ def _test(
         ],
         "leakage": leakage(tested, values, {**bench.collection.queries, **bench.met.queries}, config, seed=bench.seed),
         "differences": quantiles(list(differences(values).values())),
-        "depth": _depth(bench, tested, runs, timings, deep=deep),
+        "depth": _depth(bench, tested, read, timings, deep=deep and not pipeline.cascade),
         "calibration": calibration(
-            runs.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
+            read.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
         ),
-        "answerability": answerability(runs, tested.qrels, pipeline.answerability, barren),
+        "answerability": answerability(read, tested.qrels, pipeline.answerability, barren),
         "diagnosis": summarise(failures, len(tested.queries), CUTOFF),
         "worst": worst(tested, runs, values, causes, pipeline.documents),
     }

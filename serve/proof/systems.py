@@ -70,7 +70,9 @@ def run_systems(
         runs[name] = rerank(scorer, run, tested.queries, pipeline.documents, name=name, label=f"{name} {label}")
 
     # Through the pipeline's own path, fusion included: it must come out as it went in.
-    runs["identity"] = pipeline.with_scorer(Constant()).rerank(first, tested.queries).pipeline.named("identity")
+    runs["identity"] = (
+        pipeline.with_scorer(Constant(), everywhere=True).rerank(first, tested.queries).pipeline.named("identity")
+    )
     if any(runs["identity"][query_id].doc_ids != first[query_id].doc_ids for query_id in first):
         raise RuntimeError("an identity reranker changed the first stage's order: no figure here can be trusted")
     reranked("random", Random(seed))

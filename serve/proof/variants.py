@@ -14,9 +14,10 @@ from secondstage.run import Run
 from secondstage.scoring import rerank
 from secondstage.significance import compare
 
+from ..cascade import Runs
 from ..depth import finite
 from ..fuse import MEASURE, fuse
-from ..pipeline import Pipeline, Runs
+from ..pipeline import Pipeline
 from .queries import QuerySet
 from .systems import open_reranker
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from secondstage.serve import Pipeline, Result
+    from secondstage.serve import AsyncPipeline, Pipeline, Result, SearchOptions
 
     from .collection import Collection, Document, Qrel, Query
     from .config import Config
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .significance import compare, compare_all
 
 __all__ = [
+    "AsyncPipeline",
     "Candidate",
     "Collection",
     "Config",
@@ -35,6 +36,7 @@ __all__ = [
     "Reranker",
     "Result",
     "Run",
+    "SearchOptions",
     "TrainingList",
     "UserError",
     "__version__",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncPipeline": ".serve",
     "Candidate": ".lists",
     "Collection": ".collection",
     "Config": ".config",
@@ -56,6 +59,7 @@ _MODULES = {
     "Reranker": ".reranker",
     "Result": ".serve",
     "Run": ".run",
+    "SearchOptions": ".serve",
     "TrainingList": ".lists",
     "UserError": ".errors",
     "compare": ".significance",

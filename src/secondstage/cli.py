@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from .documentscommand import add_documents
 from .errors import StoppedError, UserError
+from .exportcommand import add_export
+from .feedbackcommand import add_feedback
 from .listscommand import add_lists
 from .plan import describe_os_error
+from .searchcommand import add_search
+from .servecommand import add_serve
 from .version import __version__
 
 USER_ERROR = 2
@@ -113,18 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--json", action="store_true", help="print all of them as JSON lines")
     diagnose.set_defaults(function=_diagnose)
 
-    search = commands.add_parser("search", help="ask a bundle")
-    search.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
-    search.add_argument("query", metavar="QUERY")
-    search.add_argument("--top-n", type=int, default=10, metavar="N", help="default: %(default)s")
-    search.add_argument("--json", action="store_true", help="print the results, and how sure they are, as JSON")
-    search.add_argument(
-        "--fallback",
-        action="store_true",
-        default=None,
-        help="first-stage order unless the gate let the bundle through",
-    )
-    search.set_defaults(function=_search)
+    add_search(commands)
+    add_documents(commands)
+    add_serve(commands)
+    add_export(commands)
+    add_feedback(commands)
     add_lists(commands)
     return parser
 
@@ -212,42 +210,6 @@ def _print_proof(output: Path) -> bool:
     print(render(metrics))
     print(f"\nPipeline: {output / 'bundle'}   report: {output / 'evaluation' / 'report.html'}")
     return bool(metrics["verdict"]["passed"])
-
-
-def _search(parsed: argparse.Namespace) -> None:
-    from secondstage.serve import Pipeline
-
-    pipeline = Pipeline.load(parsed.bundle, fallback=parsed.fallback)
-    if pipeline.refused and pipeline.verdict:
-        order = (
-            "the first stage's order is given" if pipeline.falls_back else "--fallback gives the first stage's order"
-        )
-        print(f"secondstage: the gate refused this bundle; {order}. {pipeline.verdict.sentence}", file=sys.stderr)
-    elif pipeline.falls_back:
-        print("secondstage: this bundle was never evaluated; the first stage's order is given", file=sys.stderr)
-    results, confidence, answerable = pipeline.answer(parsed.query, parsed.top_n)
-    if parsed.json:
-        # An object, as the confidence is that of the whole list, and there where nothing is found.
-        listed = [result._asdict() for result in results]
-        found = {"answerable": answerable, "confidence": confidence, "results": listed}
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    if not answerable:
-        print(f"probably no relevant document: confidence {confidence:.2f} is below the threshold chosen on dev")
-    if not results:
-        print("nothing found")
-    for result in results:
-        moved = result.first_stage_rank - result.rank
-        arrow = f"↑{moved}" if moved > 0 else f"↓{-moved}" if moved < 0 else "="
-        print(
-            f"{result.rank:>3}  (first stage {result.first_stage_rank:>3} {arrow:>4})  {result.title or result.doc_id}"
-        )
-        print(f"     {_one_line(result.text)}")
-
-
-def _one_line(text: str, width: int = 110) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _quiet_libraries() -> None:

@@ -22,11 +22,15 @@ Qrels = dict[str, dict[str, int]]
 
 
 class Document(NamedTuple):
-    """One document; `title` may be empty."""
+    """One document; `title` may be empty.
+
+    `metadata` is its further fields as a JSON object, for filters: no stage reads them. Empty if it has none.
+    """
 
     doc_id: str
     title: str
     text: str
+    metadata: str = ""
 
     @property
     def content(self) -> str:
@@ -83,12 +87,14 @@ class Documents:
         import pyarrow as pa
 
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        # What was stored before documents had further fields has no such column.
+        self._names = [name for name in Document._fields if name in self._table.column_names]
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __getitem__(self, row: int) -> Document:
-        columns = (self._table.column(name)[row].as_py() for name in Document._fields)
+        columns = (self._table.column(name)[row].as_py() for name in self._names)
         return Document(*columns)
 
     def __iter__(self) -> Iterator[Document]:
@@ -106,6 +112,12 @@ class Documents:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {doc_id: row for row, doc_id in enumerate(self.ids)}
+
+    def metadata(self) -> Iterator[str]:
+        """The further fields of each document, by row, as JSON objects; empty where there are none."""
+        if "metadata" not in self._names:
+            return iter([""] * len(self))
+        return (text for chunk in self._table.column("metadata").chunks for text in chunk.to_pylist())
 
     def by_id(self, doc_id: str) -> Document:
         """The document with this id; `KeyError` if there is none."""

@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from .config import BUDGETS, Config, budget_fault, origin_fault, warmup_budget_fault
 from .errors import Faults, UserError
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,6 +98,17 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
     raise UserError(faults.report())
 
 
+def check_section(kind: type[S], overrides: Sequence[str], subject: str) -> S:
+    """A section alone, of `key=value` items; `UserError` reports every fault at once."""
+    try:
+        return kind.model_validate(_lists_to_tuples(override({}, overrides)))
+    except ValidationError as error:
+        faults = Faults(subject)
+        for fault in error.errors():
+            faults.add(_in_words(fault, kind))
+        raise UserError(faults.report()) from None
+
+
 def config_or_faults(data: Mapping[str, Any]) -> Config | list[str]:
     """The validated config, or everything that is wrong with it, in words."""
     full = {
@@ -129,11 +142,11 @@ def _lists_to_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _in_words(fault: Any) -> str:
+def _in_words(fault: Any, root: Any = Config) -> str:
     location = [str(part) for part in fault["loc"]]
     key = ".".join(location) or "config"
     if fault["type"] == "extra_forbidden":
-        known = keys_at(location[:-1])
+        known = keys_at(location[:-1], root)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         return f"{key}: unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
     if fault["type"] == "missing":
@@ -143,9 +156,9 @@ def _in_words(fault: Any) -> str:
     return f"{key}: {message}" if fault["type"] == "value_error" else f"{key}: {message}, not {fault['input']!r}"
 
 
-def keys_at(location: Sequence[str]) -> list[str]:
+def keys_at(location: Sequence[str], root: Any = Config) -> list[str]:
     """The keys of the section that stands there; none where no section does."""
-    kind: Any = Config
+    kind: Any = root
     for name in location:
         if fields := _fields(kind):
             kind = fields[name].annotation if name in fields else None

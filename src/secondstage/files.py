@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import UserError
@@ -190,8 +190,17 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
         )
     if not isinstance(manifest.get("files"), Mapping):
         raise UserError(f"{folder} is not a {kind}: its manifest names no files")
+    outside = [name for name in manifest["files"] if not is_inside(name)]
+    if outside:
+        raise UserError(f"{folder}: its manifest names {outside[0]!r}, which lies outside of it: make it again")
     check_files(folder, manifest["files"], verify=verify)
     return dict(manifest)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative path stays below where it starts."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def check_files(folder: Path, digests: Mapping[str, str], *, verify: bool) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from .config import MINED, TEACHER, TRAINED, DistillConfig, EvaluateConfig, MineConfig, StudentTraining, TrainConfig
+from .config import (
+    MINED,
+    TEACHER,
+    TRAINED,
+    DistillConfig,
+    EvaluateConfig,
+    MineConfig,
+    ServeConfig,
+    StudentTraining,
+    TrainConfig,
+)
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config
@@ -31,6 +41,15 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
             raise UserError(f"evaluate.slices: {name}: {path} is not there; give a file of query ids")
         found[f"slice {name}"] = file_digest(path)
     return found
+
+
+def cascaded(config: ServeConfig) -> list[str]:
+    """What decides whether the rerankers before the last one are still the same.
+
+    Raises:
+        UserError: one is not there: before the work, not after it.
+    """
+    return [identity(stage.model) for stage in config.cascade if stage.model is not None]
 
 
 def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,30 +79,33 @@ def _flatten(qrels: Qrels) -> Iterator[Qrel]:
 
 
 def _write_documents(source: Source, path: Path, faults: Faults) -> set[str]:
+    """Store the valid documents of a source; return their ids."""
+    seen: set[str] = set()
+    write_documents(valid_documents(source.documents(faults), seen, faults), path)
+    return seen
+
+
+def valid_documents(documents: Iterable[Document], seen: set[str], faults: Faults) -> Iterator[Document]:
+    """Those that have a text, and an id that is in `seen` neither before nor after; theirs are added to it."""
+    for document in documents:
+        subject = f"document {document.doc_id!r}"
+        if _is_valid_id(document.doc_id, "document", seen, faults) and _is_valid_text(
+            document.content, subject, "neither title nor text", faults
+        ):
+            seen.add(document.doc_id)
+            yield document
+
+
+def write_documents(documents: Iterable[Document], path: Path) -> None:
+    """Write documents into an Arrow file, some thousand at a time."""
     import pyarrow as pa
 
     schema = pa.schema([(name, pa.large_string()) for name in Document._fields])
-    seen: set[str] = set()
-    batch: list[Document] = []
+    remaining = iter(documents)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-
-        def flush() -> None:
+        while batch := list(islice(remaining, ROWS_PER_BATCH)):
             columns = [pa.array(column, pa.large_string()) for column in zip(*batch, strict=True)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
-            batch.clear()
-
-        for document in source.documents(faults):
-            subject = f"document {document.doc_id!r}"
-            if _is_valid_id(document.doc_id, "document", seen, faults) and _is_valid_text(
-                document.content, subject, "neither title nor text", faults
-            ):
-                seen.add(document.doc_id)
-                batch.append(document)
-                if len(batch) == ROWS_PER_BATCH:
-                    flush()
-        if batch:
-            flush()
-    return seen
 
 
 def _valid_queries(queries: Iterable[Query], faults: Faults) -> Iterator[Query]:

@@ -75,6 +75,11 @@ def loading(model: str, load: Callable[[str], T]) -> T:
         return load(place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"model {model!r} brings Python code of its own (auto_map in its config.json), which is never run: "
+                "give a model whose architecture transformers knows"
+            ) from error
         if Path(place).is_dir():
             raise UserError(f"model {model!r} cannot be loaded from {place}: {reason}") from error
         raise UserError(

@@ -35,11 +35,11 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         if getattr(config, "use_cache", False):
             config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
-        settings = {"dtype": "float32", "config": config} | settings
+        settings = {"dtype": "float32", "config": config, "trust_remote_code": False} | settings
         network: Any = loading(
             model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings)
         )
-        tokenizer = loading(model, AutoTokenizer.from_pretrained)
+        tokenizer = loading(model, lambda place: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
     check_vocabulary(model, network, tokenizer)
     _leave_out_unread_inputs(network, tokenizer)
     pool_last_token(network, tokenizer)
@@ -53,7 +53,8 @@ def read_network_config(model: str) -> Any:
     """The configuration of a model, a new one at each call."""
     from transformers import AutoConfig
 
-    return loading(model, AutoConfig.from_pretrained)
+    # Said outright: where nothing is said, transformers asks on the terminal.
+    return loading(model, lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False))
 
 
 def has_head(config: Any) -> bool:

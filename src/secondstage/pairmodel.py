@@ -93,18 +93,14 @@ class PairModel(ABC):
         Raises:
             UserError: a score is not finite, so no order can be made of it.
         """
-        import torch
-
         scores = np.zeros(len(pairs), np.float32)
         progress = bar(total=len(pairs), label=label, unit="pair") if label else None
-        with torch.inference_mode():
-            for start in range(0, len(pairs), CHUNK):
-                rows = self.tokenize(pairs[start : start + CHUNK])
-                for places in token_budget(list(map(len, rows["input_ids"])), self.batch_tokens):
-                    found = self.logits(self.collate(rows, places))
-                    scores[np.array(places) + start] = found.cpu().numpy()
-                    if progress:
-                        progress.update(len(places))
+        for start in range(0, len(pairs), CHUNK):
+            rows = self.tokenize(pairs[start : start + CHUNK])
+            for places, found in self.compute_all(rows, self.batches(list(map(len, rows["input_ids"])))):
+                scores[np.array(places) + start] = found
+                if progress:
+                    progress.update(len(places))
         if progress:
             progress.close()
         if not np.isfinite(scores).all():
@@ -113,6 +109,21 @@ class PairModel(ABC):
                 "train it again, or set precision=fp32"
             )
         return scores
+
+    def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The places of rows of these lengths that are computed together."""
+        return token_budget(lengths, self.batch_tokens)
+
+    def compute_all(
+        self, rows: Mapping[str, Sequence[Sequence[int]]], batches: Iterator[list[int]]
+    ) -> Iterator[tuple[list[int], Scores]]:
+        """Places and logits of each batch of tokenised rows, without gradients."""
+        import torch
+
+        for places in batches:
+            with torch.inference_mode():
+                found = self.logits(self.collate(rows, places))
+            yield places, found.cpu().numpy()
 
     def rerank(self, run: Run, queries: Mapping[str, str], documents: Documents, *, label: str | None = None) -> Run:
         """Order every list of `run` by this model's scores; equal scores keep the run's order.

@@ -80,13 +80,23 @@ def rerank_pairs(
     scorer: Scorer, run: Run, pairs: Sequence[tuple[str, str]], *, name: str = "reranked", label: str | None = None
 ) -> Run:
     """The same, of the texts of all pairs, in the order of `run.pairs()`."""
-    scores = as_scores(scorer.score(pairs, label=label), len(pairs))
-    if broken := int((~np.isfinite(scores)).sum()):
+    return rescored(run, scorer.score(pairs, label=label), name=name)
+
+
+def rescored(run: Run, scores: object, *, name: str = "reranked") -> Run:
+    """Order every list of `run` by scores, given in the order of `run.pairs()`; equal ones keep the run's order.
+
+    Raises:
+        UserError: a score is not finite, so no order can be made of it.
+        ValueError: these are not as many numbers as there are pairs.
+    """
+    values = as_scores(scores, sum(len(ranking.doc_ids) for ranking in run.values()))
+    if broken := int((~np.isfinite(values)).sum()):
         raise UserError(
-            f"{name}: {broken} of {len(scores)} scores are not finite, so no order can be made of them: "
+            f"{name}: {broken} of {len(values)} scores are not finite, so no order can be made of them: "
             "mend or leave out this system"
         )
-    return run.rescored(name, scores)
+    return run.rescored(name, values)
 
 
 class Constant:

@@ -9,7 +9,7 @@ from . import firststage
 from .config import TEACHER
 from .embeddings import EMBEDDINGS
 from .files import read_manifest
-from .inputs import evaluated
+from .inputs import cascaded, evaluated
 from .intake import write_collection
 from .learning import BUT_WARMUP, DOCUMENTS, WARMUP_KINDS, Learning
 from .plan import Stage
@@ -34,6 +34,7 @@ class Stages(Learning):
         proof = evaluated(config.evaluate) if evaluating else {}
         # An index holds documents; the lists of the kind run are those of queries.
         indexed = (DOCUMENTS,) if config.first_stage.kind != "run" else BUT_WARMUP
+        before = cascaded(config.serve)
         first_stage, stage, reads = config.first_stage, self.stage, self.reads
         return (
             stage("collection", self.make_collection, content, self.content, seed),
@@ -43,7 +44,9 @@ class Stages(Learning):
             *self.plan_warmup(),
             *self.plan_learning(),
             *self.plan_distilling(),
-            stage("bundle", self.make_bundle, config.serve, config.mine.dev_queries, seed)._replace(reads=reads),
+            stage("bundle", self.make_bundle, config.serve, config.mine.dev_queries, seed, *before)._replace(
+                reads=reads
+            ),
             stage("evaluation", self.make_evaluation, config.evaluate, proof, seed)._replace(reads=reads),
         )
 

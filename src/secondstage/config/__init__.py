@@ -16,7 +16,8 @@ from .first_stage import Bm25Config, DenseConfig, FirstStageConfig, MilvusConfig
 from .loss import LossTerm, on_labels, on_teacher
 from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherConfig
 from .remote import EndpointConfig, RemoteConfig
-from .serve import ServeConfig
+from .serve import CascadeStage, ServeConfig
+from .server import ServerConfig
 from .train import BUDGETS, TrainConfig, budget_fault
 from .warmup import WarmupConfig, in_warmup_words, warmup_budget_fault
 
@@ -28,6 +29,7 @@ __all__ = [
     "TRAINED",
     "BakeoffConfig",
     "Bm25Config",
+    "CascadeStage",
     "CollectionConfig",
     "Config",
     "DenseConfig",
@@ -43,6 +45,7 @@ __all__ = [
     "RemoteConfig",
     "Section",
     "ServeConfig",
+    "ServerConfig",
     "SparseConfig",
     "StudentTraining",
     "SynthesizeConfig",
@@ -76,7 +79,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _deep_enough(self) -> Config:
         looks = {
-            "serve": (max(self.serve.depth or 0, self.serve.max_depth), "serve.depth and serve.max_depth"),
+            "serve": (max(self.serve.deepest, self.serve.max_depth), "serve.depth, serve.max_depth and serve.cascade"),
             "train": (self.train.dev_depth, "train.dev_depth"),
         }
         # A model that is taken as it is needs no lists, unless it teaches.

@@ -74,6 +74,15 @@ class Sparse:
         """Itself."""
         return {"sparse": self}
 
+    def with_documents(self, kept: Any, texts: Sequence[str]) -> Sparse:
+        """The same over the documents of some rows, and after them new texts, which alone are encoded."""
+        from scipy import sparse
+
+        weights = [self._postings.T.tocsr()[kept]]
+        if texts:
+            weights.append(self._encoder.encode(texts, self.config.document_prompt))
+        return Sparse(self.config, self._encoder, sparse.vstack(weights, format="csr").T.tocsr())
+
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The documents that share a term with the query; equal scores in the order of the corpus."""
         found: list[Hits] = []

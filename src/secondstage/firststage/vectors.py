@@ -93,6 +93,15 @@ class VectorIndex:
                 file[rows] = self._exact(rows)
             file.flush()
 
+    def vectors(self) -> Vectors | None:
+        """`[documents, dimension]` as they were put in; none of a compressed index, which has lost them."""
+        if self.kind == "pq":
+            return None
+        if self.kind == "ivf":
+            self._index.make_direct_map()
+        found: Vectors = self._index.reconstruct_n(0, self._index.ntotal)
+        return found
+
     def search(self, queries: Vectors, depth: int) -> list[tuple[Rows, npt.NDArray[np.float32]]]:
         """Rows and cosines of up to `depth` neighbours of each query, best first, equals in the order of the rows."""
         effort = Effort(self.report["visits"], self.report["rescored"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,10 +53,29 @@ def json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, A
 
 
 def to_document(record: Mapping[str, Any], where: str, faults: Faults) -> Document | None:
-    """A document of `_id`, `text` and perhaps `title`; none, and a fault that says `where`, if it is no such."""
+    """A document of `_id`, `text` and perhaps `title`; none, and a fault that says `where`, if it is no such.
+
+    Of BEIR's `metadata`, fields that hold a text, a number, a truth value or a list of texts are kept, for filters.
+    """
     doc_id, text = _id(record, where, faults), _string(record, "text", where, faults)
     title = "" if record.get("title") is None else _string(record, "title", where, faults)
-    return None if doc_id is None or text is None or title is None else Document(doc_id, title, text)
+    if doc_id is None or text is None or title is None:
+        return None
+    return Document(doc_id, title, text, _fields(record.get("metadata")))
+
+
+def _fields(metadata: object) -> str:
+    """The fields that can be asked for, as a JSON object with sorted keys; empty if there are none."""
+    found = metadata.items() if isinstance(metadata, Mapping) else ()
+    kept = {str(name): value for name, value in found if _is_field(value)}
+    # In ASCII: JSON escapes can spell half a surrogate pair, which no file could hold otherwise.
+    return json.dumps(kept, sort_keys=True) if kept else ""
+
+
+def _is_field(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, str) for each in value)
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def to_query(record: Mapping[str, Any], where: str, faults: Faults) -> Query | None:

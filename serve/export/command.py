@@ -1,0 +1,188 @@
+"""The command: make graphs, compare them with the bundle, and only then write what was asked for."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from secondstage.backends.record import ENGINES_FOLDER, GRAPHS, RECORD, WEIGHTS, write_record
+from secondstage.collection import Collection
+from secondstage.errors import UserError
+from secondstage.files import MANIFEST, read_manifest, refuse_foreign, replacing, write_manifest
+from secondstage.pairmodel import read_contract
+from secondstage.progress import say
+from secondstage.reranker import Reranker
+from secondstage.run import Scores
+
+from ..opening import KIND as BUNDLE
+from ..pipeline import Pipeline
+from .graphs import check_exportable, installed, to_onnx, to_openvino
+from .layouts import LAYOUTS, Source
+from .layouts.parts import copy_graph
+from .loaded import scores_of_folder, scores_of_graph
+from .parity import TOLERANCE, Parity, check, compare
+from .quantize import quantize_onnx, quantize_openvino
+from .rankedlists import Lists, calibration_pairs, lists_of
+
+KIND = "export"
+LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+# A decoder has no graph, and sentence-transformers does not open it.
+NOT_COMPARED = "the same weights; not compared"
+
+
+class Exports(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        bundle: the folder.
+        targets: names of `LAYOUTS`.
+        output: each target gets a folder of its name in it; none puts engines into the bundle.
+        collection: of the queries; none if there is none.
+        queries: lists that are compared, at most.
+    """
+
+    bundle: Path
+    targets: tuple[str, ...]
+    output: Path | None
+    collection: Collection | None
+    queries: int
+
+    @property
+    def reranker(self) -> Path:
+        """Its folder."""
+        return self.bundle / "reranker"
+
+    @property
+    def graphs(self) -> list[str]:
+        """The engines whose graphs are needed."""
+        return sorted({graph for name in self.targets if (graph := LAYOUTS[name].graph)})
+
+    def folder(self, target: str) -> Path:
+        """Where a target is written."""
+        return self.output / target if self.output else self.bundle / ENGINES_FOLDER / target
+
+
+def export_bundle(
+    bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int = 100
+) -> list[str]:
+    """Export a bundle's reranker, each export compared with the bundle on ranked lists before anything is written.
+
+    Args:
+        bundle: the folder.
+        targets: names of `LAYOUTS`.
+        output: the folder that gets one of each target's name; none puts engines into the bundle.
+        collection: the folder of the bundle's collection; none means the one beside it, if there is one.
+        queries: lists that are compared, at most.
+
+    Returns:
+        A line for each target: where it is, and what was measured.
+
+    Raises:
+        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph, or an
+            export is too far off. Then nothing is written.
+    """
+    wanted = _wanted(bundle, targets, output, collection, queries)
+    pipeline = Pipeline.load(bundle)
+    lists = lists_of(pipeline, wanted.collection, queries)
+    with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place:
+        measured = _make_graphs(wanted, pipeline, lists, Path(place))
+        return [_write(wanted, name, measured, Path(place)) for name in wanted.targets]
+
+
+def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
+    """Check all that can be checked before any work."""
+    read_manifest(bundle, BUNDLE)
+    if unknown := [name for name in targets if name not in LAYOUTS]:
+        raise UserError(f"there is no export {unknown[0]!r}: choose among {', '.join(LAYOUTS)}")
+    if queries < 1:
+        raise UserError(f"queries is {queries}, must be at least 1")
+    if output is None and (others := [name for name in targets if name not in GRAPHS]):
+        raise UserError(f"{others[0]} is not an engine that the bundle serves with: say where to with --output DIR")
+    wanted = Exports(bundle, tuple(dict.fromkeys(targets)), output, _collection(bundle, collection), queries)
+    for name in wanted.targets:
+        _refuse_foreign(wanted.folder(name), engine=output is None)
+    if wanted.graphs:
+        check_exportable(wanted.reranker)
+    if not (wanted.reranker / WEIGHTS).is_file():
+        raise UserError(f"{wanted.reranker} holds no {WEIGHTS}: a model in several files is not exported yet")
+    for name in wanted.graphs:
+        installed(*LIBRARIES[name.removesuffix("-int8")], *(("nncf",) if name == "openvino-int8" else ()))
+    return wanted
+
+
+def _collection(bundle: Path, given: str | None) -> Collection | None:
+    if given is not None:
+        return Collection.load(Path(given).expanduser())
+    beside = bundle.absolute().parent / "collection"
+    return Collection.load(beside) if (beside / MANIFEST).is_file() else None
+
+
+def _refuse_foreign(folder: Path, *, engine: bool) -> None:
+    if not engine:
+        refuse_foreign(folder, KIND)
+    elif folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
+        raise UserError(f"{folder} holds no {RECORD} and is left alone: move it away")
+
+
+def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path) -> dict[str, Parity | None]:
+    """Make every graph below `place`, and compare each, and the plain folder; the parity by engine, "" the folder."""
+    say(f"exports are compared on {len(lists.first)} queries of {lists.basis}, {len(lists.pairs)} pairs")
+    decoder = read_contract(str(wanted.reranker)).get("kind", Reranker.kind) != Reranker.kind
+    if decoder:
+        return {"": None}
+    reference = Reranker.load(wanted.reranker, precision="fp32").score(lists.pairs, label="torch fp32")
+    found: dict[str, Parity | None] = {}
+    for engine in wanted.graphs:
+        say(f"{engine}: making the graph")
+        _make_graph(wanted, engine, pipeline, lists, place)
+        scores = scores_of_graph(place / engine, engine, wanted.reranker, lists.pairs, label=engine)
+        found[engine] = _compared(engine, lists, reference, scores, int8=engine.endswith("-int8"))
+    if any(LAYOUTS[name].graph is None for name in wanted.targets):
+        scores = scores_of_folder(wanted.reranker, lists.pairs)
+        found[""] = _compared("safetensors", lists, reference, scores, int8=False)
+    return found
+
+
+def _make_graph(wanted: Exports, engine: str, pipeline: Pipeline, lists: Lists, place: Path) -> None:
+    plain = engine.removesuffix("-int8")
+    if not (place / plain).is_dir():
+        (to_onnx if plain == "onnx" else to_openvino)(wanted.reranker, place / plain)
+    if engine == "onnx-int8":
+        quantize_onnx(place / plain / GRAPHS[plain], place / engine)
+    elif engine == "openvino-int8":
+        pairs = calibration_pairs(pipeline, wanted.collection, lists)
+        say(f"{engine}: calibrating on {len(pairs)} pairs")
+        columns = Reranker.load(wanted.reranker, precision="fp32").tokenize(pairs)
+        rows = [{name: column[i] for name, column in columns.items()} for i in range(len(pairs))]
+        quantize_openvino(place / plain / GRAPHS[plain], rows, place / engine)
+
+
+def _compared(name: str, lists: Lists, reference: Scores, scores: Scores, *, int8: bool) -> Parity:
+    parity = compare(lists.first, reference, scores, lists.qrels, lists.basis, TOLERANCE["int8" if int8 else "fp32"])
+    check(name, parity, int8=int8)
+    return parity
+
+
+def _write(wanted: Exports, target: str, measured: dict[str, Parity | None], place: Path) -> str:
+    layout, folder = LAYOUTS[target], wanted.folder(target)
+    parity = measured[layout.graph or ""]
+    words = parity.sentence if parity else NOT_COMPARED
+    graph = place / layout.graph if layout.graph else None
+    with replacing(folder) as temporary:
+        if wanted.output is None and graph:
+            copy_graph(graph, temporary)
+            write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
+        else:
+            layout.write(Source(_name(wanted.bundle), wanted.reranker, graph, words), temporary)
+            write_manifest(temporary, KIND, to=target, parity=parity.to_json() if parity else None)
+    return f"{target}: {folder}  {words}"
+
+
+def _name(bundle: Path) -> str:
+    """Of the model: that of the bundle's folder, or of the run that it lies in."""
+    bundle = bundle.absolute()
+    name = bundle.parent.name if bundle.name == "bundle" else bundle.name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "reranker"

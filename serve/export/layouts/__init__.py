@@ -1,0 +1,37 @@
+"""Layouts: an exported reranker as one engine or server reads it, a file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import elasticsearch, onnx, opensearch, openvino, qdrant, safetensors, vespa
+from .parts import Source
+
+
+class Layout(NamedTuple):
+    """One way out.
+
+    Attributes:
+        write: writes it into an empty folder.
+        graph: the engine whose graph it holds; none where the plain weights do.
+    """
+
+    write: Callable[[Source, Path], None]
+    graph: str | None
+
+
+LAYOUTS = {
+    "safetensors": Layout(safetensors.write, None),
+    "onnx": Layout(onnx.write, "onnx"),
+    "onnx-int8": Layout(onnx.write, "onnx-int8"),
+    "openvino": Layout(openvino.write, "openvino"),
+    "openvino-int8": Layout(openvino.write, "openvino-int8"),
+    "opensearch": Layout(opensearch.write, "onnx"),
+    "vespa": Layout(vespa.write, "onnx"),
+    "qdrant": Layout(qdrant.write, "onnx"),
+    "elasticsearch": Layout(elasticsearch.write, None),
+}
+
+__all__ = ["LAYOUTS", "Layout", "Source"]

@@ -1,0 +1,114 @@
+"""Graphs in eight bits: OpenVINO by statistics of real pairs, ONNX Runtime by those of each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secondstage.files import writing_whole
+
+from .graphs import ONNX, OPENVINO, hushed, installed
+
+# A row of token ids, and of what goes with them, by the name of the input.
+Row = Mapping[str, Sequence[int]]
+# How far SmoothQuant (Xiao et al. 2023) moves outliers of activations into the weights, from 0 to 1.
+SMOOTHING = 0.95
+
+
+def quantize_openvino(xml: Path, calibration_rows: Sequence[Row], target: Path) -> Path:
+    """Write a statically quantised copy of an OpenVINO graph to `target/openvino_model.xml` and `.bin`.
+
+    Ranges of activations are those that `calibration_rows` have, so nothing is measured when it serves (NNCF
+    post-training quantisation with SmoothQuant and bias correction). The layer that gives the logit, and whatever is
+    computed after the last layer of the encoder, keeps its precision: it costs nothing, and ranks are decided there.
+
+    Args:
+        xml: the graph in single precision.
+        calibration_rows: tokenised pairs of real queries and candidates, not padded.
+        target: a folder.
+
+    Raises:
+        UserError: openvino or nncf is not installed.
+    """
+    installed("openvino", "nncf")
+    import openvino
+
+    with hushed():
+        import nncf
+
+        model = openvino.Core().read_model(xml)
+        rows = [{name: np.array([values], np.int64) for name, values in row.items()} for row in calibration_rows]
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(rows),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(rows),
+            ignored_scope=nncf.IgnoredScope(names=_of_the_head(model), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING),
+            ),
+        )
+        target.mkdir(parents=True, exist_ok=True)
+        openvino.save_model(quantized, target / OPENVINO, compress_to_fp16=False)
+    return target / OPENVINO
+
+
+def quantize_onnx(onnx: Path, target: Path) -> Path:
+    """Write a dynamically quantised copy of an ONNX graph to `target/model.onnx`.
+
+    Weights have a scale for each channel; those of activations are taken from each batch, which needs no calibration.
+    Processors that multiply eight bits without VNNI add pairs of products in 16 bits, which overflow: there weights
+    have seven bits. The layer that gives the logit keeps its precision.
+
+    Raises:
+        UserError: onnx or onnxruntime is not installed.
+    """
+    installed("onnx", "onnxruntime")
+    import onnx as onnx_library
+
+    with hushed():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        graph = onnx_library.load(onnx).graph
+        last = [node.name for node in graph.node if graph.output[0].name in node.output]
+        with writing_whole(target / ONNX) as temporary:
+            quantize_dynamic(
+                onnx,
+                temporary,
+                per_channel=True,
+                reduce_range=not has_vnni(),
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=last,
+                # The shapes of what is between operators are known well enough from the exporter.
+                extra_options={"DefaultTensorType": onnx_library.TensorProto.FLOAT},
+            )
+    return target / ONNX
+
+
+def has_vnni() -> bool:
+    """Whether the processor sums products of eight bits in 32; one that is not x86 is taken for one that does."""
+    import torch
+
+    found = torch.cpu.get_capabilities()
+    if found.get("architecture") not in ("x86_64", "AMD64"):
+        return True
+    return any(found.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def _of_the_head(model: Any) -> list[str]:
+    """The matrix products between the encoder's last normalisation and the logit, by name."""
+    names, todo = [], [model.outputs[0].get_node()]
+    seen: set[str] = set()
+    while todo:
+        node = todo.pop()
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        if name in seen or kind == "MVN":  # MVN is the heart of a layer normalisation
+            continue
+        seen.add(name)
+        if kind == "MatMul":
+            names.append(name)
+        todo += [port.get_source_output().get_node() for port in node.inputs()]
+    return names

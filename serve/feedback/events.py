@@ -1,0 +1,94 @@
+"""Reading what the server wrote: judgements and clicks from one kind of file, the lists shown from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from secondstage.errors import Faults, UserError
+from secondstage.intake import SURROGATE
+from secondstage.sources.records import json_lines
+
+JUDGEMENT, CLICK = "judgement", "click"
+
+
+class Said(NamedTuple):
+    """A judgement or a click.
+
+    Attributes:
+        time: ISO 8601, in UTC: later is greater.
+        kind: "judgement" or "click".
+        search_id: whose results it is about; none if that is not known.
+        query: text.
+        doc_id: the document.
+        relevance: of a judgement.
+    """
+
+    time: str
+    kind: str
+    search_id: str | None
+    query: str
+    doc_id: str
+    relevance: int
+
+
+class Events(NamedTuple):
+    """What was read.
+
+    Attributes:
+        said: judgements and clicks, the earliest first.
+        shown: document ids by search id, in the order of the page.
+        broken: lines that could not be read, e.g. one that a kill cut short.
+    """
+
+    said: list[Said]
+    shown: dict[str, Sequence[str]]
+    broken: int
+
+
+def read_events(paths: Iterable[Path]) -> Events:
+    """Read files of judgements and journals, in any order; each line says what it is.
+
+    Raises:
+        UserError: a file cannot be read, or none holds a judgement or a click.
+    """
+    paths = list(paths)
+    faults = Faults("feedback")
+    said: list[Said] = []
+    shown: dict[str, Sequence[str]] = {}
+    for path in paths:
+        for where, record in json_lines(path, faults):
+            kind = record.get("kind")
+            if kind in (JUDGEMENT, CLICK):
+                said.extend(filter(None, [to_said(record, where, faults)]))
+            elif kind == "search" and isinstance(record.get("shown"), list):
+                shown[str(record.get("id"))] = record["shown"]
+    if not said:
+        names = ", ".join(map(str, paths))
+        raise UserError(
+            f"{names}: no judgement and no click in {len(shown)} searches{faults_in(faults)}: give the file that the "
+            "server's judgements= names, and for clicks its journal"
+        )
+    # Files may come in any order; of one time, the later line counts.
+    return Events(sorted(said, key=lambda each: each.time), shown, faults.count)
+
+
+def faults_in(faults: Faults) -> str:
+    """The first fault, in brackets."""
+    return f" ({faults.count} lines cannot be read: {faults.messages[0]})" if faults.count else ""
+
+
+def to_said(record: Mapping[str, Any], where: str, faults: Faults) -> Said | None:
+    """A record's judgement or click; none, and a fault that says `where`, if something is missing or of no use."""
+    texts = [record.get(key) for key in ("time", "kind", "query", "doc_id")]
+    relevance, search_id = record.get("relevance"), record.get("id")
+    whole = isinstance(relevance, int) and not isinstance(relevance, bool) and relevance >= 0
+    if not all(isinstance(text, str) and text.strip() for text in texts) or not whole:
+        faults.add(f"{where}: no judgement: time, kind, query, doc_id must be texts, relevance a whole number")
+        return None
+    time, kind, query, doc_id = map(str, texts)
+    if SURROGATE.search(query):
+        faults.add(f"{where}: the query holds half a surrogate pair, which is no character")
+        return None
+    return Said(time, kind, search_id if isinstance(search_id, str) else None, query, doc_id, int(relevance or 0))

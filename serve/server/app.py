@@ -1,0 +1,112 @@
+"""HTTP in front of a service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from secondstage.config import ServerConfig
+from secondstage.version import __version__
+
+from .keys import Keys, read_keys
+from .openapi import document
+from .page import page_router
+from .reception import DEADLINE, Reception
+from .refusing import TYPES
+from .rerankroutes import rerank_routes
+from .searchroutes import search_routes
+from .service import Service
+from .statusroutes import status_routes
+
+DESCRIPTION = (
+    "Two-stage search of one bundle, and its reranker behind the APIs of Cohere, Jina, vLLM, TEI and Infinity."
+)
+
+
+def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | None = None) -> FastAPI:
+    """The application: `/search`, the rerank APIs, the page, and what a deployment asks.
+
+    Args:
+        service: answers.
+        config: by default the service's.
+        keys: who may ask; by default as the config's file says.
+
+    Raises:
+        UserError: the file of keys cannot be read.
+    """
+    config = config or service.config
+    keys = read_keys(config.keys_file) if keys is None else keys
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.drain()
+        service.close()
+
+    app = FastAPI(
+        title="secondstage",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    reception = Reception(service, config, keys)
+    for router in (search_routes(reception), rerank_routes(reception), status_routes(reception), page_router()):
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _any_error)
+    app.add_middleware(Closing, service=service)
+    if config.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", DEADLINE],
+        )
+    describe = cache(lambda: document(app, config, keys=bool(keys), fields=service.pipeline.fields.names))
+    app.openapi = describe  # type: ignore[method-assign]
+    return app
+
+
+class Closing:
+    """While the server drains, every answer asks the client to use this connection no more."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on."""
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.service.draining:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await self.app(scope, receive, closing if scope["type"] == "http" else send)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """A path that is not there, or a method that a path has not."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = str(error.detail) if isinstance(error, HTTPException) else "the server failed on this request"
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse(_fault(words, status), status, headers)
+
+
+async def _any_error(request: Request, error: Exception) -> Response:
+    """What nobody expected: the log has it, the client does not."""
+    return JSONResponse(_fault("the server failed on this request", 500), 500)
+
+
+def _fault(words: str, status: int) -> dict[str, Any]:
+    return {"error": {"message": words, "type": TYPES.get(status, "Error"), "param": None, "code": status}}

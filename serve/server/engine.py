@@ -1,0 +1,100 @@
+"""What the batcher computes with: pairs become rows of tokens once, and rows of any requests are scored together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from secondstage.pairmodel import PairModel
+from secondstage.run import Scores
+
+# Fewer tokens than that leave no room for a word of query and document beside the special tokens.
+LEAST_TOKENS = 16
+
+
+class Limits(NamedTuple):
+    """What a request wants cut, beside what the model reads at most.
+
+    Attributes:
+        pair: tokens of a pair.
+        document: tokens of a document.
+    """
+
+    pair: int | None = None
+    document: int | None = None
+
+
+class Row(NamedTuple):
+    """A pair, ready to be scored.
+
+    Attributes:
+        tokens: how many.
+        features: what the model reads, by name, each `[tokens]`.
+    """
+
+    tokens: int
+    features: Mapping[str, Sequence[int]]
+
+
+class Engine(Protocol):
+    """Scores rows. `prepare` and `compute` are called in threads: one at a time each, but both at the same time."""
+
+    longest: int
+
+    def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
+        """Tokenise (query text, document text) pairs, cut to what the model reads."""
+        ...
+
+    def compute(self, rows: Sequence[Row]) -> Scores:
+        """`[rows]` logits, of one batch."""
+        ...
+
+
+class ModelEngine:
+    """A loaded reranker.
+
+    Attributes:
+        longest: tokens of a pair, at most.
+    """
+
+    def __init__(self, model: PairModel) -> None:
+        self.model = model
+        self.longest = model.max_length
+
+    def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
+        """Tokenise pairs."""
+        model = self.model
+        if limits.document is not None and limits.document < self.longest:
+            pairs = self._cut(pairs, limits.document)
+        if limits.pair is not None and limits.pair < self.longest:
+            model = copy.copy(model)
+            model.max_length = max(limits.pair, LEAST_TOKENS)
+        encoded = model.tokenize(pairs)
+        names = list(encoded)
+        return [Row(len(ids), {name: encoded[name][i] for name in names}) for i, ids in enumerate(encoded["input_ids"])]
+
+    def compute(self, rows: Sequence[Row]) -> Scores:
+        """Pad and score the rows of one batch."""
+        import torch
+
+        merged = {name: [row.features[name] for row in rows] for name in rows[0].features}
+        with torch.inference_mode():
+            found: Any = self.model.logits(self.model.collate(merged, range(len(rows))))
+        return np.asarray(found.cpu() if isinstance(found, torch.Tensor) else found, np.float32)
+
+    def _cut(self, pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+        """Each document up to the end of its last token, of so many."""
+        encoded = self.model.tokenizer(
+            [document for _, document in pairs],
+            add_special_tokens=False,
+            truncation=True,
+            max_length=most,
+            return_offsets_mapping=True,
+        )
+        return [
+            (query, document[: offsets[-1][1]] if len(offsets) == most else document)
+            for (query, document), offsets in zip(pairs, encoded["offset_mapping"], strict=True)
+        ]

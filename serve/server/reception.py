@@ -1,0 +1,157 @@
+"""Takes requests in: key, size, time and JSON are checked, and who hangs up frees their work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from secondstage.config import ServerConfig
+from secondstage.errors import UserError
+
+from .conventions import Api, read_json
+from .errors import (
+    BrokenError,
+    GoneError,
+    InvalidError,
+    RefusalError,
+    SlowError,
+    StoppingError,
+    TooLargeError,
+    UnsupportedError,
+)
+from .keys import Keys
+from .refusing import refuse
+from .service import Service, new_id
+
+log = logging.getLogger("secondstage.server")
+
+DEADLINE = "X-Deadline-Ms"
+MIB = 1 << 20
+T = TypeVar("T")
+
+
+class Taken(NamedTuple):
+    """A request that was taken in.
+
+    Attributes:
+        request_id: a new one.
+        data: its body.
+        deadline: as `time.monotonic` tells; none waits for ever.
+    """
+
+    request_id: str
+    data: dict[str, Any]
+    deadline: float | None
+
+
+Handle = Callable[[Taken], Awaitable[Response]]
+
+
+class Reception:
+    """Does for all routes what has nothing to do with what they ask."""
+
+    def __init__(self, service: Service, config: ServerConfig, keys: Keys) -> None:
+        self.service, self.config, self.keys = service, config, keys
+
+    async def answer(
+        self, request: Request, route: Api, handle: Handle, api_of: Callable[[dict[str, Any]], Api] | None = None
+    ) -> Response:
+        """Take a request in, and answer it; if it is refused, in the words of its API.
+
+        Args:
+            request: its body was not read yet.
+            route: the API that is spoken on it, as far as its body does not tell another.
+            handle: makes the answer; it is cancelled when the client hangs up.
+            api_of: which API a body speaks.
+        """
+        request_id, api = new_id(), route
+        try:
+            self.keys.check(request.headers.get("authorization"))
+            if self.service.draining:
+                raise StoppingError
+            deadline = self._deadline(request)
+            data = read_json(await self._body(request, deadline))
+            api = api_of(data) if api_of else route
+            return await while_connected(request, handle(Taken(request_id, data, deadline)))
+        except RefusalError as error:
+            refused = refuse(api, error, request_id)
+            kind = error.kind
+        except UserError as error:
+            refused, kind = refuse(api, InvalidError(str(error)), request_id), "invalid"
+        except Exception:  # nobody is told what went wrong within, but the log
+            log.exception("a request failed")
+            refused, kind = refuse(api, BrokenError("the server failed on this request"), request_id), "internal"
+        # What is our own is counted by its path, as what was answered is.
+        self.service.refused(request.url.path.strip("/") if api == "own" else api, refused.status, kind)
+        return JSONResponse(refused.body, refused.status, refused.headers)
+
+    def _deadline(self, request: Request) -> float | None:
+        given = request.headers.get(DEADLINE)
+        milliseconds = self.config.deadline_ms
+        if given is not None:
+            try:
+                milliseconds = float(given)
+            except ValueError:
+                milliseconds = math.nan
+            if not 0 < milliseconds < math.inf:
+                raise InvalidError(f"{DEADLINE}: must be a number of milliseconds above 0", DEADLINE)
+        return None if milliseconds is None else time.monotonic() + milliseconds / 1000
+
+    async def _body(self, request: Request, deadline: float | None) -> bytes:
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+            raise UnsupportedError
+        limit = int(self.config.max_body_mib * MIB)
+        too_large = TooLargeError(f"the body is larger than {self.config.max_body_mib:g} MiB: send less at once")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise too_large
+        left = None if deadline is None else deadline - time.monotonic()
+        try:
+            return await asyncio.wait_for(_read(request, limit, too_large), left)
+        except asyncio.TimeoutError:
+            raise SlowError from None
+
+
+async def _read(request: Request, limit: int, too_large: TooLargeError) -> bytes:
+    """The body, of which no more than `limit` bytes are ever held."""
+    content = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise GoneError("the client hung up before its body was there")
+        content += message.get("body", b"")
+        if len(content) > limit:
+            raise too_large
+        if not message.get("more_body", False):
+            return bytes(content)
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work, whose body was read; `GoneError` if the client hangs up first: the work is cancelled.
+
+    What has a deadline keeps it by itself.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise GoneError("the client hung up")
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

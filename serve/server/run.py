@@ -1,0 +1,139 @@
+"""Runs a server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from secondstage.config import ServerConfig
+from secondstage.errors import UserError
+from secondstage.files import read_manifest
+from secondstage.progress import say
+
+from ..opening import KIND
+from ..pipeline import Pipeline
+from .app import make_app
+from .judgements import Judgements
+from .keys import read_keys
+from .observer import Observer
+from .service import Service
+
+BACKLOG = 2048
+# After SIGTERM new requests are still refused with words, for so long at least: who balances the load has time to see
+# that this server is not ready, and connections end with an answer.
+GRACE = 0.5
+
+
+def serve(bundle: Path, config: ServerConfig) -> None:
+    """Serve a bundle until SIGTERM or SIGINT; what was accepted by then is answered.
+
+    Raises:
+        UserError: the bundle or the file of keys cannot be opened, or the address is taken.
+    """
+    keys = read_keys(config.keys_file)
+    listener = listen(config.host, config.port)
+    with listener:
+        if not keys and not is_loopback(config.host):
+            print(
+                f"secondstage: {config.host} can be reached by others, and no API key is asked for: give keys_file, "
+                "or see to it that only who may can reach it",
+                file=sys.stderr,
+            )
+        service = make_service(bundle, config)
+        app = make_app(service, config, keys)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=max(round(config.drain_seconds), 1),
+        )
+        Server(settings, service, f"{bundle} at {url_of(listener, config.host)}").run([listener])
+
+
+def make_service(bundle: Path, config: ServerConfig) -> Service:
+    """Open a bundle for serving."""
+    pipeline = Pipeline.load(bundle, config.backend)
+    if pipeline.refused and pipeline.verdict:
+        say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
+    # Both are made when they are asked for first, which is no time for a server to do it.
+    pipeline.pace(measured=True)
+    pipeline.count_tokens("")
+    name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
+    keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None
+    return Service(pipeline, config, Observer.open(config, pipeline, bundle), name=name, keep=keep)
+
+
+class Server(uvicorn.Server):
+    """Drains before it stops listening, and ends with exit code 0.
+
+    uvicorn alone would close its port at once: requests on their way would be lost without an answer.
+    """
+
+    def __init__(self, settings: uvicorn.Config, service: Service, subject: str) -> None:
+        super().__init__(settings)
+        self.service, self._subject = service, subject
+        self._draining: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens, once it does."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        print(f"secondstage: serving {self._subject}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM and SIGINT drain; the second SIGINT does not wait."""
+        if self.service.draining and sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+        self.service.draining = True
+        if self._loop is not None and self._draining is None:
+            self._loop.call_soon_threadsafe(self._drain)
+        elif self._loop is None:
+            self.should_exit = True
+
+    def _drain(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drained())
+
+    async def _drained(self) -> None:
+        try:
+            done = asyncio.gather(self.service.drain(), asyncio.sleep(GRACE))
+            await asyncio.wait_for(done, self.service.config.drain_seconds)
+        except asyncio.TimeoutError:
+            print("secondstage: drain_seconds are over; what is left is given up", file=sys.stderr)
+            self.force_exit = True
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; `UserError` if it cannot."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {host}, port {port} ({error.strerror or error}): choose another port, or port=0 for any"
+        ) from None
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    """Where it can be asked."""
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,238 @@
+"""The core of the server, without HTTP: a pipeline, what fills its batches, and the signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from secondstage.config import ServerConfig
+from secondstage.run import Scores
+
+from ..answer import Answer
+from ..cascade import Ask, Asking
+from ..options import SearchOptions
+from ..pipeline import Pipeline
+from .batcher import Batcher
+from .conventions import Asked
+from .engine import ModelEngine
+from .errors import MissingError, StoppingError
+from .signals import Batch, Judged, Reranked, Searched, Signals, Silent
+
+log = logging.getLogger("secondstage.server")
+
+
+class Found(NamedTuple):
+    """The answer to a search.
+
+    Attributes:
+        request_id: of the answer.
+        answer: what was found.
+        queue_ms: that its pairs waited, in all stages.
+        total_ms: that it took.
+    """
+
+    request_id: str
+    answer: Answer
+    queue_ms: float
+    total_ms: float
+
+
+class Logits(NamedTuple):
+    """The answer to a rerank request.
+
+    Attributes:
+        values: `[pairs]`.
+        tokens: of all pairs.
+    """
+
+    values: Scores
+    tokens: int
+
+
+class Service:
+    """Answers searches and rerank requests; `make_app` puts HTTP in front of it.
+
+    Attributes:
+        pipeline: the bundle's.
+        config: the server's.
+        signals: are told of everything.
+        name: of what is served, as answers tell it.
+        batchers: of each reranker of the pipeline; rerank requests go to the last.
+        draining: whether no more requests are accepted.
+        open: requests that were accepted and have no answer yet.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config: ServerConfig,
+        signals: Signals | None = None,
+        *,
+        name: str = "secondstage",
+        keep: Callable[[Judged], None] | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            pipeline: the bundle's.
+            config: the server's.
+            signals: none tells nobody.
+            name: of what is served.
+            keep: writes a judgement to the disk; none takes no judgement.
+        """
+        self.pipeline, self.config = pipeline, config
+        self.signals: Signals = signals or Silent()
+        self.name = config.model or name
+        self.draining = False
+        self.open = 0
+        self._keep = keep
+        self._empty = asyncio.Event()
+        self._empty.set()
+        # One thread scores, as an engine uses all cores by itself; one tokenises the next requests meanwhile, for a
+        # tokenizer does not bear two threads; one searches the first stage. So every request is in one at a time.
+        self._computing, self._preparing, self._searching, self._writing = (
+            ThreadPoolExecutor(1, f"secondstage-{name}") for name in ("score", "tokens", "search", "write")
+        )
+        turn = asyncio.Lock()
+        # What a bundle holds are models; their pairs are tokenised here, once.
+        models: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
+        self.batchers = tuple(
+            Batcher(
+                ModelEngine(model),
+                queue_tokens=config.queue_tokens,
+                batch_tokens=config.batch_tokens or model.batch_tokens,
+                wait_ms=config.batch_wait_ms,
+                computing=self._computing,
+                preparing=self._preparing,
+                turn=turn,
+                told=self._scored,
+                stage=stage,
+            )
+            for stage, model in enumerate(models)
+        )
+
+    async def search(
+        self, query: str, options: SearchOptions, *, request_id: str | None = None, deadline: float | None = None
+    ) -> Found:
+        """Search the bundle.
+
+        Args:
+            query: its text.
+            options: the rest.
+            request_id: none makes one.
+            deadline: as `time.monotonic` tells.
+
+        Raises:
+            UserError: an option makes no sense for this bundle.
+            RefusalError: see `Batcher.score`.
+        """
+        request_id, start, queued = request_id or new_id(), time.perf_counter(), 0.0
+        with self._accepted():
+            asking = self.pipeline.asking(query, options)
+            step = await self._think(asking, None)
+            while not isinstance(step, Answer):
+                scored = await self.batchers[step.stage].score(step.pairs, deadline=deadline)
+                queued += scored.queue_ms
+                step = await self._think(asking, scored.logits)
+        total = 1000 * (time.perf_counter() - start)
+        self.tell(partial(self.signals.searched, Searched(request_id, query, step, queued, total)))
+        return Found(request_id, step, queued, total)
+
+    async def rerank(self, asked: Asked, *, request_id: str | None = None, deadline: float | None = None) -> Logits:
+        """Score the pairs of a rerank request; `RefusalError` as of `Batcher.score`."""
+        request_id, start = request_id or new_id(), time.perf_counter()
+        with self._accepted():
+            scored = await self.batchers[-1].score(asked.pairs, deadline=deadline, limits=asked.limits)
+        total = 1000 * (time.perf_counter() - start)
+        event = Reranked(request_id, asked.api, asked.pairs, scored.logits, scored.tokens, scored.queue_ms, total)
+        self.tell(partial(self.signals.reranked, event))
+        return Logits(scored.logits, scored.tokens)
+
+    async def judge(self, judged: Judged) -> None:
+        """Keep a judgement; when this returns, the disk has it.
+
+        Raises:
+            MissingError: nobody said where.
+        """
+        if self._keep is None:
+            raise MissingError("judgements are not kept here: start the server with judgements=FILE")
+        with self._accepted():
+            await asyncio.get_running_loop().run_in_executor(self._writing, self._keep, judged)
+        self.tell(partial(self.signals.judged, judged))
+
+    @property
+    def keeps_judgements(self) -> bool:
+        """Whether somebody said where."""
+        return self._keep is not None
+
+    async def drain(self) -> None:
+        """Accept no more requests, and return when every accepted one has its answer."""
+        self.draining = True
+        await self._empty.wait()
+        await asyncio.gather(*(batcher.drain() for batcher in self.batchers))
+
+    def close(self) -> None:
+        """End the threads; after `drain`."""
+        for pool in (self._computing, self._preparing, self._searching, self._writing):
+            pool.shutdown()
+        self.tell(self.signals.close)
+
+    def tell(self, hook: Callable[[], None]) -> None:
+        """Call a hook of the signals; no request fails for it."""
+        try:
+            hook()
+        except Exception:  # of any signal
+            log.exception("a signal failed")
+
+    def refused(self, api: str, status: int, kind: str) -> None:
+        """Tell of a request that got no answer."""
+        self.tell(partial(self.signals.refused, api, status, kind))
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The metrics as text, and its content type."""
+        for stage, batcher in enumerate(self.batchers):
+            self.tell(partial(self.signals.queued, stage, batcher.tokens))
+        return self.signals.render()
+
+    def _scored(self, event: Batch) -> None:
+        self.tell(partial(self.signals.batch, event))
+        self.tell(partial(self.signals.queued, event.stage, self.batchers[event.stage].tokens))
+
+    async def _think(self, asking: Asking[Answer], scores: Scores | None) -> Ask | Answer:
+        """The next step of a search: what it asks, or its answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._searching, _step, asking, scores)
+
+    @contextmanager
+    def _accepted(self) -> Iterator[None]:
+        """From here on the request gets an answer, whatever happens to the server."""
+        if self.draining:
+            raise StoppingError
+        self.open += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self.open -= 1
+            if not self.open:
+                self._empty.set()
+
+
+def new_id() -> str:
+    """Of a request."""
+    return str(uuid.uuid4())
+
+
+def _step(asking: Asking[Answer], scores: Scores | None) -> Ask | Answer:
+    try:
+        # A generator that has not begun takes nothing else.
+        return next(asking) if scores is None else asking.send(scores)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer

@@ -1,0 +1,224 @@
+"""The how-to pages: commands parse, files exist, requests are answered, settings are real."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from secondstage import cli
+from secondstage.config import ServerConfig
+from secondstage.configfile import check_section
+
+from .apps import serving_bundle
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+KEY = "KEY"
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The lines of a shell, each split into its words."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            assert kind in ("bash", "json", "python", "text", "yaml"), f"{page.name}: {kind or 'no'} language"
+            found.append(Block(page.name, kind, text))
+    return [block for block in found if block.language == language]
+
+
+COMMANDS = [(block.page, words) for block in blocks("bash") for words in block.commands]
+
+
+def named(*names: str) -> list[Any]:
+    """The commands that begin so, as parameters."""
+    return [
+        pytest.param(words, id=f"{page}-{i}")
+        for i, (page, words) in enumerate(COMMANDS)
+        if words[: len(names)] == [*names]
+    ]
+
+
+def test_there_is_something_to_check() -> None:
+    assert {page.stem for page in PAGES} >= {"README", "server", "tei", "opensearch", "vespa", "milvus", "qdrant"}
+    # A page that nobody finds is none.
+    assert all(f"({page.name})" in (ROOT / "docs" / "README.md").read_text() for page in PAGES if page.stem != "README")
+    known = {"secondstage", "curl", "pip", "docker", "cp", "vllm", "infinity_emb", "eland_import_hub_model"}
+    assert {words[0] for _, words in COMMANDS} <= known
+
+
+@pytest.mark.parametrize("words", named("secondstage"))
+def test_commands_parse(words: list[str]) -> None:
+    parsed = cli._parser().parse_args(words[1:])
+    if words[1] == "serve":
+        check_section(ServerConfig, parsed.overrides, "the settings of the server")
+    if words[1] == "run":
+        assert (ROOT / parsed.config).is_file()
+        keys = (ROOT / parsed.config).read_text()
+        assert all(
+            re.search(rf"^\s*{override.split('=')[0].split('.')[-1]}:", keys, re.MULTILINE)
+            for override in parsed.overrides
+        )
+
+
+@pytest.mark.parametrize("words", named("pip", "install"))
+def test_extras_exist(words: list[str]) -> None:
+    extras = re.search(
+        r"^\[project.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
+    assert extras
+    for asked in re.findall(r"secondstage\[(\w+)\]", words[-1]):
+        assert re.search(rf"^{asked} = ", extras[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", named("docker"))
+def test_files_of_docker_exist(words: list[str]) -> None:
+    for option, value in itertools.pairwise(words):
+        assert option != "--file" or (ROOT / value).is_file()
+
+
+class Curl(NamedTuple):
+    """A request, as a `curl` line says it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+def curl(words: list[str]) -> Curl:
+    """Read the options that the pages use; any other is a fault."""
+    url, headers, body = "", {}, None
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "--json":
+            body = json.loads(next(rest))
+        elif word == "--header":
+            name, value = next(rest).split(": ", 1)
+            headers[name] = value
+        else:
+            assert not word.startswith("-")
+            url = word
+    found = re.fullmatch(r"http://127\.0\.0\.1:(?:8000|8080)(/\S*)", url)
+    assert found, url
+    return Curl("GET" if body is None else "POST", found[1], headers, body)
+
+
+@pytest.fixture(scope="module")
+def clients(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, TestClient]]:
+    """Of a server that asks for a key, and of one that does not."""
+    judgements = str(tmp_path_factory.mktemp("kept") / "judgements.jsonl")
+    settings: dict[str, Any] = {"prefix": "/infinity", "judgements": judgements}
+    bundle = run_folder / "bundle"
+    with serving_bundle(bundle, **settings) as free, serving_bundle(bundle, KEY, **settings) as closed:
+        yield {False: free, True: closed}
+
+
+@pytest.mark.parametrize("words", named("curl"))
+def test_requests_are_answered(words: list[str], clients: dict[bool, TestClient]) -> None:
+    asked = curl(words)
+    client = clients["Authorization" in asked.headers]
+    answer = client.request(asked.method, asked.path, headers=asked.headers, json=asked.body)
+    assert answer.status_code == (204 if asked.path == "/judgements" else 200), answer.text
+    if "rerank" in asked.path:
+        found = answer.json()
+        scores = [
+            result.get("score", result.get("relevance_score"))
+            for result in (found if isinstance(found, list) else found["results"])
+        ]
+        assert scores == sorted(scores, reverse=True)
+        assert scores
+
+
+def test_a_key_is_asked_for_where_the_page_says_so(clients: dict[bool, TestClient]) -> None:
+    assert clients[True].post("/search", json={"query": "knead dough"}).status_code == 401
+    for path in ("/health", "/ready", "/docs", "/openapi.json"):
+        assert clients[True].get(path).status_code == 200
+
+
+def test_every_path_of_the_api_is_on_the_page(clients: dict[bool, TestClient]) -> None:
+    page = (ROOT / "docs" / "server.md").read_text()
+    assert all(path in page for path in clients[False].get("/openapi.json").json()["paths"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+        ]
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (\d+) \|", (ROOT / "docs" / "server.md").read_text(), re.MULTILINE)
+    assert {name: float(value) for name, value in rows} == {name: getattr(ServerConfig(), name) for name, _ in rows}
+    assert len(rows) >= 6
+
+
+def test_settings_that_pages_name_exist() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    for name in re.findall(r"`([a-z_]+)=[^`]*`", text):
+        assert name in {"key", *ServerConfig.model_fields}, name
+
+
+def test_bodies_that_are_sent_elsewhere_are_json() -> None:
+    for block in blocks("text"):
+        for body in re.findall(r"--json '(.*?)'", block.text, re.DOTALL):
+            assert isinstance(json.loads(body), dict)
+
+
+def test_yaml_is_yaml() -> None:
+    assert all(yaml.safe_load(block.text) for block in blocks("yaml"))
+
+
+def test_the_ranker_of_milvus_is_one() -> None:
+    pytest.importorskip("pymilvus")
+    (block,) = [block for block in blocks("python") if block.page == "milvus.md"]
+    made: dict[str, Any] = {}
+    exec(compile(block.text, block.page, "exec"), made)
+    assert made["ranker"].params["provider"] == "tei"
+
+
+@pytest.mark.slow
+def test_exports_have_the_names_of_the_pages_and_their_python_runs(run_folder: Path, tmp_path: Path) -> None:
+    for library in ("fastembed", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(library)
+    asked = [cli._parser().parse_args(words[1:]) for _, words in COMMANDS if words[:2] == ["secondstage", "export"]]
+    targets = {name for parsed in asked if parsed.output for name in parsed.to}
+    exported = tmp_path / "exported"
+    cli.main(["export", str(run_folder / "bundle"), "--to", *sorted(targets), "--output", str(exported)])
+    text = "".join(page.read_text() for page in PAGES)
+    for path in set(re.findall(r"exported/[\w./-]*\w", text)):
+        assert (tmp_path / path).exists(), path
+    for page in ("vllm.md", "qdrant.md"):
+        (block,) = [block for block in blocks("python") if block.page == page]
+        made: dict[str, Any] = {}
+        exec(compile(block.text.replace("exported/", f"{exported}/"), page, "exec"), made)
+        assert all(float(score) == float(score) for score in made["scores"])

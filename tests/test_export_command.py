@@ -1,0 +1,119 @@
+"""The command: what is written where, what was measured, and that a refusal leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from secondstage.backends.record import read_record
+from secondstage.cli import main
+from secondstage.exportcommand import TARGETS
+from secondstage.files import read_manifest
+from secondstage.serve import Pipeline
+from secondstage.serve.export import command, parity
+from secondstage.serve.export.layouts import LAYOUTS
+
+from .test_cli import fails
+
+
+@pytest.fixture
+def bundle(run_folder: Path, tmp_path: Path) -> Path:
+    """A copy of a run's bundle, its collection beside it."""
+    shutil.copytree(run_folder / "bundle", tmp_path / "my run" / "bundle")
+    (tmp_path / "my run" / "collection").symlink_to(run_folder / "collection")
+    return tmp_path / "my run" / "bundle"
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_the_command_line_knows_every_layout() -> None:
+    assert list(TARGETS) == list(LAYOUTS)
+
+
+@pytest.mark.slow
+def test_engines_go_into_the_bundle_which_stays_what_it_was(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A random model of 32 numbers a token: what eight bits cost it says nothing.
+    monkeypatch.setattr(parity, "MAY_LOSE", 1.0)
+    engines = ("onnx", "onnx-int8", "openvino", "openvino-int8")
+    assert main(["export", str(bundle), "--to", *engines]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(engines)
+    for name, line in zip(engines, lines, strict=True):
+        folder = bundle / "engines" / name
+        record = read_record(folder, name, bundle / "reranker")
+        assert f"{name}: {folder}  scores off by " in line
+        assert record.parity["basis"] == "dev"
+        assert record.parity["queries"] == 16
+        assert record.parity["largest"] <= (1 if name.endswith("int8") else 1e-3)
+        assert record.parity["ndcg_delta"] == pytest.approx(
+            record.parity["ndcg"] - record.parity["ndcg_torch"], abs=1e-6
+        )
+    assert everything(bundle / "engines" / "onnx") == ["engine.json", "model.onnx"]
+    assert everything(bundle / "engines" / "openvino-int8") == [
+        "engine.json", "openvino_model.bin", "openvino_model.xml"]  # fmt: skip
+    Pipeline.load(bundle)
+
+
+def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    targets = ("safetensors", "opensearch", "qdrant")
+    for _ in range(2):  # an export of ours is replaced
+        assert main(["export", str(bundle), "--to", *targets, "--output", str(out), "--queries", "5"]) == 0
+    assert capsys.readouterr().out.count("(5 queries of dev, ") == 2 * len(targets)
+    assert sorted(path.name for path in out.iterdir()) == sorted(targets)
+    for name in targets:
+        found = read_manifest(out / name, "export", verify=True)
+        assert (found["to"], found["parity"]["queries"]) == (name, 5)
+        assert found["parity"]["largest"] < 1e-3
+    assert (out / "opensearch" / "my-run.zip").is_file()
+    assert not (bundle / "engines").exists()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs score in the opposite order."""
+    scores = command.scores_of_graph
+    monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores(*given, **named))
+
+
+def test_an_export_that_is_off_is_refused_and_leaves_nothing(
+    bundle: Path, tmp_path: Path, broken: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(tmp_path)
+    said = fails(capsys, "export", str(bundle), "--to", "safetensors", "onnx", "--output", str(tmp_path / "out"))
+    assert "onnx is refused, and nothing was written: scores off by" in said
+    assert "Way out: " in said
+    said = fails(capsys, "export", str(bundle), "--to", "onnx-int8")
+    assert "onnx-int8 is refused, and nothing was written" in said
+    assert "eight bits may lose 0.003" in said
+    assert everything(tmp_path) == before
+
+
+def test_what_cannot_be_done_is_refused_before_any_work(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "lists_of", None)
+    assert "is not a bundle" in fails(capsys, "export", str(tmp_path), "--to", "onnx")
+    assert "say where to with --output" in fails(capsys, "export", str(bundle), "--to", "onnx", "vespa")
+    assert "queries is 0" in fails(capsys, "export", str(bundle), "--to", "onnx", "--queries", "0")
+    (tmp_path / "out" / "vespa").mkdir(parents=True)
+    (tmp_path / "out" / "vespa" / "mine.txt").write_text("mine")
+    said = fails(capsys, "export", str(bundle), "--to", "vespa", "--output", str(tmp_path / "out"))
+    assert "is left alone" in said
+    (bundle / "engines" / "onnx").mkdir(parents=True)
+    (bundle / "engines" / "onnx" / "mine.txt").write_text("mine")
+    assert "holds no engine.json and is left alone" in fails(capsys, "export", str(bundle), "--to", "onnx")
+    contract = bundle / "reranker" / "score.json"
+    contract.write_text('{"kind": "yes_no"}')
+    said = fails(capsys, "export", str(bundle), "--to", "qdrant", "--output", str(tmp_path / "new"))
+    assert "only a cross-encoder with a classification head becomes a graph" in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(bundle), "--to", "tensorrt"])

@@ -1,0 +1,31 @@
+"""The OpenAPI document is true: what it allows is answered, what it forbids is refused, as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from secondstage.serve.server.app import make_app
+
+from .serving import live, make_service
+
+schemathesis = pytest.importorskip("schemathesis")
+
+app = make_app(make_service(prefix="/infinity", max_documents=50, keep=lambda judged: None))
+schema = schemathesis.openapi.from_dict(app.openapi())
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with live(app) as url:
+        yield url
+
+
+@pytest.mark.slow
+@schema.parametrize()  # type: ignore[untyped-decorator]
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_document_is_true(case: Any, url: str) -> None:
+    case.call_and_validate(base_url=url, timeout=60)

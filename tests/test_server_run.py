@@ -1,0 +1,174 @@
+"""A real server process: the official client of Cohere, and an end in which nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cohere
+import httpx
+import pytest
+
+from secondstage.cli import main
+from secondstage.config import ServerConfig
+from secondstage.errors import UserError
+from secondstage.serve import Pipeline
+from secondstage.serve.server.run import is_loopback, listen, serve
+
+DOCUMENTS = ["yeast dough crust", "flour yeast oven", "wheel pedal chain"]
+
+
+@contextmanager
+def running(bundle: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and where it is."""
+    command = [sys.executable, "-m", "secondstage", "serve", str(bundle), "port=0", *settings]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("secondstage: serving "), process.stderr.read() if process.stderr else line
+        yield process, line.split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(run_folder: Path) -> Iterator[str]:
+    with running(run_folder / "bundle") as (_, url):
+        yield url
+
+
+@pytest.mark.slow
+def test_the_client_of_cohere(server: str, run_folder: Path) -> None:
+    """Both versions; the scores are those that the library gives."""
+    logits = Pipeline.load(run_folder / "bundle").reranker.score([("flour of the bread", text) for text in DOCUMENTS])
+    expected = {i: 1 / (1 + 2.718281828459045 ** -float(logit)) for i, logit in enumerate(logits)}
+    settings: dict[str, Any] = {"api_key": "none", "base_url": server}
+    with httpx.Client() as transport:
+        second = cohere.ClientV2(**settings, httpx_client=transport).rerank(
+            model="any", query="flour of the bread", documents=DOCUMENTS, top_n=2
+        )
+        first = cohere.Client(**settings, httpx_client=transport).rerank(
+            model="any",
+            query="flour of the bread",
+            documents=[{"text": text} for text in DOCUMENTS],
+            return_documents=True,
+        )
+        with pytest.raises(cohere.BadRequestError) as caught:
+            cohere.ClientV2(**settings, httpx_client=transport).rerank(model="any", query="a", documents=[])
+    assert len(second.results) == 2
+    assert len(first.results) == 3
+    results: list[Any] = [*second.results, *first.results]
+    for result in results:
+        assert result.relevance_score == pytest.approx(expected[result.index], abs=1e-5)
+    assert first.results[0].document is not None
+    assert first.results[0].document.text == DOCUMENTS[first.results[0].index]
+    assert second.meta is not None
+    assert second.meta.billed_units is not None
+    assert second.meta.billed_units.search_units == 1
+    assert caught.value.body["message"] == "invalid request: list of documents must not be empty"
+
+
+@pytest.mark.slow
+def test_a_search_is_that_of_the_library(server: str, run_folder: Path) -> None:
+    answer = Pipeline.load(run_folder / "bundle").answer("flour of the bread", 5)
+    found = httpx.post(f"{server}/search", json={"query": "flour of the bread", "top_n": 5, "explain": True}).json()
+    assert [result["doc_id"] for result in found["results"]] == [result.doc_id for result in answer.results]
+    for result, own in zip(found["results"], answer.results, strict=True):
+        assert result["reranker_score"] == pytest.approx(own.reranker_score, abs=1e-5)
+        assert result["probability"] == pytest.approx(own.probability, abs=1e-5)
+    assert [row["rank"] for row in found["first_stage"]] == [1, 2, 3, 4, 5]
+    assert set(found["milliseconds"]) == {"first_stage", "rerank", "queue", "total"}
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_middle_loses_nothing(run_folder: Path) -> None:
+    """Every request has its own right answer, or is refused in words; the process ends well."""
+    pipeline = Pipeline.load(run_folder / "bundle")
+    texts = [f"{word} of the bread" for word in ["flour", "yeast", "oven", "dough", "crust", "knead", "loaf", "bake"]]
+    pairs = [[(query, text) for text in texts] for query in texts]
+    expected = [pipeline.reranker.score(own).tolist() for own in pairs]
+
+    async def ask(client: httpx.AsyncClient, number: int) -> tuple[int, bool]:
+        query = number % len(texts)
+        body = {"text_1": texts[query], "text_2": texts * 8, "use_activation": False}
+        answer = await client.post("/score", json=body)
+        if answer.status_code == 200:
+            found = [result["score"] for result in answer.json()["data"]]
+            assert found == pytest.approx(expected[query] * 8, abs=1e-4)
+        return answer.status_code, answer.headers.get("connection") == "close"
+
+    async def everything(process: subprocess.Popen[str], url: str) -> list[tuple[int, bool]]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+            tasks = [asyncio.create_task(ask(client, i)) for i in range(64)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            process.send_signal(signal.SIGTERM)
+            for _ in range(100):
+                if (await client.get("/ready")).status_code == 503:
+                    break
+            else:
+                pytest.fail("it never said that it was stopping")
+            tasks += [asyncio.create_task(ask(client, i)) for i in range(8)]
+            return list(await asyncio.gather(*tasks))
+
+    with running(run_folder / "bundle", "drain_seconds=30") as (process, url):
+        answers = asyncio.run(everything(process, url))
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+    assert {status for status, _ in answers} <= {200, 503}
+    assert [status for status, _ in answers].count(200) >= 32
+    assert all(status == 503 and closes for status, closes in answers[64:])
+
+
+@pytest.mark.slow
+def test_a_client_that_hangs_up_frees_its_work(run_folder: Path) -> None:
+    """Its request is not computed: the next one does not wait for it."""
+    with running(run_folder / "bundle") as (_, url):
+        body = {"text_1": "bread", "text_2": ["yeast dough crust " * 20] * 1000}
+        for _ in range(10):
+            with pytest.raises(httpx.TimeoutException):
+                httpx.post(f"{url}/score", json=body, timeout=0.05)
+        answer = httpx.post(f"{url}/score", json={"text_1": "bread", "text_2": "bread"}, timeout=60)
+        assert answer.status_code == 200
+        # Nothing waits any more, though thousands of pairs were sent.
+        metrics = httpx.get(f"{url}/metrics").text
+        assert "gone" in metrics
+
+
+def test_addresses(run_folder: Path) -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("::")
+    assert not is_loopback("example.org")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="choose another port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_mistakes_are_told_before_anything_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for settings, message in (
+        (["prot=1"], "prot: unknown key, did you mean 'port'?"),
+        (["port=x", "max_documents=0"], "2 faults"),
+        ([f"keys_file={tmp_path / 'none'}"], "cannot be read"),
+        (["port=0"], "is not a bundle"),
+    ):
+        assert main(["serve", str(tmp_path), *settings]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_server_that_others_can_reach_without_a_key_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError):
+        serve(tmp_path, ServerConfig(host="0.0.0.0", port=0))
+    assert "no API key is asked for" in capsys.readouterr().err

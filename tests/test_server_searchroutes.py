@@ -1,0 +1,113 @@
+"""The search over HTTP, and what people say of its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secondstage.serve.server.signals import Judged
+
+from .serving import BROKEN, CountingModel, asking
+
+
+def test_a_search() -> None:
+    with asking() as client:
+        found = client.post("/search", json={"query": "bread", "top_n": 2}).json()
+    assert [result["doc_id"] for result in found["results"]] == ["b", "a"]
+    assert found["results"][0] == {
+        "rank": 1,
+        "doc_id": "b",
+        "title": "",
+        "text": "bread bread",
+        "score": 1.0,
+        "reranker_score": 1.0,
+        "probability": None,
+        "first_stage_rank": 2,
+        "first_stage_score": 1.0,
+        "retriever": "bm25",
+    }
+    assert (found["answerable"], found["confidence"], found["depth"], found["context"]) == (True, 0.9, 3, None)
+    assert (found["milliseconds"]["first_stage"], found["milliseconds"]["rerank"]) == (1, 2)
+    assert found["milliseconds"]["total"] >= found["milliseconds"]["queue"] >= 0
+    assert "first_stage" not in found
+
+
+def test_what_it_explains_and_packs() -> None:
+    with asking() as client:
+        found = client.post("/search", json={"query": "bread", "top_n": 2, "explain": True, "pack_tokens": 9}).json()
+    assert [(row["rank"], row["doc_id"], row["title"]) for row in found["first_stage"]] == [
+        (1, "a", "Bread"),
+        (2, "b", ""),
+    ]
+    assert found["context"] == [{"doc_id": "a", "text": "bake bread", "whole": True}]
+
+
+def test_a_cascade_asks_each_of_its_models() -> None:
+    models = CountingModel(), CountingModel()
+    with asking(*models) as client:
+        assert client.post("/search", json={"query": "bread"}).status_code == 200
+        assert [sum(model.scored) for model in models] == [3, 3]
+        # The rerank APIs are those of the last one.
+        client.post("/rerank", json={"query": "bread", "documents": ["a", "b"]})
+        assert [sum(model.scored) for model in models] == [3, 5]
+        assert client.get("/info").json()["cascade"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "query"),
+        ({"query": " "}, "query"),
+        ({"query": "a" * 10_001}, "query"),
+        ({"query": "a", "top_n": 0}, "top_n"),
+        ({"query": "a", "depth": 0}, "depth"),
+        ({"query": "a", "min_score": 1.1}, "min_score"),
+        ({"query": "a", "latency_ms": 0}, "latency_ms"),
+        ({"query": "a", "where": ["year"]}, "where"),
+        ({"query": "a", "where": {"year": {"gt": 1}}}, "where"),
+        ({"query": "a", "pack_tokens": "9"}, "pack_tokens"),
+    ],
+)
+def test_bad_searches(body: dict[str, Any], field: str) -> None:
+    with asking() as client:
+        answer = client.post("/search", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"{field}: ")
+    assert answer.json()["error"]["param"] == field
+
+
+def test_what_the_bundle_cannot_do_is_told() -> None:
+    with asking() as client:
+        answer = client.post("/search", json={"query": "a", "where": {"author": "A"}})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "where: documents have only the field year")
+
+
+def test_a_broken_model_is_an_error() -> None:
+    class Broken(CountingModel):
+        def tokenize(self, pairs: Any) -> Any:
+            return super().tokenize([(query, f"{text} {BROKEN}") for query, text in pairs])
+
+    with asking(Broken()) as client:
+        answer = client.post("/search", json={"query": "bread"})
+    assert answer.status_code == 500
+    assert "no finite score" in answer.json()["error"]["message"]
+
+
+def test_judgements() -> None:
+    kept: list[Judged] = []
+    body = {"id": "1", "query": "bread", "doc_id": "a", "relevance": 2}
+    with asking(keep=kept.append) as client:
+        assert client.get("/info").json()["judgements"] is True
+        answer = client.post("/judgements", json=body)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert client.post(
+            "/judgements", json={"query": "bread", "doc_id": "b", "relevance": 0, "kind": "click"}
+        ).is_success
+        for wrong in ({"relevance": 4}, {"relevance": None}, {"doc_id": ""}, {"kind": "guess"}, {"query": ""}):
+            assert client.post("/judgements", json=body | wrong).status_code == 400
+    assert kept == [Judged("1", "bread", "a", 2, "judgement"), Judged(None, "bread", "b", 0, "click")]
+    with asking() as client:
+        answer = client.post("/judgements", json=body)
+    assert answer.status_code == 404
+    assert "judgements=FILE" in answer.json()["error"]["message"]
