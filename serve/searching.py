@@ -167,4 +167,5 @@ def _trace(found: Cascaded, first: Ranking, final: Ranking, watch: Watch, *, fal
         reranked=list(head),
         scores=found.reranked[QUERY].scores_of(head).tolist(),
         fell_back=falls_back or (bool(first.doc_ids) and not head),
+        first_scores=first.scores.tolist(),
     )

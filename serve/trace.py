@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -18,6 +19,7 @@ class Trace(NamedTuple):
         scores: their logits.
         fell_back: whether the answer is in an order that the last reranker had no part in: the gate or the budget of
             time would not have it.
+        first_scores: the first stage's scores of `first`.
     """
 
     depth: int
@@ -27,3 +29,4 @@ class Trace(NamedTuple):
     reranked: list[str]
     scores: list[float]
     fell_back: bool
+    first_scores: Sequence[float] = ()

@@ -111,7 +111,16 @@ class ThreePipeline:
             for rank, i in enumerate(order[: options.top_n], 1)
         ]
         ids = [row.doc_id for row in rows]
-        trace = Trace(3, {"first_stage": 1.0, "rerank": 2.0}, ids, [ids[i] for i in order], ids, scores.tolist(), False)
+        trace = Trace(
+            3,
+            {"first_stage": 1.0, "rerank": 2.0},
+            ids,
+            [ids[i] for i in order],
+            ids,
+            scores.tolist(),
+            False,
+            [3.0, 2.0, 1.0],
+        )
         context = [Piece("a", "bake bread")] if options.pack_tokens else None
         return Answer(results, 0.9, True, trace, context)
 

@@ -36,6 +36,7 @@ def test_a_search() -> None:
 def test_what_it_explains_and_packs() -> None:
     with asking() as client:
         found = client.post("/search", json={"query": "bread", "top_n": 2, "explain": True, "pack_tokens": 9}).json()
+    assert [row["score"] for row in found["first_stage"]] == [3, 2]
     assert [(row["rank"], row["doc_id"], row["title"]) for row in found["first_stage"]] == [
         (1, "a", "Bread"),
         (2, "b", ""),

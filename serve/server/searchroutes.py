@@ -56,7 +56,7 @@ class FirstStageResult(BaseModel):
     rank: int
     doc_id: str
     title: str
-    score: float | None
+    score: float
 
 
 class SearchAnswer(BaseModel):
@@ -131,9 +131,8 @@ def _answer(found: Found) -> dict[str, Any]:
 
 def _explained(found: Found, reception: Reception, top_n: int) -> dict[str, Any]:
     documents, trace = reception.service.pipeline.documents, found.answer.trace
-    scores = getattr(trace, "first_scores", None) or [None] * len(trace.first)
     listed = [
         {"rank": rank, "doc_id": doc_id, "title": documents.by_id(doc_id).title, "score": score}
-        for rank, (doc_id, score) in enumerate(zip(trace.first[:top_n], scores, strict=False), 1)
+        for rank, (doc_id, score) in enumerate(zip(trace.first[:top_n], trace.first_scores, strict=False), 1)
     ]
     return {"first_stage": listed}

@@ -1,0 +1,47 @@
+"""API keys: their file, and the header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from secondstage.errors import UserError
+from secondstage.serve.server.errors import UnauthorizedError
+from secondstage.serve.server.keys import Keys, read_keys
+
+
+def test_a_file_has_a_key_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text("# of the team\n\n  first \nsecond\n")
+    keys = read_keys(str(file))
+    assert len(keys) == 2
+    keys.check("Bearer first")
+    keys.check("bearer  second ")
+    for header in (None, "", "first", "Bearer ", "Bearer First", "Bearer first second", "Token first"):
+        with pytest.raises(UnauthorizedError):
+            keys.check(header)
+    assert "first" not in repr(vars(keys))
+
+
+def test_without_a_file_anyone_may_ask() -> None:
+    assert not read_keys(None)
+    Keys([]).check(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# none\n", "holds no key"),
+        (b"a b\n", "key 1: must be"),
+        ("\u00e9".encode(), "key 1"),
+        (b"\xff", "cannot be read"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_keys(str(file))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_keys(str(tmp_path / "none"))
