@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from itertools import combinations
+
+import pytest
 
 from secondstage.serve.feedback.clicks import Preferred, evidence, preferred, skipped_above
 
@@ -28,16 +29,18 @@ def test_a_click_on_what_was_not_shown_says_nothing() -> None:
     assert skipped_above(SHOWN, {"x"}) == []
 
 
-@given(st.sets(st.sampled_from(SHOWN)))
+@pytest.mark.parametrize(
+    "clicked",
+    [set(part) for size in range(6) for part in combinations(SHOWN, size)],
+    ids=lambda clicked: "".join(sorted(clicked)) or "none",
+)
 def test_pairs_are_of_a_clicked_document_and_one_above_that_was_not(clicked: set[str]) -> None:
     pairs = skipped_above(SHOWN, clicked)
-    assert len(pairs) == len(set(pairs))
-    for better, worse in pairs:
-        assert better in clicked
-        assert worse not in clicked
-        assert SHOWN.index(worse) < SHOWN.index(better)
-    expected = sum(SHOWN[i] not in clicked and SHOWN[j] in clicked for j in range(5) for i in range(j))
-    assert len(pairs) == expected
+    expected = {
+        (SHOWN[j], SHOWN[i]) for j in range(5) for i in range(j) if SHOWN[j] in clicked and SHOWN[i] not in clicked
+    }
+    assert len(pairs) == len(expected)
+    assert set(pairs) == expected
 
 
 def test_who_is_preferred_and_who_is_passed_over() -> None:

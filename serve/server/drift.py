@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from secondstage.serve.release import Release
+from ..release import Release
 
 Floats = npt.NDArray[np.float64]
 BINS = 10

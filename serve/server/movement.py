@@ -6,7 +6,7 @@ With `first` and `final` of one search they say how much the second stage change
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,4 +73,5 @@ def kendall_tau(left: Sequence[str], right: Sequence[str]) -> float | None:
     if len(left) < 2:
         return None
     ranks = {doc_id: rank for rank, doc_id in enumerate(left)}
-    return float(kendalltau([ranks[doc_id] for doc_id in right], range(len(right))).statistic)
+    found: Any = kendalltau([ranks[doc_id] for doc_id in right], range(len(right)))
+    return float(found.statistic)

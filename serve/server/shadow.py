@@ -70,9 +70,7 @@ def compare(
     doc_ids: Sequence[str], scores: Sequence[float], others: Sequence[float], milliseconds: float
 ) -> Difference:
     """The orders that two rerankers give the same candidates; equal scores keep the order given."""
-    left, right = (
-        [doc_ids[i] for i in np.argsort(-np.asarray(each), kind="stable").tolist()] for each in (scores, others)
-    )
+    left, right = ordered(doc_ids, scores), ordered(doc_ids, others)
     return Difference(
         left[0] == right[0],
         kendall_tau(left, right),
@@ -80,6 +78,12 @@ def compare(
         displacement(left, right),
         milliseconds,
     )
+
+
+def ordered(doc_ids: Sequence[str], scores: Sequence[float]) -> list[str]:
+    """The best first."""
+    order: list[int] = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    return [doc_ids[i] for i in order]
 
 
 class Shadow:
