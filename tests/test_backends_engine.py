@@ -74,7 +74,7 @@ def test_static_eight_bits_hardly_depend_on_the_batch(model: Path, engines: Path
     engine = open_engine(model, engines, "openvino-int8", precision="fp32")
     alone = np.concatenate([engine.score([pair]) for pair in pairs])
     together = engine.score(pairs)
-    assert alone == pytest.approx(together, abs=0.02 * np.ptp(together))
+    assert alone == pytest.approx(together, abs=0.02 * float(np.ptp(together)))
 
 
 def test_a_pipeline_computes_with_the_engine_that_is_named(run_folder: Path, pairs: Pairs, tmp_path: Path) -> None:
