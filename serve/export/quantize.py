@@ -22,8 +22,8 @@ def quantize_openvino(xml: Path, calibration_rows: Sequence[Row], target: Path) 
     """Write a statically quantised copy of an OpenVINO graph to `target/openvino_model.xml` and `.bin`.
 
     Ranges of activations are those that `calibration_rows` have, so nothing is measured when it serves (NNCF
-    post-training quantisation with SmoothQuant and bias correction). The layer that gives the logit, and whatever is
-    computed after the last layer of the encoder, keeps its precision: it costs nothing, and ranks are decided there.
+    post-training quantisation with SmoothQuant and bias correction). What is computed for one token of a pair, the
+    head and most of the last layer (`firsttoken`), keeps its precision: it costs nothing, and ranks are decided there.
 
     Args:
         xml: the graph in single precision.
@@ -46,7 +46,7 @@ def quantize_openvino(xml: Path, calibration_rows: Sequence[Row], target: Path) 
             nncf.Dataset(rows),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(rows),
-            ignored_scope=nncf.IgnoredScope(names=_of_the_head(model), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=_of_one_token(model), validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING),
             ),
@@ -73,7 +73,10 @@ def quantize_onnx(onnx: Path, target: Path) -> Path:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         graph = onnx_library.load(onnx).graph
-        last = [node.name for node in graph.node if graph.output[0].name in node.output]
+        # A Gemm is taken apart first, and its product gets this name.
+        last = [
+            node.name + end for node in graph.node if graph.output[0].name in node.output for end in ("", "_MatMul")
+        ]
         with writing_whole(target / ONNX) as temporary:
             quantize_dynamic(
                 onnx,
@@ -98,17 +101,25 @@ def has_vnni() -> bool:
     return any(found.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
-def _of_the_head(model: Any) -> list[str]:
-    """The matrix products between the encoder's last normalisation and the logit, by name."""
+def _of_one_token(model: Any) -> list[str]:
+    """The names of the matrix products that are computed for one token of a pair, walking back from the logit."""
     names, todo = [], [model.outputs[0].get_node()]
     seen: set[str] = set()
     while todo:
         node = todo.pop()
-        name, kind = node.get_friendly_name(), node.get_type_name()
-        if name in seen or kind == "MVN":  # MVN is the heart of a layer normalisation
+        name = node.get_friendly_name()
+        if name in seen or not _is_of_one_token(node.get_output_partial_shape(0)):
             continue
         seen.add(name)
-        if kind == "MatMul":
+        if node.get_type_name() == "MatMul":
             names.append(name)
         todo += [port.get_source_output().get_node() for port in node.inputs()]
     return names
+
+
+def _is_of_one_token(shape: Any) -> bool:
+    """Of `[pairs, width]`, `[pairs, 1, width]` or `[pairs, heads, 1, width]`; weights have no pairs, and no inputs."""
+    if shape.rank.is_dynamic:
+        return False
+    rank = shape.rank.get_length()
+    return rank <= 2 or bool(shape[rank - 2].get_max_length() == 1)
