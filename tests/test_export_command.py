@@ -12,7 +12,7 @@ from secondstage.cli import main
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
 from secondstage.serve import Pipeline
-from secondstage.serve.export import command, parity
+from secondstage.serve.export import command, loaded, parity
 from secondstage.serve.export.layouts import LAYOUTS
 
 from .test_cli import fails
@@ -80,7 +80,7 @@ def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs score in the opposite order."""
-    scores = command.scores_of_graph
+    scores = loaded.scores_of_graph
     monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores(*given, **named))
 
 
