@@ -127,7 +127,8 @@ class ThreePipeline:
 
 def make_service(*models: CountingModel, signals: Any = None, keep: Any = None, **settings: Any) -> Service:
     pipeline: Any = ThreePipeline(*(models or (CountingModel(),)))
-    return Service(pipeline, ServerConfig(**{"batch_wait_ms": 0.0} | settings), signals, name="tiny", keep=keep)
+    given: dict[str, Any] = {"batch_wait_ms": 0.0, **settings}
+    return Service(pipeline, ServerConfig(**given), signals, name="tiny", keep=keep)
 
 
 @contextmanager

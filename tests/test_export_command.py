@@ -14,6 +14,7 @@ from secondstage.files import read_manifest
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, loaded, parity
 from secondstage.serve.export.layouts import LAYOUTS
+from secondstage.serve.export.loaded import scores_of_graph
 
 from .test_cli import fails
 
@@ -80,8 +81,7 @@ def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs score in the opposite order."""
-    scores = loaded.scores_of_graph
-    monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores(*given, **named))
+    monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores_of_graph(*given, **named))
 
 
 def test_an_export_that_is_off_is_refused_and_leaves_nothing(

@@ -142,7 +142,7 @@ def test_opensearchs_archive_holds_a_graph_and_a_tokenizer_under_its_digest(writ
     for (query, document), score in zip([*PAIRS, (QUERY, LONG)], expected, strict=True):
         row = tokenizer.encode(query, document)
         features = {"input_ids": row.ids, "attention_mask": row.attention_mask, "token_type_ids": row.type_ids}
-        found = session.run(None, {name: np.array([ids]) for name, ids in features.items()})[0]
+        found = np.asarray(session.run(None, {name: np.array([ids]) for name, ids in features.items()})[0])
         assert found.shape == (1, 1)
         assert found[0, 0] == pytest.approx(score, abs=1e-4)
 
@@ -168,7 +168,7 @@ def test_opensearch_gives_segment_ids_to_a_graph_that_reads_none(tiny_model: Pat
         session = onnxruntime.InferenceSession(archive.read("m.onnx"))
     row = made.tokenizer(*PAIRS[0])
     features = {name: np.array([row[name]]) for name in ("input_ids", "attention_mask")}
-    found = session.run(None, {**features, "token_type_ids": np.zeros_like(features["input_ids"])})[0]
+    found = np.asarray(session.run(None, {**features, "token_type_ids": np.zeros_like(features["input_ids"])})[0])
     assert found[0, 0] == pytest.approx(made.score(PAIRS[:1])[0], abs=1e-4)
 
 
@@ -200,7 +200,7 @@ def test_vespa_puts_the_pair_together_from_tokens_that_have_no_marks(
             "attention_mask": [[1] * len(row) + [0] * filled],
             "token_type_ids": [[0] * (len(first) + 2) + [1] * (len(second) + 1) + [0] * filled],
         }
-        found = session.run(["logits"], {name: np.array(ids) for name, ids in features.items()})[0]
+        found = np.asarray(session.run(["logits"], {name: np.array(ids) for name, ids in features.items()})[0])
         assert found[0, 0] == pytest.approx(score, abs=1e-4)
 
 

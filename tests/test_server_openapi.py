@@ -26,6 +26,6 @@ def url() -> Iterator[str]:
 
 @pytest.mark.slow
 @schema.parametrize()  # type: ignore[untyped-decorator]
-@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
 def test_the_document_is_true(case: Any, url: str) -> None:
     case.call_and_validate(base_url=url, timeout=60)

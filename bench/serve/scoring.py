@@ -118,8 +118,8 @@ def peers(reranker: Path, graph: Path) -> dict[str, Score]:
         for start in range(0, len(pairs), 64):
             queries, documents = zip(*pairs[start : start + 64], strict=True)
             given = tokenizer(list(queries), list(documents), padding=True, truncation=True, return_tensors="np")
-            (logits,) = session.run(None, {k: v.astype(np.int64) for k, v in given.items() if k in names})
-            found.append(logits[:, 0])
+            logits = session.run(None, {k: v.astype(np.int64) for k, v in given.items() if k in names})[0]
+            found.append(np.asarray(logits)[:, 0])
         return np.concatenate(found)
 
     def predicted(model: Any) -> Score:

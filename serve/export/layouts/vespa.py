@@ -128,5 +128,6 @@ def _marks(source: Source) -> tuple[int, int, list[str]]:
             "vespa joins query and document as start, query, separator, document, separator, and this tokenizer gives "
             f"{tokenizer.convert_ids_to_tokens(row)}: scores would differ. Serve it with TEI (--to safetensors)"
         )
-    names: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
-    return start, separator, [name for name in names if name in tokenizer.model_input_names]
+    known = ("input_ids", "attention_mask", "token_type_ids")
+    inputs: list[str] = [name for name in known if name in tokenizer.model_input_names]
+    return start, separator, inputs
