@@ -12,7 +12,7 @@ from secondstage.cli import main
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
 from secondstage.serve import Pipeline
-from secondstage.serve.export import command, loaded, parity
+from secondstage.serve.export import command, parity
 from secondstage.serve.export.layouts import LAYOUTS
 from secondstage.serve.export.loaded import scores_of_graph
 
