@@ -109,12 +109,12 @@ def test_the_examples_of_the_readme_give_the_bundles_score(write: Write, expecte
 
 
 def test_fastembed_loads_the_folder_offline(write: Write, expected: Scores) -> None:
-    pytest.importorskip("fastembed")
+    # Its pins do not go with huggingface-hub 2, so it is no dependency: pip install --no-deps fastembed loguru mmh3 …
+    fastembed = pytest.importorskip("fastembed.rerank.cross_encoder")
     folder = write("qdrant")
     assert run_example(folder, "scores")[0] == pytest.approx(expected[0], abs=1e-4)
-    from fastembed.rerank.cross_encoder import TextCrossEncoder
 
-    model = TextCrossEncoder("my-model", specific_model_path=str(folder))
+    model = fastembed.TextCrossEncoder("my-model", specific_model_path=str(folder))
     found = list(model.rerank_pairs([*PAIRS, (QUERY, LONG)], batch_size=4))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

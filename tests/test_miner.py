@@ -101,7 +101,7 @@ def test_no_rule_makes_a_positive_of_what_dev_or_test_needs(
 ) -> None:
     # Drawn documents are of other topics: where all scores are the same, no rule knows anything.
     settings: dict[str, Any] = {"teachers": teach(monkeypatch, OfTopic()), "exclude_leaks": level, "random_share": 0.2}
-    settings["false_negatives"] = {"teacher": "relabel"}
+    settings["false_negatives"] = {"teacher": "relabel", "relabel_most": None}
     reviewed = review(tmp_path / "r.tsv", "q-bread-0 bread-2 yes")
     found = mined(collection, tmp_path, **settings, reviewed=reviewed)
     held_out = held_out_documents(collection)

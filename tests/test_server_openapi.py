@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +26,6 @@ def url() -> Iterator[str]:
 
 @pytest.mark.slow
 @schema.parametrize()  # type: ignore[untyped-decorator]
-@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=cast(Any, list(HealthCheck)))
 def test_the_document_is_true(case: Any, url: str) -> None:
     case.call_and_validate(base_url=url, timeout=60)
