@@ -170,6 +170,55 @@ def run_folder(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.Tem
     return output
 
 
+@pytest.fixture(scope="session")
+def apart_model(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reranker of `run_folder` with weights drawn so large that scores differ: a folder. Read it only."""
+    import torch
+
+    from secondstage.reranker import Reranker
+
+    reranker = Reranker.load(run_folder / "bundle" / "reranker", precision="fp32")
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in reranker.model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    folder = tmp_path_factory.mktemp("apart") / "reranker"
+    folder.mkdir()
+    reranker.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def many_pairs(collection: Collection) -> list[tuple[str, str]]:
+    """48 pairs of many lengths."""
+    contents = [document.content for document in collection.documents]
+    queries = list(collection.queries.values())
+    return [(queries[i], "\n".join(contents[i : i + 1 + i % 10])) for i in range(48)]
+
+
+@pytest.fixture(scope="session")
+def made_engines(
+    apart_model: Path, many_pairs: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """All engines of `apart_model`, with records that say they were checked. Read it only."""
+    from secondstage.backends.record import GRAPHS, write_record
+    from secondstage.reranker import Reranker
+    from secondstage.serve.export.graphs import to_onnx, to_openvino
+    from secondstage.serve.export.quantize import quantize_onnx, quantize_openvino
+
+    folder = tmp_path_factory.mktemp("engines")
+    to_onnx(apart_model, folder / "onnx")
+    to_openvino(apart_model, folder / "openvino")
+    quantize_onnx(folder / "onnx" / GRAPHS["onnx"], folder / "onnx-int8")
+    columns = Reranker.load(apart_model, precision="fp32").tokenize(many_pairs)
+    rows = [{name: column[i] for name, column in columns.items()} for i in range(len(many_pairs))]
+    quantize_openvino(folder / "openvino" / GRAPHS["openvino"], rows, folder / "openvino-int8")
+    for name in GRAPHS:
+        write_record(folder / name, name, apart_model, {"ndcg_delta": 0.0, "kept": 1.0})
+    return folder
+
+
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs each call of a model scores."""

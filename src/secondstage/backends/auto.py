@@ -121,16 +121,16 @@ def reason_against(name: str, trial: Trial, record: Mapping[str, Any]) -> str | 
         trial: what was measured here.
         record: its parity on ranked lists, as its folder says.
     """
-    if name == "onnx" and trial.difference > SAME:
-        return f"its logits are off by {trial.difference:.2g}, more than {SAME:g}"
-    if trial.kept < KEPT:
-        return f"only {trial.kept:.1%} keep their order on this processor"
     if name.endswith("-int8"):
         lost, neighbours = record.get("ndcg_delta"), record.get("kept")
         if lost is None and neighbours is None:
             return "it was never checked on ranked lists"
         if lost is not None and lost < -MAY_LOSE:
             return f"it loses {-lost:.4f} nDCG@10, more than {MAY_LOSE:g}"
+    if name == "onnx" and not trial.difference <= SAME:
+        return f"its logits are off by {trial.difference:.2g}, more than {SAME:g}"
+    if trial.kept < KEPT:
+        return f"only {trial.kept:.1%} keep their order on this processor"
     return None
 
 

@@ -1,0 +1,1 @@
+"""What serving reaches: `python -m bench.serve`."""
