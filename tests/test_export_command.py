@@ -11,6 +11,8 @@ from secondstage.backends.record import read_record
 from secondstage.cli import main
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
+from secondstage.reranker import Reranker
+from secondstage.run import Scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
 from secondstage.serve.export.layouts import LAYOUTS
@@ -95,6 +97,27 @@ def test_an_export_that_is_off_is_refused_and_leaves_nothing(
     assert "onnx-int8 is refused, and nothing was written" in said
     assert "eight bits may lose 0.003" in said
     assert everything(tmp_path) == before
+
+
+def test_openvinos_eight_bits_are_tried_again_with_more_in_higher_precision(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first try scores in the opposite order."""
+    tried: list[int | None] = []
+
+    def quantized(xml: Path, rows: object, target: Path, *, spared: int | None) -> None:
+        tried.append(spared)
+        shutil.copytree(xml.parent, target, dirs_exist_ok=True)
+
+    monkeypatch.setattr(command, "quantize_openvino", quantized)
+
+    def scored(folder: Path, engine: str, reranker: Path, pairs: list[tuple[str, str]], *, label: str) -> Scores:
+        return (-1 if len(tried) == 1 else 1) * Reranker.load(reranker, precision="fp32").score(pairs)
+
+    monkeypatch.setattr(command, "scores_of_graph", scored)
+    assert main(["export", str(bundle), "--to", "openvino-int8"]) == 0
+    assert tried == [1, None]
+    assert "again, with more of it in higher precision" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_refused_before_any_work(
