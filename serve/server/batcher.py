@@ -178,13 +178,15 @@ class Batcher:
         self.tokens += tokens
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, idle = asyncio.get_running_loop(), True
         while True:
             if not self._rotation:
                 self._wake.clear()
                 await self._wake.wait()
-                if self._wait and self.tokens < self.batch_tokens:
-                    await asyncio.sleep(self._wait)
+                idle = True
+            if idle and self._wait and self._rotation.tokens < self.batch_tokens:
+                await asyncio.sleep(self._wait)
+            idle = False
             async with self._turn:
                 window = self._rotation.window(self.batch_tokens)
                 if window:

@@ -87,6 +87,11 @@ class Rotation:
     def __bool__(self) -> bool:
         return bool(self._requests)
 
+    @property
+    def tokens(self) -> int:
+        """Of all pairs that wait for a turn, tokenised already."""
+        return sum(request.tokens for request in self._requests)
+
     def add(self, request: Waiting) -> None:
         """Let it wait."""
         self._requests.append(request)

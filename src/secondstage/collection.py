@@ -87,8 +87,6 @@ class Documents:
         import pyarrow as pa
 
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        # What was stored before documents had further fields has no such column.
-        self._names = [name for name in Document._fields if name in self._table.column_names]
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -108,6 +106,11 @@ class Documents:
     def ids(self) -> list[str]:
         """The document ids by row."""
         return list(self._table.column("doc_id").to_pylist())
+
+    @cached_property
+    def _names(self) -> list[str]:
+        # What was stored before documents had further fields has no such column.
+        return [name for name in Document._fields if name in self._table.column_names]
 
     @cached_property
     def _rows(self) -> dict[str, int]:
