@@ -25,6 +25,7 @@ class FakeEngine:
     """
 
     longest = 512
+    threads = 1
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds

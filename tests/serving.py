@@ -37,6 +37,8 @@ class CountingModel:
         scored: the pairs in each batch.
     """
 
+    threads = 1
+
     def __init__(self, *, max_length: int = 64, seconds: float = 0.0, calibration: Any = None) -> None:
         self.max_length, self.batch_tokens, self.calibration = max_length, 256, calibration
         self.seconds = seconds

@@ -70,7 +70,7 @@ class Batcher:
             queue_tokens: that may wait.
             batch_tokens: that are scored at once, padding included.
             wait_ms: for which an idle batcher waits for company, where a request does not fill a batch.
-            computing: one thread, which scores.
+            computing: as many threads as the engine wants, which score.
             preparing: one thread, which tokenises.
             turn: is held by who scores, where several batchers share the thread.
             told: of every batch, in the event loop's thread.
@@ -188,13 +188,16 @@ class Batcher:
                 await asyncio.sleep(self._wait)
             idle = False
             async with self._turn:
-                window = self._rotation.window(self.batch_tokens)
-                if window:
-                    await loop.run_in_executor(self._computing, self._compute, window, loop)
+                threads = self.engine.threads
+                window = self._rotation.window(self.batch_tokens, threads)
+                parts = [window[i::threads] for i in range(min(threads, len(window)))]
+                await asyncio.gather(
+                    *(loop.run_in_executor(self._computing, self._compute, part, loop) for part in parts)
+                )
 
-    def _compute(self, window: list[list[Pick]], loop: asyncio.AbstractEventLoop) -> None:
-        """Score a window batch by batch, in the computing thread, without waiting for the event loop in between."""
-        for batch in window:
+    def _compute(self, batches: list[list[Pick]], loop: asyncio.AbstractEventLoop) -> None:
+        """Score batches one by one, in a computing thread, without waiting for the event loop in between."""
+        for batch in batches:
             live = [pick for pick in batch if not pick.request.future.done()]
             if live:
                 start = time.monotonic()
@@ -220,7 +223,7 @@ class Batcher:
         """Hand out a batch's scores, in the event loop's thread."""
         tokens = sum(pick.row.tokens for pick in batch)
         self._computed = STAYS * self._computed + tokens
-        self._seconds = STAYS * self._seconds + seconds
+        self._seconds = STAYS * self._seconds + seconds / self.engine.threads
         for pick, score in zip(batch, scores, strict=True):
             request = pick.request
             if request.future.done():

@@ -40,9 +40,10 @@ class Row(NamedTuple):
 
 
 class Engine(Protocol):
-    """Scores rows. `prepare` and `compute` are called in threads: one at a time each, but both at the same time."""
+    """Scores rows, in threads: one prepares, and up to `threads` compute at the same time."""
 
     longest: int
+    threads: int
 
     def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
         """Tokenise (query text, document text) pairs, cut to what the model reads."""
@@ -58,11 +59,12 @@ class ModelEngine:
 
     Attributes:
         longest: tokens of a pair, at most.
+        threads: that compute at once.
     """
 
     def __init__(self, model: PairModel) -> None:
         self.model = model
-        self.longest = model.max_length
+        self.longest, self.threads = model.max_length, model.threads
 
     def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
         """Tokenise pairs."""

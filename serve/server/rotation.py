@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from secondstage.backends.engine import even_batches
 from secondstage.pairmodel import token_budget
 from secondstage.run import Scores
 
@@ -96,11 +97,12 @@ class Rotation:
         """Let it wait."""
         self._requests.append(request)
 
-    def window(self, batch_tokens: int) -> list[list[Pick]]:
+    def window(self, batch_tokens: int, threads: int = 1) -> list[list[Pick]]:
         """The next batches, of similar length each; requests that are done already are dropped.
 
         Args:
             batch_tokens: of a batch at most, padding included, but for a pair that is longer; and of a turn.
+            threads: that are to be busy to the end.
         """
         picks: list[Pick] = []
         tokens = 0
@@ -113,5 +115,6 @@ class Rotation:
             picks += turn
             if request.has_more:
                 self._requests.append(request)
-        batches = token_budget([pick.row.tokens for pick in picks], batch_tokens)
+        lengths = [pick.row.tokens for pick in picks]
+        batches = token_budget(lengths, batch_tokens) if threads == 1 else even_batches(lengths, batch_tokens, threads)
         return [[picks[i] for i in places] for places in batches]

@@ -95,14 +95,15 @@ class Service:
         self._keep = keep
         self._empty = asyncio.Event()
         self._empty.set()
-        # One thread scores, as an engine uses all cores by itself; one tokenises the next requests meanwhile, for a
-        # tokenizer does not bear two threads; one searches the first stage. So every request is in one at a time.
-        self._computing, self._preparing, self._searching, self._writing = (
-            ThreadPoolExecutor(1, f"secondstage-{name}") for name in ("score", "tokens", "search", "write")
-        )
-        turn = asyncio.Lock()
         # What a bundle holds are models; their pairs are tokenised here, once.
         models: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
+        # As many threads score as an engine wants. One tokenises the next requests meanwhile, for a tokenizer does not
+        # bear two threads; one searches the first stage. So every request is in one at a time.
+        self._computing = ThreadPoolExecutor(max(model.threads for model in models), "secondstage-score")
+        self._preparing, self._searching, self._writing = (
+            ThreadPoolExecutor(1, f"secondstage-{name}") for name in ("tokens", "search", "write")
+        )
+        turn = asyncio.Lock()
         self.batchers = tuple(
             Batcher(
                 ModelEngine(model),

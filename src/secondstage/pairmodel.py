@@ -39,9 +39,11 @@ class PairModel(ABC):
         origin: where it was loaded from, and in which precision it computes; none if it was not loaded.
         wording: what decides a score beside weights, tokenizer, length and precision: the words around a pair.
         kind: of its score, as the contract says it.
+        threads: batches that may be computed at once; torch computes one with all processors.
     """
 
     kind: ClassVar[str]
+    threads: int = 1
 
     def __init__(
         self,

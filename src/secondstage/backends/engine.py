@@ -41,12 +41,10 @@ class EngineReranker(Reranker):
     Attributes:
         engine: its name.
         record: what the engine's folder says of it.
-        threads: that compute, each a batch of its own.
     """
 
     engine: str
     record: EngineRecord
-    threads: int
 
     @classmethod
     def open(
