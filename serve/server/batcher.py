@@ -178,8 +178,7 @@ class Batcher:
         self.tokens += tokens
 
     async def _work(self) -> None:
-        loop, threads, idle = asyncio.get_running_loop(), self.engine.threads, True
-        computed: set[asyncio.Future[None]] = set()
+        loop, idle = asyncio.get_running_loop(), True
         while True:
             if not self._rotation:
                 self._wake.clear()
@@ -189,12 +188,12 @@ class Batcher:
                 await asyncio.sleep(self._wait)
             idle = False
             async with self._turn:
+                threads = self.engine.threads
                 window = self._rotation.window(self.batch_tokens, threads)
-                for i in range(min(threads, len(window))):
-                    computed.add(loop.run_in_executor(self._computing, self._compute, window[i::threads], loop))
-                # The next window is cut as soon as one thread has nothing to do: waiting for all would leave it idle.
-                while len(computed) >= threads:
-                    _, computed = await asyncio.wait(computed, return_when=asyncio.FIRST_COMPLETED)
+                parts = [window[i::threads] for i in range(min(threads, len(window)))]
+                await asyncio.gather(
+                    *(loop.run_in_executor(self._computing, self._compute, part, loop) for part in parts)
+                )
 
     def _compute(self, batches: list[list[Pick]], loop: asyncio.AbstractEventLoop) -> None:
         """Score batches one by one, in a computing thread, without waiting for the event loop in between."""
