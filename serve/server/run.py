@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 
+from secondstage.backends.threads import set_torch_threads
 from secondstage.config import ServerConfig
 from secondstage.errors import UserError
 from secondstage.files import read_manifest
@@ -64,6 +65,10 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
     pipeline = Pipeline.load(bundle, config.backend)
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
+    if pipeline.reranker.threads > 1:
+        # Torch encodes queries alone then. Its threads would spin for work between two queries, and take a fifth of the
+        # processors from the engine.
+        set_torch_threads(1)
     # Both are made when they are asked for first, which is no time for a server to do it.
     pipeline.pace(measured=True)
     pipeline.count_tokens("")
