@@ -28,8 +28,8 @@ from .threads import available_threads
 KINDS = {
     "onnx": Kind(OnnxSession, "onnxruntime", "onnx", 1024),
     "onnx-int8": Kind(OnnxSession, "onnxruntime", "onnx", 1024, alone=True),
-    "openvino": Kind(OpenvinoSession, "openvino", "openvino", 2048),
-    "openvino-int8": Kind(OpenvinoSession, "openvino", "openvino", 2048),
+    "openvino": Kind(OpenvinoSession, "openvino", "openvino", 2048, step=8),
+    "openvino-int8": Kind(OpenvinoSession, "openvino", "openvino", 2048, step=8),
 }
 
 
@@ -100,9 +100,11 @@ class EngineReranker(Reranker):
     def collate(
         self, rows: Mapping[str, Sequence[Sequence[int]]], places: Sequence[int]
     ) -> dict[str, npt.NDArray[np.int64]]:
-        """The rows at `places`, `[places, longest row]` each, padded on the right."""
+        """The rows at `places`, as wide as the longest, or a little wider (`Kind.step`), padded on the right."""
         lengths = np.array([len(rows["input_ids"][place]) for place in places])
-        width = int(lengths.max())
+        longest, step = int(lengths.max()), KINDS[self.engine].step
+        # No wider than the positions that the model knows.
+        width = max(longest, min(-(-longest // step) * step, self.max_length))
         features = {}
         for name in self._session.inputs - {"attention_mask"}:
             filled = np.full((len(places), width), self._padding if name == "input_ids" else 0, np.int64)

@@ -30,6 +30,8 @@ class OpenvinoSession:
             "NUM_STREAMS": threads,
             # Several processes would be pinned to the same processors.
             "ENABLE_CPU_PINNING": False,
+            # Kernels are kept for so many shapes of layers. The default of 5,000 lets a server grow by gigabytes.
+            "CPU_RUNTIME_CACHE_CAPACITY": 1000,
         }
         core = openvino.Core()
         self.compiled = core.compile_model(core.read_model(graph), "CPU", settings)

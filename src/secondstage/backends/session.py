@@ -37,6 +37,7 @@ class Kind(NamedTuple):
         extra: of secondstage, which installs the library.
         batch_tokens: tokens that are computed at once, padding included.
         alone: whether each pair is computed by itself: where a batch shares scales, a pair's score depends on it.
+        step: rows are as wide as a multiple of it, where an engine keeps kernels for every shape that it has met.
     """
 
     opens: Callable[[Path, int, bool], Session]
@@ -44,6 +45,7 @@ class Kind(NamedTuple):
     extra: Literal["onnx", "openvino"]
     batch_tokens: int
     alone: bool = False
+    step: int = 1
 
 
 def library_of(name: str, extra: str, engine: str) -> Any:
