@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from secondstage.config import TrainConfig
 from secondstage.train.budget import Steps
-from secondstage.train.pace import Pace, heeding_sigterm
+from secondstage.train.pace import Pace
 
 
 def config(**settings: Any) -> TrainConfig:
@@ -42,11 +42,20 @@ def test_checkpoints_are_due_by_the_clock_or_by_steps(settings: dict[str, Any], 
 
 
 def test_a_signal_is_noted_and_the_old_handling_comes_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with heeding_sigterm() as came:
-        pace = Pace(Steps(8), config(), lambda: 0.0, came)
-        assert not pace.ask(0, 0).stop
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert came()
-        assert pace.ask(1, 0).stop
-    assert signal.getsignal(signal.SIGTERM) is before
+    """In a process of its own: libraries that other tests have loaded do not all bear signals."""
+    script = """
+import os, signal
+from secondstage.config import TrainConfig
+from secondstage.train.budget import Steps
+from secondstage.train.pace import Pace, heeding_sigterm
+
+before = signal.getsignal(signal.SIGTERM)
+with heeding_sigterm() as came:
+    pace = Pace(Steps(8), TrainConfig(model="none", steps=8), lambda: 0.0, came)
+    assert not pace.ask(0, 0).stop
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert came()
+    assert pace.ask(1, 0).stop
+assert signal.getsignal(signal.SIGTERM) is before
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
