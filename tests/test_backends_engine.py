@@ -92,15 +92,15 @@ def test_a_pipeline_computes_with_the_engine_that_is_named(run_folder: Path, pai
 
 def test_openvino_meets_few_shapes(model: Path, engines: Path) -> None:
     """It keeps kernels for each; no row is wider than the model reads."""
+    names = ("input_ids", "token_type_ids", "attention_mask")
     for name, widths in (("openvino", {3: 8, 8: 8, 9: 16, 31: 32, 32: 32}), ("onnx", {3: 3, 9: 9})):
         opened: Any = open_engine(model, engines, name)
         for length, width in widths.items():
-            rows = {key: [[1] * length, [1]] for key in ("input_ids", "token_type_ids", "attention_mask")}
-            features = opened.collate(rows, [0, 1])
+            features = opened.collate({key: [[1] * length, [1]] for key in names}, [0, 1])
             assert {values.shape for values in features.values()} == {(2, width)}
             assert features["attention_mask"].sum() == length + 1
         opened.max_length = 13
-        assert opened.collate({key: [[1] * 13] for key in rows}, [0])["input_ids"].shape == (1, 13)
+        assert opened.collate({key: [[1] * 13] for key in names}, [0])["input_ids"].shape == (1, 13)
 
 
 def test_scores_of_engines_are_kept_apart(model: Path, engines: Path, tmp_path: Path) -> None:
