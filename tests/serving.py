@@ -39,9 +39,11 @@ class CountingModel:
 
     threads = 1
 
-    def __init__(self, *, max_length: int = 64, seconds: float = 0.0, calibration: Any = None) -> None:
+    def __init__(
+        self, *, max_length: int = 64, seconds: float = 0.0, calibration: Any = None, broken: str = BROKEN
+    ) -> None:
         self.max_length, self.batch_tokens, self.calibration = max_length, 256, calibration
-        self.seconds = seconds
+        self.seconds, self.broken = seconds, broken
         self.scored: list[int] = []
         self._words: list[tuple[str, list[str]]] = []
 
@@ -70,7 +72,7 @@ class CountingModel:
         found = []
         for number in features["numbers"]:
             query, words = self._words[number]
-            found.append(np.nan if BROKEN in words else sum(words.count(word) for word in query.split()) - 1.0)
+            found.append(np.nan if self.broken in words else sum(words.count(word) for word in query.split()) - 1.0)
         return np.array(found, np.float32)
 
     def probabilities(self, scores: Scores) -> list[float]:
