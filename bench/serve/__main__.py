@@ -18,11 +18,10 @@ The last line is JSON; what was not measured is absent.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from secondstage.progress import say
+from bench.parts import make_parts
 
 from .ground import Options
 
@@ -91,14 +90,7 @@ def main() -> None:
     given = parse()
     bundle = given.bundle.resolve() if given.bundle else None
     options = Options(given.data, given.output.resolve(), given.minutes, given.depth, bundle)
-    chosen = [part for part in PARTS if getattr(given, part)] or list(PARTS)
-    found: dict[str, Any] = {}
-    for part in chosen:
-        say(f"{part} …")
-        made = measure(part, given, options)
-        say(json.dumps(made))
-        found |= made
-    print(json.dumps(found))
+    make_parts(PARTS, given, lambda part: measure(part, given, options))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ The last line is JSON; what was not measured is absent.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from secondstage.progress import say
+from bench.parts import make_parts
 
 from .cells import Cells
 from .ground import Options
@@ -111,14 +110,7 @@ def main() -> None:
     output = given.output.resolve()
     options = Options(given.data, output, tuple(given.seeds), given.queries, given.depth, tuple(given.set))
     cells = Cells(output / "cells.jsonl")
-    chosen = [part for part in PARTS if getattr(given, part)] or list(PARTS)
-    found: dict[str, Any] = {}
-    for part in chosen:
-        say(f"{part} …")
-        made = measure(part, given, options, cells)
-        say(json.dumps(made))
-        found |= made
-    print(json.dumps(found))
+    make_parts(PARTS, given, lambda part: measure(part, given, options, cells))
 
 
 if __name__ == "__main__":
