@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from secondstage.pairmodel import token_budget
 from secondstage.run import Scores
 from secondstage.serve.server.batcher import Batcher
 from secondstage.serve.server.engine import Limits, Row
@@ -26,11 +27,15 @@ class FakeEngine:
 
     longest = 512
     threads = 1
+    batch_tokens = 64
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.batches: list[list[float]] = []
         self.padded: list[int] = []
+
+    def cut(self, lengths: Sequence[int]) -> Iterable[list[int]]:
+        return token_budget(lengths, self.batch_tokens)
 
     def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
         return [Row(max(len(document), 1), {"score": [number(query)]}) for query, document in pairs]
@@ -55,7 +60,8 @@ def number(text: str) -> Any:
 def batching(engine: FakeEngine, **settings: Any) -> Iterator[Batcher]:
     """A batcher with threads of its own; to be used within a running loop."""
     with ThreadPoolExecutor(1) as computing, ThreadPoolExecutor(1) as preparing:
-        settings = {"queue_tokens": 10_000, "batch_tokens": 64} | settings
+        engine.batch_tokens = settings.pop("batch_tokens", engine.batch_tokens)
+        settings = {"queue_tokens": 10_000} | settings
         yield Batcher(engine, computing=computing, preparing=preparing, **settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from secondstage.collection import Document
 from secondstage.config import ServerConfig
 from secondstage.errors import UserError
+from secondstage.pairmodel import token_budget
 from secondstage.run import Scores
 from secondstage.serve.answer import Answer, Piece, Result
 from secondstage.serve.cascade import Ask
@@ -37,7 +38,7 @@ class CountingModel:
         scored: the pairs in each batch.
     """
 
-    threads = 1
+    engine, threads = "torch", 1
 
     def __init__(
         self, *, max_length: int = 64, seconds: float = 0.0, calibration: Any = None, broken: str = BROKEN
@@ -46,6 +47,9 @@ class CountingModel:
         self.seconds, self.broken = seconds, broken
         self.scored: list[int] = []
         self._words: list[tuple[str, list[str]]] = []
+
+    def batches(self, lengths: Sequence[int]) -> Iterable[list[int]]:
+        return token_budget(lengths, self.batch_tokens)
 
     def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
         rows, numbers = [], []

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from secondstage.version import __version__
 
-from .serving import asking, make_service
+from .serving import CountingModel, asking, make_service
 
 BODY = {"query": "bread", "documents": ["bread"]}
 
@@ -83,6 +83,14 @@ def test_info() -> None:
     assert (found["name"], found["version"], found["documents"], found["depth"]) == ("named", __version__, 3, 3)
     assert found["limits"]["max_documents"] == 7
     assert found["judgements"] is False
+
+
+def test_info_names_the_engine_that_computes() -> None:
+    model = CountingModel()
+    model.engine = "openvino-int8"
+    for given, backend in ((model, "openvino-int8"), (CountingModel(), "torch")):
+        with asking(given) as client:
+            assert client.get("/info").json()["backend"] == backend
 
 
 def test_the_openapi_document_has_the_limits() -> None:

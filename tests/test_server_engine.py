@@ -35,3 +35,12 @@ def test_limits(model: Reranker) -> None:
     assert [row.tokens for row in engine.prepare(PAIRS, Limits(document=2))] == [9, 6, 4]
     assert engine.prepare(PAIRS, Limits(10_000, 10_000)) == engine.prepare(PAIRS, Limits())
     assert engine.longest == model.max_length == 32
+
+
+def test_batches_are_cut_as_the_model_cuts_them(model: Reranker) -> None:
+    """An engine that computes each pair alone does so in the server, too."""
+    lengths = [5, 9, 9, 30]
+    assert list(ModelEngine(model).cut(lengths)) == list(model.batches(lengths))
+    smaller = ModelEngine(model, 18)
+    assert list(smaller.cut(lengths)) == [[3], [1, 2], [0]]
+    assert (smaller.batch_tokens, model.batch_tokens) == (18, 8192)

@@ -31,7 +31,7 @@ class Unbatched:
     tokens = 0
 
     def __init__(self, models: Sequence[PairModel]) -> None:
-        self.batch_tokens = models[0].batch_tokens
+        self.engine = models[0]  # which `/info` asks
         self._free: asyncio.Queue[PairModel] = asyncio.Queue()
         for model in models:
             self._free.put_nowait(model)

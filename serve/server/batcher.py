@@ -55,7 +55,6 @@ class Batcher:
         engine: Engine,
         *,
         queue_tokens: int,
-        batch_tokens: int,
         wait_ms: float = 0.0,
         computing: Executor,
         preparing: Executor,
@@ -68,7 +67,6 @@ class Batcher:
         Args:
             engine: tokenises and scores.
             queue_tokens: that may wait.
-            batch_tokens: that are scored at once, padding included.
             wait_ms: for which an idle batcher waits for company, where a request does not fill a batch.
             computing: as many threads as the engine wants, which score.
             preparing: one thread, which tokenises.
@@ -76,7 +74,7 @@ class Batcher:
             told: of every batch, in the event loop's thread.
             stage: of the cascade, for `told`.
         """
-        self.engine, self.queue_tokens, self.batch_tokens = engine, queue_tokens, batch_tokens
+        self.engine, self.queue_tokens = engine, queue_tokens
         self.tokens = 0
         self._wait = wait_ms / 1000
         self._computing, self._preparing = computing, preparing
@@ -184,12 +182,12 @@ class Batcher:
                 self._wake.clear()
                 await self._wake.wait()
                 idle = True
-            if idle and self._wait and self._rotation.tokens < self.batch_tokens:
+            if idle and self._wait and self._rotation.tokens < self.engine.batch_tokens:
                 await asyncio.sleep(self._wait)
             idle = False
             async with self._turn:
                 threads = self.engine.threads
-                window = self._rotation.window(self.batch_tokens, threads)
+                window = self._rotation.window(self.engine)
                 parts = [window[i::threads] for i in range(min(threads, len(window)))]
                 await asyncio.gather(
                     *(loop.run_in_executor(self._computing, self._compute, part, loop) for part in parts)
@@ -238,4 +236,4 @@ class Batcher:
             elif not request.missing:
                 request.future.set_result(request.scores)
         longest = max(pick.row.tokens for pick in batch)
-        self._told(Batch(self._stage, len(batch), tokens, longest * len(batch), self.batch_tokens, seconds))
+        self._told(Batch(self._stage, len(batch), tokens, longest * len(batch), self.engine.batch_tokens, seconds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -44,6 +44,11 @@ class Engine(Protocol):
 
     longest: int
     threads: int
+    batch_tokens: int
+
+    def cut(self, lengths: Sequence[int]) -> Iterable[list[int]]:
+        """The places of rows of these lengths that are computed together: at most `batch_tokens`, padding included."""
+        ...
 
     def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
         """Tokenise (query text, document text) pairs, cut to what the model reads."""
@@ -60,11 +65,20 @@ class ModelEngine:
     Attributes:
         longest: tokens of a pair, at most.
         threads: that compute at once.
+        batch_tokens: of a batch.
     """
 
-    def __init__(self, model: PairModel) -> None:
+    def __init__(self, model: PairModel, batch_tokens: int | None = None) -> None:
+        """Take a model; none of `batch_tokens` leaves its own."""
+        if batch_tokens is not None:
+            model = copy.copy(model)
+            model.batch_tokens = batch_tokens
         self.model = model
-        self.longest, self.threads = model.max_length, model.threads
+        self.longest, self.threads, self.batch_tokens = model.max_length, model.threads, model.batch_tokens
+
+    def cut(self, lengths: Sequence[int]) -> Iterable[list[int]]:
+        """As the model cuts them."""
+        return self.model.batches(lengths)
 
     def prepare(self, pairs: Sequence[tuple[str, str]], limits: Limits) -> list[Row]:
         """Tokenise pairs."""

@@ -18,11 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from secondstage.backends.engine import even_batches
-from secondstage.pairmodel import token_budget
 from secondstage.run import Scores
 
-from .engine import Row
+from .engine import Engine, Row
 
 # Turns in a window, where there are so many.
 TURNS = 4
@@ -97,24 +95,22 @@ class Rotation:
         """Let it wait."""
         self._requests.append(request)
 
-    def window(self, batch_tokens: int, threads: int = 1) -> list[list[Pick]]:
+    def window(self, engine: Engine) -> list[list[Pick]]:
         """The next batches, of similar length each; requests that are done already are dropped.
 
         Args:
-            batch_tokens: of a batch at most, padding included, but for a pair that is longer; and of a turn.
-            threads: that are to be busy to the end.
+            engine: cuts the batches; a turn is as many tokens as one of them holds.
         """
         picks: list[Pick] = []
         tokens = 0
-        while self._requests and tokens < TURNS * batch_tokens:
+        while self._requests and tokens < TURNS * engine.batch_tokens:
             request = self._requests.popleft()
             if request.future.done():
                 continue
-            turn = request.turn(batch_tokens)
+            turn = request.turn(engine.batch_tokens)
             tokens += sum(pick.row.tokens for pick in turn)
             picks += turn
             if request.has_more:
                 self._requests.append(request)
-        lengths = [pick.row.tokens for pick in picks]
-        batches = token_budget(lengths, batch_tokens) if threads == 1 else even_batches(lengths, batch_tokens, threads)
+        batches = engine.cut([pick.row.tokens for pick in picks])
         return [[picks[i] for i in places] for places in batches]

@@ -69,9 +69,7 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
         # Torch encodes queries alone then. Its threads would spin for work between two queries, and take a fifth of the
         # processors from the engine.
         set_torch_threads(1)
-    # Both are made when they are asked for first, which is no time for a server to do it.
-    pipeline.pace(measured=True)
-    pipeline.count_tokens("")
+    pipeline.prepare()
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
     keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None
     return Service(pipeline, config, Observer.open(config, pipeline, bundle), name=name, keep=keep)

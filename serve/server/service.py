@@ -16,7 +16,7 @@ from secondstage.config import ServerConfig
 from secondstage.run import Scores
 
 from ..answer import Answer
-from ..cascade import Ask, Asking
+from ..cascade import Ask, Asking, Made, advance
 from ..options import SearchOptions
 from ..pipeline import Pipeline
 from .batcher import Batcher
@@ -106,9 +106,8 @@ class Service:
         turn = asyncio.Lock()
         self.batchers = tuple(
             Batcher(
-                ModelEngine(model),
+                ModelEngine(model, config.batch_tokens),
                 queue_tokens=config.queue_tokens,
-                batch_tokens=config.batch_tokens or model.batch_tokens,
                 wait_ms=config.batch_wait_ms,
                 computing=self._computing,
                 preparing=self._preparing,
@@ -137,14 +136,14 @@ class Service:
         request_id, start, queued = request_id or new_id(), time.perf_counter(), 0.0
         with self._accepted():
             asking = self.pipeline.asking(query, options)
-            step = await self._think(asking, None)
-            while not isinstance(step, Answer):
-                scored = await self.batchers[step.stage].score(step.pairs, deadline=deadline)
+            asked = await self._advance(asking, None)
+            while isinstance(asked, Ask):
+                scored = await self.batchers[asked.stage].score(asked.pairs, deadline=deadline)
                 queued += scored.queue_ms
-                step = await self._think(asking, scored.logits)
+                asked = await self._advance(asking, scored.logits)
         total = 1000 * (time.perf_counter() - start)
-        self.tell(partial(self.signals.searched, Searched(request_id, query, step, queued, total)))
-        return Found(request_id, step, queued, total)
+        self.tell(partial(self.signals.searched, Searched(request_id, query, asked.value, queued, total)))
+        return Found(request_id, asked.value, queued, total)
 
     async def rerank(self, asked: Asked, *, request_id: str | None = None, deadline: float | None = None) -> Logits:
         """Score the pairs of a rerank request; `RefusalError` as of `Batcher.score`."""
@@ -206,9 +205,8 @@ class Service:
         self.tell(partial(self.signals.batch, event))
         self.tell(partial(self.signals.queued, event.stage, self.batchers[event.stage].tokens))
 
-    async def _think(self, asking: Asking[Answer], scores: Scores | None) -> Ask | Answer:
-        """The next step of a search: what it asks, or its answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._searching, _step, asking, scores)
+    async def _advance(self, asking: Asking[Answer], scores: Scores | None) -> Ask | Made[Answer]:
+        return await asyncio.get_running_loop().run_in_executor(self._searching, advance, asking, scores)
 
     @contextmanager
     def _accepted(self) -> Iterator[None]:
@@ -228,12 +226,3 @@ class Service:
 def new_id() -> str:
     """Of a request."""
     return str(uuid.uuid4())
-
-
-def _step(asking: Asking[Answer], scores: Scores | None) -> Ask | Answer:
-    try:
-        # A generator that has not begun takes nothing else.
-        return next(asking) if scores is None else asking.send(scores)
-    except StopIteration as done:
-        answer: Answer = done.value
-        return answer

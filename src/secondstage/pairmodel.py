@@ -39,10 +39,12 @@ class PairModel(ABC):
         origin: where it was loaded from, and in which precision it computes; none if it was not loaded.
         wording: what decides a score beside weights, tokenizer, length and precision: the words around a pair.
         kind: of its score, as the contract says it.
+        engine: what computes.
         threads: batches that may be computed at once; torch computes one with all processors.
     """
 
     kind: ClassVar[str]
+    engine: str = "torch"
     threads: int = 1
 
     def __init__(

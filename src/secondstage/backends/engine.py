@@ -39,11 +39,9 @@ class EngineReranker(Reranker):
     `model` is the engine's session.
 
     Attributes:
-        engine: its name.
         record: what the engine's folder says of it.
     """
 
-    engine: str
     record: EngineRecord
 
     @classmethod
