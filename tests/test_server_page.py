@@ -292,6 +292,18 @@ def test_everything_is_done_with_keys(page: Page, server: PageServer) -> None:
     assert len(server.judged) == 1
 
 
+def test_a_document_stays_marked_when_the_lines_are_drawn_anew(page: Page) -> None:
+    search(page)
+    page.press(Keys.ARROW_DOWN, "jj")
+    line = "#lines [data-doc=d10]"
+    assert "same-document" in str(page.one(line).get_attribute("class"))
+    page.run("document.querySelector(arguments[0]).id = 'drawn-before'", line)
+    # An open text moves what is below it, and the lines with it.
+    page.press(Keys.ENTER)
+    wait_for(lambda: not page.all("#drawn-before"))
+    assert "same-document" in str(page.one(line).get_attribute("class"))
+
+
 def test_the_focus_is_seen(page: Page) -> None:
     search(page)
     page.press(Keys.ARROW_DOWN)

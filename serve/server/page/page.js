@@ -13,8 +13,8 @@ const PROBABLE = 0.5;
 const at = (id) => document.getElementById(id);
 const [box, slider, lists] = [at("box"), at("depth"), at("lists")];
 
-// `answer` is what is shown, `query` what it answers; `judged` holds its judgements by document.
-const now = { deepest: null, controller: null, query: "", answer: null, shown: AT_FIRST, judged: new Map() };
+// `answer` is what is shown, `query` what it answers; `judged` holds its judgements by document, `marked` is a document.
+const now = { deepest: null, controller: null, query: "", answer: null, shown: AT_FIRST, judged: new Map(), marked: null };
 
 // --- asking
 
@@ -111,7 +111,7 @@ function wrong(error) {
 }
 
 function show(query, answer) {
-  if (query !== now.query) [now.shown, now.judged] = [AT_FIRST, new Map()];
+  if (query !== now.query) [now.shown, now.judged, now.marked] = [AT_FIRST, new Map(), null];
   [now.query, now.answer] = [query, answer];
   document.title = `${query} – secondstage`;
   at("depth-used").textContent = slider.disabled ? "" : `${answer.depth} reranked`;
@@ -164,6 +164,7 @@ function draw() {
   if (!now.answer || at("found").hidden) return;
   const { first, final } = shownItems();
   drawLines(at("lines"), moves(first, final), (docId) => itemOf("first", docId), (docId) => itemOf("final", docId));
+  mark(now.marked);
 }
 
 // --- one document
@@ -201,8 +202,9 @@ async function judge(docId, relevance) {
   }
 }
 
-/** The same document is marked in both lists, and its line with it. */
+/** The same document is marked in both lists, and its line with it: again whenever these are made anew. */
 function mark(docId) {
+  now.marked = docId;
   for (const item of lists.querySelectorAll("[data-doc]")) item.classList.toggle("same-document", item.dataset.doc === docId);
 }
 
