@@ -106,6 +106,9 @@ def test_the_openapi_document_has_the_limits() -> None:
     body = document["paths"]["/rerank"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Rerank", "TeiRerank")]}
     assert "503" in document["paths"]["/v2/rerank"]["post"]["responses"]
+    for path in ("/search", "/judgements", "/score", "/infinity/rerank"):
+        (header,) = document["paths"][path]["post"]["parameters"]
+        assert (header["name"], header["in"]) == ("X-Deadline-Ms", "header")
 
 
 @pytest.mark.parametrize("prefix", ["infinity", "/infinity/", "/a b", "/../x?"])

@@ -187,6 +187,23 @@ def test_a_broken_score_is_an_error_of_its_request_alone(score: str) -> None:
     asyncio.run(main())
 
 
+def test_a_fault_of_the_batcher_breaks_what_waits_and_not_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+
+    async def main() -> None:
+        with batching(engine, wait_ms=20) as batcher:
+            with monkeypatch.context() as broken:
+                broken.setattr(engine, "cut", lambda lengths: 1 // 0)
+                asked = [batcher.score(pairs(range(i, i + 3))) for i in range(4)]
+                faults = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+            assert [type(fault) for fault in faults] == [BrokenError] * 4
+            assert batcher.tokens == 0
+            assert (await batcher.score(pairs(range(2)))).logits.tolist() == [0, 1]
+            await batcher.drain()
+
+    asyncio.run(main())
+
+
 def test_draining_answers_what_was_accepted_and_accepts_no_more() -> None:
     engine = FakeEngine(0.005)
 

@@ -81,6 +81,7 @@ class Batcher:
         self._turn = turn or asyncio.Lock()
         self._told, self._stage = told, stage
         self._rotation = Rotation()
+        self._accepted: set[Waiting] = set()
         self._computed, self._seconds = 0.0, 0.0
         self._open, self._closed = 0, False
         self._wake, self._empty = asyncio.Event(), asyncio.Event()
@@ -157,6 +158,7 @@ class Batcher:
             raise TooLargeError(f"the request has {tokens} tokens, more than the {self.queue_tokens} that may wait")
         self._reserve(tokens)
         try:
+            self._accepted.add(request)
             self._rotation.add(request)
             self._wake.set()
             if self._worker is None:
@@ -166,6 +168,7 @@ class Batcher:
             # Done already, or the caller was cancelled: in either case nothing of it is computed any more.
             if not request.future.cancel() and not request.future.cancelled():
                 request.future.exception()
+            self._accepted.discard(request)
             self.tokens -= request.tokens
             request.tokens = 0
         return Scored(logits, tokens, 1000 * ((request.started or arrived) - arrived))
@@ -176,6 +179,18 @@ class Batcher:
         self.tokens += tokens
 
     async def _work(self) -> None:
+        """Fill batches for ever; a fault that is no batch's own breaks what was accepted, never what comes after."""
+        while True:
+            try:
+                await self._fill()
+            except Exception as error:  # whoever waits would wait for ever
+                log.exception("the batcher failed: %s", error)
+                self._rotation = Rotation()
+                for request in self._accepted:
+                    if not request.future.done():
+                        request.future.set_exception(BrokenError())
+
+    async def _fill(self) -> None:
         loop, idle = asyncio.get_running_loop(), True
         while True:
             if not self._rotation:

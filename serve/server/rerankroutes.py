@@ -32,10 +32,7 @@ ABOUT: dict[Api, str] = {
     "score": "vLLM's API: one text with each of several, or two lists side by side; answered in their order.",
     "infinity": "Infinity's API.",
 }
-DEADLINE = (
-    "\n\nAny model's name is taken: one is served, and the answer names it. Unknown fields are ignored. The header "
-    "`X-Deadline-Ms` gives the request up after so many milliseconds (504)."
-)
+NAMES = "\n\nAny model's name is taken: one is served, and the answer names it. Unknown fields are ignored."
 
 
 def rerank_routes(reception: Reception) -> APIRouter:
@@ -56,7 +53,7 @@ def rerank_routes(reception: Reception) -> APIRouter:
             _endpoint(reception, api),
             methods=["POST"],
             name=path.strip("/").replace("/", "_"),
-            description=ABOUT[api] + DEADLINE,
+            description=ABOUT[api] + NAMES,
             response_model=None,
             responses={200: {"model": ANSWERS[api]}, **refusals(api, ERRORS[api])},
         )
