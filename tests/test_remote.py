@@ -296,19 +296,23 @@ def test_an_error_leaves_every_answered_score_in_the_cache(api: JsonServer, tmp_
     assert cached.scored == sum(len(body["documents"]) for body in api.seen) == len(PAIRS) - answered
 
 
-def test_the_documents_of_a_refused_request_have_no_score(api: JsonServer, tmp_path: Path) -> None:
-    api.misbehave = lambda server, body: (413, b"", {}) if "document 23" in body["documents"] else None
-    config = RemoteConfig(url=api.url, documents_per_request=3)
+def test_a_refused_document_leaves_no_other_without_score(api: JsonServer, tmp_path: Path) -> None:
+    bad = {"document 23", "document 40"}
+    api.misbehave = lambda server, body: (413, b"", {}) if bad & set(body["documents"]) else None
+    config = RemoteConfig(url=api.url, documents_per_request=4)
     expected = Random(1).score(PAIRS)
-    # The second request of query 3, of documents 3, 8, 13, then 18, 23, 28.
-    expected[[18, 23, 28]] = np.nan
-    for sent in (17, 1):  # the second time all that is sent is refused
+    expected[[23, 40]] = np.nan
+    # Thirteen requests; the two that are refused are halved until each refused document is alone: of four documents
+    # twice. The second time these two are asked for, and nothing else.
+    for sent, scored in ((13 + 2 * (2 + 2), 45), (2, 0)):
         api.seen.clear()
         scorer = RemoteReranker.from_config(config)
         kept = keep_remote_scores(scorer, tmp_path, config)
         assert np.array_equal(kept.score(PAIRS), expected, equal_nan=True)
-        assert (scorer.refused, scorer.documents, kept.scored) == (3, *((44, 44) if sent == 17 else (0, 0)))
+        assert (scorer.refused, scorer.documents, kept.scored) == (2, scored, scored)
         assert len(api.seen) == sent
+    answered = Counter(document for body in api.seen for document in body["documents"])
+    assert answered == dict.fromkeys(bad, 1)
 
 
 def test_a_run_with_refused_documents_is_not_put_in_an_order(

@@ -26,7 +26,7 @@ class RemoteReranker:
 
     Attributes:
         documents: how many were scored.
-        refused: how many were not, for the server refused the request that they were in.
+        refused: how many were not, for the server refuses them, each alone.
         tokens: what the answers say they took.
         search_units: the same of Cohere's unit, a query with up to 100 documents.
         seconds: wall time of the calls of `score` and `stream`.
@@ -126,7 +126,7 @@ class RemoteReranker:
             label: shows a progress bar under this name.
 
         Returns:
-            `[n]` relevance scores, in the order of the pairs; NaN where the server refused the request.
+            `[n]` relevance scores, in the order of the pairs; NaN where the server refuses the document.
 
         Raises:
             UserError: the server refused all requests, wants none, or gave no answer after all retries.
@@ -142,28 +142,37 @@ class RemoteReranker:
     def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Sequence[float]]]:
         """Score pairs, request by request: the places of its pairs and their scores, in the order of the answers.
 
+        Where others are answered, a request that is refused for its content is asked again in halves, so that one
+        document leaves no other without score.
+
         Raises:
             UserError: as `score`, after the scores of all requests that ended well.
         """
         started = time.perf_counter()
-        jobs = (
-            (places, request(query, [self.shown(pairs[i][1]) for i in places], self._model, self._api))
-            for query, places in grouped(pairs, self._size)
-        )
+        open_parts = [places for _, places in grouped(pairs, self._size)]
+
+        def body(places: list[int]) -> dict[str, Any]:
+            documents = [self.shown(pairs[i][1]) for i in places]
+            return request(pairs[places[0]][0], documents, self._model, self._api)
 
         def read(places: list[int], content: bytes) -> Answer:
             return read_answer(content, len(places), self._api)
 
         try:
-            for places, answer in self._endpoint.ask(jobs, read, proven=self.proven()):
-                if answer is None:
-                    self.refused += len(places)
-                    yield places, [np.nan] * len(places)
-                    continue
-                self.documents += len(places)
-                self.tokens += answer.tokens
-                self.search_units += answer.search_units
-                yield places, answer.scores
+            while open_parts:
+                jobs, open_parts = ((places, body(places)) for places in open_parts), []
+                for places, answer in self._endpoint.ask(jobs, read, proven=self.proven()):
+                    if answer is not None:
+                        self.documents += len(places)
+                        self.tokens += answer.tokens
+                        self.search_units += answer.search_units
+                        yield places, answer.scores
+                    elif len(places) > 1:
+                        half = len(places) // 2
+                        open_parts += [places[:half], places[half:]]
+                    else:
+                        self.refused += 1
+                        yield places, [np.nan]
         finally:
             self.seconds += time.perf_counter() - started
 
