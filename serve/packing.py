@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from secondstage.collection import Document
@@ -46,15 +45,18 @@ def pack(
     return pieces
 
 
-def distinct(results: Sequence[Result], alike: float = ALIKE) -> list[tuple[str, str]]:
-    """The id and the content of each result that is not nearly that of a better one which is kept."""
-    contents = {result.doc_id: Document(result.doc_id, result.title, result.text).content for result in results}
-    near = near_pairs(combinations(contents, 2), contents.__getitem__, alike)
+def distinct(results: Iterable[Result], alike: float = ALIKE) -> Iterator[tuple[str, str]]:
+    """The id and the content of each result that is not nearly that of a better one which is kept.
+
+    One after the other: a budget is full long before the results end.
+    """
     kept: dict[str, str] = {}
-    for doc_id, content in contents.items():
-        if not any((better, doc_id) in near for better in kept):
-            kept[doc_id] = content
-    return list(kept.items())
+    for result in results:
+        content = Document(result.doc_id, result.title, result.text).content
+        known = {**kept, result.doc_id: content}
+        if not near_pairs(((better, result.doc_id) for better in kept), known.__getitem__, alike):
+            kept = known
+            yield result.doc_id, content
 
 
 def cut(text: str, budget_tokens: int, count_tokens: Callable[[str], int]) -> str:

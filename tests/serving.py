@@ -99,14 +99,19 @@ class ThreePipeline:
     """Finds all three documents in their order, and reranks them by one model, or by several of a cascade."""
 
     verdict, falls_back, depth, weight, fields = None, False, 3, 1.0, SimpleNamespace(names=["year"])
+    first_stage_seconds = 0.0
 
     def __init__(self, *models: CountingModel) -> None:
         self.cascade = tuple(SimpleNamespace(scorer=model, depth=3) for model in models[:-1])
         self.reranker, self.documents = models[-1], ThreeDocuments()
+        self.depths = (3,) * len(models)
+        self.searched = 0
 
     def asking(self, query: str, options: SearchOptions) -> Generator[Ask, Scores, Answer]:
         if options.where and set(options.where) != {"year"}:
             raise UserError("where: documents have only the field year")
+        self.searched += 1
+        time.sleep(self.first_stage_seconds)
         rows = self.documents.rows
         scores = np.zeros(0, np.float32)
         for stage in range(len(self.cascade) + 1):

@@ -113,6 +113,18 @@ def test_drift_is_said_once_each_way(run_folder: Path, pipeline: Pipeline, capsy
     assert metric(observer, "drift_known") == "1.0"
 
 
+def test_filtered_searches_are_no_drift(run_folder: Path, pipeline: Pipeline) -> None:
+    """The best of fewer documents is worse by nature."""
+    observer = Observer.open(config(drift_window=100), pipeline, run_folder / "bundle")
+    answer, drift = pipeline.answer(QUERY), observer.drift
+    assert drift is not None
+    for filtered, alarm in ((True, "0.0"), (False, "1.0")):
+        for _ in range(200):
+            trace = answer.trace._replace(scores=[min(drift.release.top) - 5.0] * drift.release.depth)
+            observer.searched(Searched("r", QUERY, answer._replace(trace=trace), 0.0, 1.0, filtered=filtered))
+        assert metric(observer, "drift_alarm") == alarm
+
+
 def test_an_old_bundle_is_served_and_its_drift_unknown(
     run_folder: Path, pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

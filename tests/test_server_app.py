@@ -111,7 +111,7 @@ def test_the_openapi_document_has_the_limits() -> None:
         assert (header["name"], header["in"]) == ("X-Deadline-Ms", "header")
 
 
-@pytest.mark.parametrize("prefix", ["infinity", "/infinity/", "/a b", "/../x?"])
+@pytest.mark.parametrize("prefix", ["infinity", "/infinity/", "/a b", "/../x?", "/v1", "/v2"])
 def test_a_prefix_is_a_path(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         make_service(prefix=prefix)

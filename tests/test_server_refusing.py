@@ -215,6 +215,20 @@ def test_a_deadline_that_has_passed(api: str) -> None:
         assert client.post(path, json={query: "a", texts: ["a"]}, headers={"X-Deadline-Ms": "5000"}).is_success
 
 
+def test_a_deadline_that_has_passed_already_is_no_slow_body(client: TestClient) -> None:
+    body = {"query": "a", "documents": ["a"]}
+    assert client.post("/rerank", json=body, headers={"X-Deadline-Ms": "0.000001"}).status_code == 504
+
+
+@pytest.mark.parametrize("side", ["text_1", "queries"])
+def test_a_query_of_pairs_is_no_longer_than_any_other(client: TestClient, side: str) -> None:
+    other = {"text_1": "text_2", "queries": "documents"}[side]
+    for texts in ("a" * 51, ["a", "a" * 51]):
+        answer = client.post("/score", json={side: texts, other: ["a", "a"]})
+        assert answer.status_code == 400
+        assert words("score", answer).startswith(f"{side}: has 51 characters, and may have 50")
+
+
 @pytest.mark.parametrize("api", EVERY)
 def test_an_overloaded_server(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*pairs: object, **settings: object) -> None:

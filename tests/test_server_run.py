@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,28 @@ def test_sigterm_in_the_middle_loses_nothing(run_folder: Path) -> None:
     assert {status for status, _ in answers} <= {200, 503}
     assert [status for status, _ in answers].count(200) >= 32
     assert all(status == 503 and closes for status, closes in answers[64:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_end_that_does_not_wait(run_folder: Path, tmp_path: Path, twice: bool) -> None:
+    """After drain_seconds, or the second Ctrl-C, what has no answer is given up; what was told is in the journal."""
+    journal = tmp_path / "journal.jsonl"
+    settings = [f"journal={journal}", "deadline_ms=null", f"drain_seconds={60 if twice else 0.2}"]
+    body = {"text_1": "bread", "text_2": ["yeast dough crust " * 20] * 1000}
+    with running(run_folder / "bundle", *settings) as (process, url):
+        httpx.post(f"{url}/score", json={"text_1": "bread", "text_2": "bread"}, timeout=60)
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(httpx.post, f"{url}/score", json=body, timeout=120) for _ in range(8)]
+            wait(asked, timeout=1.0, return_when=FIRST_COMPLETED)
+            for sent in [signal.SIGINT] * 2 if twice else [signal.SIGTERM]:
+                process.send_signal(sent)
+                time.sleep(0.1)
+            _, errors = process.communicate(timeout=30)
+            assert process.returncode == 0, errors
+            assert sum(isinstance(request.exception(), httpx.TransportError) for request in asked) > 0
+    assert ("given up" in errors) is not twice
+    assert '"route":"score"' in journal.read_text().replace(" ", "")
 
 
 @pytest.mark.slow

@@ -78,6 +78,18 @@ def test_bad_searches(body: dict[str, Any], field: str) -> None:
     assert answer.json()["error"]["param"] == field
 
 
+def test_a_search_asks_for_no_more_than_is_given() -> None:
+    """Or than it gets without asking: ten."""
+    for most, given in ((12, 12), (1, 10)):
+        with asking(max_documents=most) as client:
+            for field in ("top_n", "depth"):
+                assert client.post("/search", json={"query": "a", field: given}).status_code == 200
+                answer = client.post("/search", json={"query": "a", field: given + 1})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+            search = client.get("/openapi.json").json()["components"]["schemas"]["SearchBody"]["properties"]
+            assert search["top_n"]["maximum"] == search["depth"]["anyOf"][0]["maximum"] == given
+
+
 def test_what_the_bundle_cannot_do_is_told() -> None:
     with asking() as client:
         answer = client.post("/search", json={"query": "a", "where": {"author": "A"}})

@@ -22,7 +22,7 @@ from .page import page_router
 from .reception import DEADLINE, Reception
 from .refusing import TYPES
 from .rerankroutes import rerank_routes
-from .searchroutes import search_routes
+from .searchroutes import most_results, search_routes
 from .service import Service
 from .statusroutes import status_routes
 
@@ -72,8 +72,10 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
             allow_origins=list(config.cors),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", DEADLINE],
+            expose_headers=["Retry-After"],
         )
-    describe = cache(lambda: document(app, config, keys=bool(keys), fields=service.pipeline.fields.names))
+    most, fields = most_results(service), service.pipeline.fields.names
+    describe = cache(lambda: document(app, config, keys=bool(keys), most_results=most, fields=fields))
     app.openapi = describe  # type: ignore[method-assign]
     return app
 

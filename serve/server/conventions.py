@@ -157,6 +157,8 @@ def _score(data: Mapping[str, Any], config: ServerConfig) -> Asked:
         body = validated(ScoreTexts, data)
         sides, names = (body.text_1, body.text_2), ("text_1", "text_2")
     left, right = ([side] if isinstance(side, str) else side for side in sides)
+    for query in left:
+        check_query(query, config, names[0])
     if len(left) == 1:
         left = left * len(right)
     if len(left) != len(right):
@@ -187,11 +189,11 @@ def joined(document: Mapping[str, str], fields: Sequence[str] | None) -> str:
     return "\n".join(document[name] for name in names if name in document)
 
 
-def check_query(query: str, config: ServerConfig) -> None:
+def check_query(query: str, config: ServerConfig, field: str = "query") -> None:
     """`InvalidError` if it is too long."""
     if len(query) > config.max_query_characters:
         raise InvalidError(
-            f"query: has {len(query)} characters, and may have {config.max_query_characters}: shorten it", "query"
+            f"{field}: has {len(query)} characters, and may have {config.max_query_characters}: shorten it", field
         )
 
 

@@ -22,7 +22,7 @@ class Judgements:
         """Keep one; when this returns, the disk has it.
 
         Raises:
-            OSError: it could not be written; nothing of it is in the file.
+            OSError: it could not be written, or the disk did not say that it has it.
         """
         now = datetime.now(timezone.utc)
         record = {

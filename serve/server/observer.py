@@ -69,7 +69,9 @@ class Observer:
         self.metrics.searched(event, moved)
         if self.journal:
             self.journal.write(search_record(event, moved))
-        self._compare_with_release(trace.scores)
+        # Release was measured without filters, and the best of fewer documents is worse by nature.
+        if not event.filtered:
+            self._compare_with_release(trace.scores)
         if self.shadow and trace.scores:
             self.shadow.offer(Candidates(event.request_id, event.query, trace.reranked, trace.scores))
 

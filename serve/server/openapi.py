@@ -37,7 +37,9 @@ ONE_SIDED = ("text_1", "queries")
 MOST_IN_SCHEMA = ("CohereRerank", "InfinityRerank")
 
 
-def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence[str] = ()) -> dict[str, Any]:
+def document(
+    app: FastAPI, config: ServerConfig, *, keys: bool, most_results: int, fields: Sequence[str] = ()
+) -> dict[str, Any]:
     """The OpenAPI document of this server, with its own limits in it, and the fields that its documents have."""
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     bodies = dict(BODIES)
@@ -48,7 +50,9 @@ def document(app: FastAPI, config: ServerConfig, *, keys: bool, fields: Sequence
     definitions = schemas["$defs"]
     for definition in definitions.values():
         _limit(definition, config)
-    where = definitions["SearchBody"]["properties"]["where"]["anyOf"]
+    asked = definitions["SearchBody"]["properties"]
+    asked["top_n"]["maximum"] = asked["depth"]["anyOf"][0]["maximum"] = most_results
+    where = asked["where"]["anyOf"]
     values = where[0].pop("additionalProperties")
     where[0] |= {"properties": dict.fromkeys(fields, values), "additionalProperties": False, "minProperties": 1}
     if not fields:

@@ -18,6 +18,7 @@ from secondstage.errors import UserError
 from .conventions import Api, read_json
 from .errors import (
     BrokenError,
+    ExpiredError,
     GoneError,
     InvalidError,
     RefusalError,
@@ -114,6 +115,8 @@ class Reception:
         if length.isdecimal() and int(length) > limit:
             raise too_large
         left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise ExpiredError
         try:
             return await asyncio.wait_for(_read(request, limit, too_large), left)
         except asyncio.TimeoutError:

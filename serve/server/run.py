@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -57,7 +58,13 @@ def serve(bundle: Path, config: ServerConfig) -> None:
             lifespan="on",
             timeout_graceful_shutdown=max(round(config.drain_seconds), 1),
         )
-        Server(settings, service, f"{bundle} at {url_of(listener, config.host)}").run([listener])
+        server = Server(settings, service, f"{bundle} at {url_of(listener, config.host)}")
+        server.run([listener])
+    if server.force_exit:
+        # Nothing else tells the signals then, and a thread that still computes would hold the process up.
+        service.tell(service.signals.close)
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def make_service(bundle: Path, config: ServerConfig) -> Service:
@@ -95,8 +102,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM and SIGINT drain; the second SIGINT does not wait."""
-        if self.service.draining and sig == signal.SIGINT:
-            self.should_exit = self.force_exit = True
+        if self.service.draining and sig == signal.SIGINT and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._give_up)
         self.service.draining = True
         if self._loop is not None and self._draining is None:
             self._loop.call_soon_threadsafe(self._drain)
@@ -113,8 +120,15 @@ class Server(uvicorn.Server):
             await asyncio.wait_for(done, self.service.config.drain_seconds)
         except asyncio.TimeoutError:
             print("secondstage: drain_seconds are over; what is left is given up", file=sys.stderr)
-            self.force_exit = True
+            self._give_up()
         self.should_exit = True
+
+    def _give_up(self) -> None:
+        """End without what has no answer yet; from Python 3.12 on, uvicorn waits for every open connection."""
+        self.should_exit = self.force_exit = True
+        for connection in list(self.server_state.connections):
+            if transport := getattr(connection, "transport", None):
+                transport.abort()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 
 from ..options import SearchOptions
 from .conventions import check_query, validated
+from .errors import InvalidError
 from .reception import Reception, Taken
 from .refusing import OwnError
 from .rerankroutes import refusals
-from .service import Found
+from .service import Found, Service
 from .signals import Judged
 from .wire import JudgementBody, SearchBody
 
@@ -85,6 +86,7 @@ def search_routes(reception: Reception) -> APIRouter:
         async def handle(taken: Taken) -> Response:
             body = validated(SearchBody, taken.data)
             check_query(body.query, reception.config)
+            check_depth(body, most_results(service))
             options = SearchOptions(
                 body.top_n, body.depth, body.min_score, body.latency_ms, body.where, body.pack_tokens
             )
@@ -108,6 +110,19 @@ def search_routes(reception: Reception) -> APIRouter:
         return await reception.answer(request, "own", handle)
 
     return router
+
+
+def most_results(service: Service) -> int:
+    """Candidates, and results, that a search may ask for: `max_documents`, and what it gets without asking."""
+    unasked = SearchBody.model_fields["top_n"].default
+    return max(service.config.max_documents, unasked, *service.pipeline.depths)
+
+
+def check_depth(body: SearchBody, most: int) -> None:
+    """`InvalidError` if a search asks for more candidates or results than are given."""
+    for field, number in (("top_n", body.top_n), ("depth", body.depth or 0)):
+        if number > most:
+            raise InvalidError(f"{field}: is {number}, and may be {most}: ask for less, or raise max_documents", field)
 
 
 def _answer(found: Found) -> dict[str, Any]:

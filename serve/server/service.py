@@ -22,7 +22,7 @@ from ..pipeline import Pipeline
 from .batcher import Batcher
 from .conventions import Asked
 from .engine import ModelEngine
-from .errors import MissingError, StoppingError
+from .errors import ExpiredError, MissingError, OverloadedError, StoppingError
 from .signals import Batch, Judged, Reranked, Searched, Signals, Silent
 
 log = logging.getLogger("secondstage.server")
@@ -67,6 +67,7 @@ class Service:
         batchers: of each reranker of the pipeline; rerank requests go to the last.
         draining: whether no more requests are accepted.
         open: requests that were accepted and have no answer yet.
+        searches: how many of them are searches.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Service:
         self.signals: Signals = signals or Silent()
         self.name = config.model or name
         self.draining = False
-        self.open = 0
+        self.open = self.searches = 0
         self._keep = keep
         self._empty = asyncio.Event()
         self._empty.set()
@@ -131,19 +132,36 @@ class Service:
 
         Raises:
             UserError: an option makes no sense for this bundle.
+            OverloadedError: too many searches are under way.
+            ExpiredError: the deadline passed first, in whichever stage.
             RefusalError: see `Batcher.score`.
         """
-        request_id, start, queued = request_id or new_id(), time.perf_counter(), 0.0
+        request_id, start = request_id or new_id(), time.perf_counter()
+        if self.searches >= self.config.max_searches:
+            raise OverloadedError(max(batcher.retry_after for batcher in self.batchers))
+        left = None if deadline is None else deadline - time.monotonic()
         with self._accepted():
-            asking = self.pipeline.asking(query, options)
-            asked = await self._advance(asking, None)
-            while isinstance(asked, Ask):
-                scored = await self.batchers[asked.stage].score(asked.pairs, deadline=deadline)
-                queued += scored.queue_ms
-                asked = await self._advance(asking, scored.logits)
+            self.searches += 1
+            try:
+                answer, queued = await asyncio.wait_for(self._search(query, options), left)
+            except asyncio.TimeoutError:
+                raise ExpiredError from None
+            finally:
+                self.searches -= 1
         total = 1000 * (time.perf_counter() - start)
-        self.tell(partial(self.signals.searched, Searched(request_id, query, asked.value, queued, total)))
-        return Found(request_id, asked.value, queued, total)
+        event = Searched(request_id, query, answer, queued, total, filtered=options.where is not None)
+        self.tell(partial(self.signals.searched, event))
+        return Found(request_id, answer, queued, total)
+
+    async def _search(self, query: str, options: SearchOptions) -> tuple[Answer, float]:
+        """The answer, and the milliseconds that its pairs waited. Cancelled, it begins nothing more."""
+        asking, queued = self.pipeline.asking(query, options), 0.0
+        asked = await self._advance(asking, None)
+        while isinstance(asked, Ask):
+            scored = await self.batchers[asked.stage].score(asked.pairs)
+            queued += scored.queue_ms
+            asked = await self._advance(asking, scored.logits)
+        return asked.value, queued
 
     async def rerank(self, asked: Asked, *, request_id: str | None = None, deadline: float | None = None) -> Logits:
         """Score the pairs of a rerank request; `RefusalError` as of `Batcher.score`."""

@@ -19,6 +19,7 @@ class Searched(NamedTuple):
         answer: what was found, with its trace.
         queue_ms: that its pairs waited before the first was scored.
         total_ms: from the request's arrival to its answer.
+        filtered: whether it asked for some documents only.
     """
 
     request_id: str
@@ -26,6 +27,7 @@ class Searched(NamedTuple):
     answer: Answer
     queue_ms: float
     total_ms: float
+    filtered: bool = False
 
 
 class Reranked(NamedTuple):
@@ -33,7 +35,7 @@ class Reranked(NamedTuple):
 
     Attributes:
         request_id: as its answer says.
-        api: whose convention it spoke: cohere-v1, cohere-v2, jina, vllm-score, tei, infinity.
+        api: whose convention it spoke: cohere, rerank, score, tei, infinity.
         pairs: `[n]` (query, document) texts, in the order in which they were sent.
         logits: `[n]` of the pairs.
         tokens: of all pairs, without padding.

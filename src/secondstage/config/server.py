@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .base import Count, Positive, Section
 
@@ -22,6 +22,14 @@ class ServerConfig(Section):
     """Origins whose pages may ask; none means none but its own."""
     prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Where Infinity's API is: `{prefix}/rerank`, e.g. /infinity; empty means that `/rerank` is vLLM's and Jina's."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _check_prefix(cls, prefix: str) -> str:
+        if prefix in ("/v1", "/v2"):
+            raise ValueError(f"{prefix}/rerank is another API's: choose another prefix, e.g. /infinity")
+        return prefix
+
     backend: Literal["auto", "torch", "onnx", "onnx-int8", "openvino", "openvino-int8"] | None = None
     """The engine that computes scores; none means as `serve.backend` of the bundle says."""
     model: str | None = None
@@ -33,7 +41,9 @@ class ServerConfig(Section):
     """How `/rerank` gives a document back: {"text": …} as Cohere, Jina and vLLM do, or the text alone as Infinity does.
     Below `prefix` it is always the text."""
     max_documents: Count = 1000
-    """Of one request."""
+    """Of one request; a search may ask for as many candidates and results, and for those of its bundle."""
+    max_searches: Count = 256
+    """That are under way at once; above, they are refused with 429."""
     max_characters: Count = 100_000
     """Of one document; what a model reads ends far before. Longer ones are cut where the API cuts, else refused."""
     max_query_characters: Count = 10_000
@@ -53,7 +63,7 @@ class ServerConfig(Section):
     judgements: str | None = None
     """A file to which the page's judgements are appended; none takes no judgement."""
     journal: str | None = None
-    """A file to which a line for each request is appended: times, ids, ranks and scores; none writes none."""
+    """A file to which a line for each search and rerank request is appended: times, ids, ranks, scores; none: nowhere."""
     journal_queries: bool = False
     """Whether the journal has the texts of queries; without, it tells only which ones are the same."""
     journal_mib: Positive = 64.0
