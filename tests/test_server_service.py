@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,10 @@ from secondstage.serve.server.service import Service
 from .serving import make_service
 
 
+def pipeline_of(service: Service) -> Any:
+    return cast(Any, service.pipeline)
+
+
 def close(service: Service) -> None:
     for batcher in service.batchers:
         assert batcher.tokens == 0
@@ -22,7 +27,7 @@ def close(service: Service) -> None:
 
 def test_a_slow_first_stage_does_not_outlive_the_deadline() -> None:
     service = make_service()
-    service.pipeline.first_stage_seconds = 0.3
+    pipeline_of(service).first_stage_seconds = 0.3
 
     async def main() -> float:
         start = time.monotonic()
@@ -36,12 +41,12 @@ def test_a_slow_first_stage_does_not_outlive_the_deadline() -> None:
     assert asyncio.run(main()) < 0.28
     close(service)
     # Who waited for the first one has given up before its turn.
-    assert service.pipeline.searched == 1
+    assert pipeline_of(service).searched == 1
 
 
 def test_too_many_searches_are_refused() -> None:
     service = make_service(max_searches=2)
-    service.pipeline.first_stage_seconds = 0.05
+    pipeline_of(service).first_stage_seconds = 0.05
 
     async def main() -> None:
         for _ in range(2):
@@ -57,7 +62,7 @@ def test_too_many_searches_are_refused() -> None:
 
 def test_a_search_without_a_deadline_takes_its_time() -> None:
     service = make_service()
-    service.pipeline.first_stage_seconds = 0.05
+    pipeline_of(service).first_stage_seconds = 0.05
 
     async def main() -> list[str]:
         found = await service.search("bread", SearchOptions())
@@ -79,4 +84,4 @@ def test_a_deadline_that_has_passed_begins_nothing(left: float) -> None:
 
     asyncio.run(main())
     close(service)
-    assert service.pipeline.searched == 0
+    assert pipeline_of(service).searched == 0

@@ -114,8 +114,9 @@ def search_routes(reception: Reception) -> APIRouter:
 
 def most_results(service: Service) -> int:
     """Candidates, and results, that a search may ask for: `max_documents`, and what it gets without asking."""
-    unasked = SearchBody.model_fields["top_n"].default
-    return max(service.config.max_documents, unasked, *service.pipeline.depths)
+    unasked: int = SearchBody.model_fields["top_n"].default
+    most: int = max(service.config.max_documents, unasked, *service.pipeline.depths)
+    return most
 
 
 def check_depth(body: SearchBody, most: int) -> None:

@@ -63,7 +63,7 @@ class ServerConfig(Section):
     judgements: str | None = None
     """A file to which the page's judgements are appended; none takes no judgement."""
     journal: str | None = None
-    """A file to which a line for each search and rerank request is appended: times, ids, ranks, scores; none: nowhere."""
+    """A file to which a line for each search and rerank request is appended: times, ids, ranks, scores."""
     journal_queries: bool = False
     """Whether the journal has the texts of queries; without, it tells only which ones are the same."""
     journal_mib: Positive = 64.0
