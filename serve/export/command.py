@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from secondstage.backends.record import ENGINES_FOLDER, GRAPHS, RECORD, WEIGHTS, write_record
+from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_manifest, refuse_foreign, replacing, write_manifest
@@ -27,7 +27,6 @@ from .parity import TOLERANCE, Parity, check, compare
 from .quantize import quantize_onnx, quantize_openvino
 from .rankedlists import Lists, calibration_pairs, lists_of
 
-KIND = "export"
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 # Feed-forward networks of OpenVINO in eight bits that are spared, from the first layer on: the second try spares all.
 SPARED = (1, None)
@@ -124,7 +123,7 @@ def _collection(bundle: Path, given: str | None) -> Collection | None:
 
 def _refuse_foreign(folder: Path, *, engine: bool) -> None:
     if not engine:
-        refuse_foreign(folder, KIND)
+        refuse_foreign(folder, EXPORT)
     elif folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
         raise UserError(f"{folder} holds no {RECORD} and is left alone: move it away")
 
@@ -202,7 +201,7 @@ def _write(wanted: Exports, target: str, measured: dict[str, Parity | None], pla
             write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
         else:
             layout.write(Source(_name(wanted.bundle), wanted.reranker, graph, words), temporary)
-            write_manifest(temporary, KIND, to=target, parity=parity.to_json() if parity else None)
+            write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)
     return f"{target}: {folder}  {words}"
 
 
