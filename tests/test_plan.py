@@ -23,7 +23,7 @@ from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_
 from secondstage.lists import read_lists
 from secondstage.plan import Stage, carry_out, claimed, describe_os_error, done
 from secondstage.reranker import Reranker
-from secondstage.serve import Pipeline
+from secondstage.serve import Pipeline, compare_paths, update_documents
 
 
 class Maker:
@@ -406,6 +406,21 @@ def test_a_bundle_that_is_made_anew_is_judged_anew(project: Project) -> None:
     after = read_json(project.verdict)
     assert after["bundle"] != before["bundle"]
     assert after["sentence"] == project.metrics["verdict"]["sentence"] != before["sentence"]
+
+
+def test_a_bundle_with_other_documents_is_not_undone(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"_id": "new-1", "text": "key of the piano"}\n')
+    bundle = project.output / "bundle"
+    update_documents(bundle, add=tmp_path / "new.jsonl")
+    for command in ("bundle", "evaluate"):
+        with pytest.raises(UserError, match="holds documents added or removed by `secondstage documents`"):
+            project.run("train.steps=1", command=command)
+    assert project.run(command="train") == []
+    assert "new-1" in Pipeline.load(bundle).documents
+    notes = compare_paths([bundle], None, "test", resamples=10)["notes"]
+    assert any("finds 1 documents that the collection lacks" in note for note in notes)
+    bundle.rename(tmp_path / "kept")
+    assert project.run() == ["bundle"]
 
 
 def test_a_verdict_that_was_lost_or_changed_is_put_right(project: Project) -> None:
