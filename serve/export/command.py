@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from secondstage.backends import TORCH
 from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection
 from secondstage.errors import UserError
@@ -86,7 +87,7 @@ def export_bundle(
             export is too far off. Then nothing is written.
     """
     wanted = _wanted(bundle, targets, output, collection, queries)
-    pipeline = Pipeline.load(bundle)
+    pipeline = Pipeline.load(bundle, TORCH)  # the engine that it names may be what is to be made
     lists = lists_of(pipeline, wanted.collection, queries)
     with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place:
         measured = _make_graphs(wanted, pipeline, lists, Path(place))

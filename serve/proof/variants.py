@@ -25,6 +25,7 @@ from ..cascade import Runs
 from ..depth import finite
 from ..fuse import MEASURE, fuse
 from ..pipeline import Pipeline
+from .beside import load_bundle
 from .queries import QuerySet
 from .systems import open_reranker
 
@@ -99,7 +100,7 @@ def replicates(
 
 
 def _pipeline_of(bundle: str, pipeline: Pipeline, tested: QuerySet, first: Run, scores: Path) -> Run:
-    other = Pipeline.load(Path(bundle).expanduser())
+    other = load_bundle(Path(bundle).expanduser())
     if missing := sum(doc_id not in other.documents for doc_id in {doc_id for _, doc_id in first.pairs()}):
         raise UserError(
             f"evaluate.replicates: {bundle} lacks {missing} of the documents that this pipeline found: give bundles of "
