@@ -11,6 +11,7 @@ from secondstage.backends.record import read_record
 from secondstage.cli import main
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
+from secondstage.plan import claimed
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve import Pipeline
@@ -30,7 +31,7 @@ def bundle(run_folder: Path, tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != ".lock")
 
 
 def test_the_command_line_knows_every_layout() -> None:
@@ -97,6 +98,16 @@ def test_an_export_that_is_off_is_refused_and_leaves_nothing(
     assert "onnx-int8 is refused, and nothing was written" in said
     assert "eight bits may lose 0.003" in said
     assert everything(tmp_path) == before
+
+
+def test_nothing_is_put_into_a_bundle_that_a_run_may_replace(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claimed(bundle.parent, ()):
+        said = fails(capsys, "export", str(bundle), "--to", "onnx")
+        assert main(["export", str(bundle), "--to", "safetensors", "--output", str(tmp_path / "out")]) == 0
+    assert f"another run is writing to {bundle.parent}" in said
+    assert not (bundle / "engines").exists()
 
 
 def test_openvinos_eight_bits_are_tried_again_with_more_in_higher_precision(

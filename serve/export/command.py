@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.pairmodel import read_contract
+from secondstage.plan import claimed
 from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
@@ -83,11 +85,17 @@ def export_bundle(
         A line for each target: where it is, and what was measured.
 
     Raises:
-        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph, or an
-            export is too far off. Then nothing is written.
+        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph, an
+            export is too far off, or a run or an update is writing to the bundle. Then nothing is written.
     """
-    wanted = _wanted(bundle, targets, output, collection, queries)
-    pipeline = Pipeline.load(bundle, TORCH)  # the engine that it names may be what is to be made
+    read_manifest(bundle, BUNDLE)
+    # An engine belongs to the weights in the bundle: neither a run nor an update may replace it meanwhile.
+    with claimed(bundle.absolute().parent, ()) if output is None else nullcontext():
+        return _export(_wanted(bundle, targets, output, collection, queries), queries)
+
+
+def _export(wanted: Exports, queries: int) -> list[str]:
+    pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
     lists = lists_of(pipeline, wanted.collection, queries)
     with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place:
         measured = _make_graphs(wanted, pipeline, lists, Path(place))
@@ -96,7 +104,6 @@ def export_bundle(
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
     """Check all that can be checked before any work."""
-    read_manifest(bundle, BUNDLE)
     if unknown := [name for name in targets if name not in LAYOUTS]:
         raise UserError(f"there is no export {unknown[0]!r}: choose among {', '.join(LAYOUTS)}")
     if queries < 1:
