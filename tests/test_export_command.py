@@ -16,7 +16,7 @@ from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
-from secondstage.serve.export.layouts import LAYOUTS
+from secondstage.serve.export.layouts import LAYOUTS, elasticsearch
 from secondstage.serve.export.loaded import scores_of_graph
 
 from .test_cli import fails
@@ -142,6 +142,11 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     (tmp_path / "out" / "vespa" / "mine.txt").write_text("mine")
     said = fails(capsys, "export", str(bundle), "--to", "vespa", "--output", str(tmp_path / "out"))
     assert "is left alone" in said
+    # What one of several cannot read is told before any of them is made.
+    monkeypatch.setattr(elasticsearch, "KINDS", ())
+    said = fails(capsys, "export", str(bundle), "--to", "onnx", "elasticsearch", "--output", str(tmp_path / "both"))
+    assert "elasticsearch has no tokenizer for a network of kind" in said
+    assert not (tmp_path / "both").exists()
     (bundle / "engines" / "onnx").mkdir(parents=True)
     (bundle / "engines" / "onnx" / "mine.txt").write_text("mine")
     assert "holds no engine.json and is left alone" in fails(capsys, "export", str(bundle), "--to", "onnx")

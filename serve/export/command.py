@@ -85,8 +85,9 @@ def export_bundle(
         A line for each target: where it is, and what was measured.
 
     Raises:
-        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph, an
-            export is too far off, or a run or an update is writing to the bundle. Then nothing is written.
+        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph or is
+            not one that a target reads, an export is too far off, or a run or an update is writing to the bundle. Then
+            nothing is written.
     """
     read_manifest(bundle, BUNDLE)
     # An engine belongs to the weights in the bundle: neither a run nor an update may replace it meanwhile.
@@ -117,6 +118,8 @@ def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collectio
         check_exportable(wanted.reranker)
     if not (wanted.reranker / WEIGHTS).is_file():
         raise UserError(f"{wanted.reranker} holds no {WEIGHTS}: a model in several files is not exported yet")
+    for name in wanted.targets if output else ():
+        LAYOUTS[name].check(Source(_name(bundle), wanted.reranker, None, ""))
     for name in wanted.graphs:
         installed(*LIBRARIES[name.removesuffix("-int8")], *(("nncf",) if name == "openvino-int8" else ()))
     return wanted
