@@ -29,6 +29,7 @@ from secondstage.files import (
 from secondstage.firststage.renewal import check_renewable, renew
 from secondstage.intake import valid_documents, write_documents
 from secondstage.plan import claimed
+from secondstage.progress import say
 from secondstage.sources.records import json_documents
 from secondstage.sources.text import read_lines
 
@@ -139,6 +140,8 @@ def _documents(path: Path, seen: set[str]) -> list[Document]:
     faults = Faults(f"{path}")
     found = list(valid_documents(json_documents(path, faults), seen, faults))
     faults.raise_if_any("Mend the file; to replace a document, name its id in the file of --remove as well")
+    for note in faults.notes():
+        say(f"  {note}")
     return found
 
 

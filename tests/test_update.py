@@ -24,7 +24,7 @@ from secondstage.plan import claimed
 from secondstage.serve import Pipeline, update, update_documents
 
 QUERIES = ["key of the piano", "water of the river", "a king and his queen", "unheard of"]
-NEW = [
+NEW: list[dict[str, Any]] = [
     {"_id": "new-1", "title": "piano wire", "text": "wire of the piano chord", "metadata": {"year": 2020}},
     {"_id": "new-2", "title": "", "text": "queen of the river bank"},
 ]
@@ -171,9 +171,12 @@ def test_first_stages_without_an_index_here_are_refused(kind: str, words: str, t
 
 
 def test_the_command(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = written(tmp_path / "new.jsonl", NEW)
+    corpus = written(tmp_path / "new.jsonl", [NEW[0], {**NEW[1], "metadata": {"nested": {}}}])
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 0
-    assert "66 documents: 2 added, 0 removed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "66 documents: 2 added, 0 removed" in printed.out
+    assert f"`secondstage evaluate {bundle}` measures it" in printed.out
+    assert "metadata fields left out" in printed.err
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 2
     assert "'new-1' is there twice" in capsys.readouterr().err
 
