@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import Self
 
 from .answer import Answer
-from .cascade import Ask, advance
+from .cascade import Ask, Asking, Made, advance
 from .options import SearchOptions
 from .pipeline import Pipeline
 
@@ -20,8 +20,9 @@ from .pipeline import Pipeline
 class AsyncPipeline:
     """A pipeline whose searches are awaited: `async with AsyncPipeline(pipeline) as searcher`.
 
-    One thread retrieves, another scores, so that the next query is retrieved while the last one is scored. A search
-    that is cancelled computes at most what a thread has begun; nothing of it is left to the others.
+    One thread retrieves, another scores and makes the answer, so that the next query is retrieved while the last one is
+    scored, and none that was scored waits for retrievals. A search that is cancelled computes at most what a thread has
+    begun; nothing of it is left to the others.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -51,18 +52,25 @@ class AsyncPipeline:
         if self._threads is None:
             raise RuntimeError("an AsyncPipeline searches within `async with` alone")
         first, second = self._threads
-        asking, scorers = self.pipeline.asking(query, options), self.pipeline.scorers
-        if options is not None and options.latency_ms is not None:
+        if options is not None and options.latency_ms is not None and self.pipeline.pace(measured=False) is None:
             await _in(second, partial(self.pipeline.pace, measured=True))
+        asking = self.pipeline.asking(query, options)
         asked = await _in(first, advance, asking, None)
         while isinstance(asked, Ask):
-            scores = await _in(second, scorers[asked.stage].score, asked.pairs)
-            asked = await _in(first, advance, asking, scores)
+            asked = await _in(second, self._go_on, asking, asked)
         answer: Answer = asked.value
         return answer
 
+    def _go_on(self, asking: Asking[Answer], asked: Ask) -> Ask | Made[Answer]:
+        return advance(asking, self.pipeline.scorers[asked.stage].score(asked.pairs))
+
     async def search_many(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[Answer]:
-        """The answers of several queries, in their order."""
+        """The answers of several queries, in their order.
+
+        Raises:
+            UserError: as `Pipeline.search_many` does.
+        """
+        (options or SearchOptions()).check_batch()
         return list(await asyncio.gather(*(self.search(query, options) for query in queries)))
 
 

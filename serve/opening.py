@@ -9,7 +9,7 @@ from typing import Any
 
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
-from secondstage.files import is_inside, read_json, read_manifest
+from secondstage.files import interrupted, is_inside, read_json, read_manifest
 from secondstage.pairmodel import PairModel
 from secondstage.rerankers import load_reranker
 
@@ -27,6 +27,11 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         UserError: the folder is no bundle, is incomplete, was changed, has another format, names what lies outside of
             it, or holds what would run code when it is opened.
     """
+    if old := interrupted(folder):
+        raise UserError(
+            f"{folder} is missing: a command that was interrupted left {old}: give that command again, which puts it "
+            "back, or rename the folder"
+        )
     manifest = read_manifest(folder, KIND, verify=True)
     refuse_pickles(folder, manifest["files"])
     settings = read_json(folder / SETTINGS)

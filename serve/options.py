@@ -50,6 +50,11 @@ class SearchOptions(NamedTuple):
         if self.latency_ms is not None and not (_is_number(self.latency_ms) and self.latency_ms > 0):
             raise UserError(f"latency_ms is {self.latency_ms!r}, must be a number of milliseconds above 0")
 
+    def check_batch(self) -> None:
+        """Raise `UserError` if they are not those of several searches at once."""
+        if self.latency_ms is not None:
+            raise UserError("latency_ms is the budget of one search: leave it out, or search one by one")
+
 
 def check_text(query: object) -> None:
     """Raise `UserError` if a query is no text that can be searched."""

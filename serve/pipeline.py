@@ -18,7 +18,6 @@ from secondstage.answerability import Answerability
 from secondstage.backends import open_engine
 from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Documents
-from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
 from secondstage.pairmodel import PairModel
 from secondstage.run import Run
@@ -31,7 +30,7 @@ from .opening import RERANKER, open_reranker, read_bundle, serve_config, stage_f
 from .options import SearchOptions, check_text
 from .pace import Pace, measure, pairs_to_time
 from .packing import token_counter
-from .searching import searching
+from .searching import Watch, searching
 from .verdict import Verdict, read_verdict
 
 # Deeper than any list.
@@ -210,15 +209,15 @@ class Pipeline:
             UserError: as `search` does, of any of them; or a budget of time is given, which is that of one search.
         """
         options = options or SearchOptions()
-        if options.latency_ms is not None:
-            raise UserError("latency_ms is the budget of one search: leave it out, or search one by one")
+        options.check_batch()
         return drive_many([self.asking(query, options) for query in queries], self.scorers)
 
     def asking(self, query: str, options: SearchOptions | None = None) -> Asking[Answer]:
         """One search as a generator that asks for scores: who drives it says how they are computed.
 
         Each `Ask` is to be answered, by `send`, with the `[n]` logits that `scorers[ask.stage]` gives its pairs. The
-        first stage searches in the first `next`; any thread may drive it, one at a time, and drop it at any point.
+        first stage searches in the first `next`; any thread may drive it, one at a time, and drop it at any point. Time
+        runs from this call on.
 
         Raises:
             UserError: at once, as `search` does; but of fields that no document has, in the first `next`.
@@ -227,7 +226,7 @@ class Pipeline:
         check_text(query)
         options.check()
         firststage.check_query(self.first_stage, query)
-        return searching(self, query, options)
+        return searching(self, query, options, Watch(self.clock))
 
     def rank(self, queries: Mapping[str, str], *, depth: int | None = None, label: str | None = None) -> Runs:
         """Search many queries (text by id): the candidates of each in first-stage, reranked and fused order.

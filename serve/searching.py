@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 QUERY = "query"
+MEASURING = "measuring"
 
 
 class Watch:
@@ -45,13 +46,12 @@ class Watch:
         self.spent[stage] = self.spent.get(stage, 0.0) + milliseconds
 
 
-def searching(pipeline: Pipeline, query: str, options: SearchOptions) -> Asking[Answer]:
-    """Retrieve, ask for scores, fuse and cut. The options and the query were checked."""
-    pace = pipeline.pace(measured=options.latency_ms is not None)
-    watch = Watch(pipeline.clock)
-    usual = pipeline.depths_for(options.depth)
+def searching(pipeline: Pipeline, query: str, options: SearchOptions, watch: Watch) -> Asking[Answer]:
+    """Retrieve, ask for scores, fuse and cut. The options and the query were checked; the watch runs."""
+    pace = _paced(pipeline, options, watch)
+    usual, since = pipeline.depths_for(options.depth), watch.elapsed()
     first = _retrieve(pipeline, query, options, max(usual[0], pipeline.depths[0]))
-    watch.lap("first_stage", watch.elapsed())
+    watch.lap("first_stage", watch.elapsed() - since)
 
     there = len(first[QUERY].doc_ids)
     depth_of: Callable[[int], int] = usual.__getitem__
@@ -71,11 +71,24 @@ def searching(pipeline: Pipeline, query: str, options: SearchOptions) -> Asking[
     return Answer(results, *judged, trace, context)
 
 
+def _paced(pipeline: Pipeline, options: SearchOptions, watch: Watch) -> Pace | None:
+    """The pace of the rerankers, measured now if a budget needs it and nobody did it before."""
+    pace = pipeline.pace(measured=False)
+    if pace is None and options.latency_ms is not None:
+        since = watch.elapsed()
+        pace = pipeline.pace(measured=True)
+        watch.lap(MEASURING, watch.elapsed() - since)
+    return pace
+
+
 def _within(budget_ms: float, watch: Watch, pace: Pace, usual: Sequence[int]) -> Callable[[int], int]:
-    """How deep a reranker may read, when its turn comes: what is left of the budget is for it and those after it."""
+    """How deep a reranker may read, when its turn comes: what is left of the budget is for it and those after it.
+
+    Measuring is no part of a search, and of its budget: it happens once.
+    """
 
     def depth_of(stage: int) -> int:
-        left = budget_ms - watch.elapsed()
+        left = budget_ms + watch.spent.get(MEASURING, 0.0) - watch.elapsed()
         depth = affordable(usual[stage:], left, lambda later, pairs: pace.expected(stage + later, pairs))[0]
         if not depth:
             pace.skip(stage)

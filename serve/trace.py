@@ -11,8 +11,9 @@ class Trace(NamedTuple):
 
     Attributes:
         depth: candidates that the last reranker read.
-        milliseconds: by stage: `first_stage`, `rerank` (all rerankers, waiting for their scores included) and `total`;
-            in a cascade also each reranker's share, `rerank_1`, `rerank_2`, ….
+        milliseconds: by stage: `first_stage`, `rerank` (all rerankers, waiting for their scores included) and `total`,
+            which waiting for a turn is part of; in a cascade also each reranker's share, `rerank_1`, `rerank_2`, …; and
+            `measuring`, of a search with a budget that timed the rerankers first, as nobody had done it before.
         first: the ids of all candidates, in the first stage's order; where fields were asked for, of those that match.
         final: the same ids in the order of the answer, before `top_n` and `min_score` cut it.
         reranked: the ids that the last reranker read, in the first stage's order; of one reranker `first[:depth]`.

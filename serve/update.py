@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +19,17 @@ from secondstage.files import (
     MANIFEST,
     file_digest,
     fingerprint,
+    interrupted,
     read_json,
+    read_manifest,
     refuse_foreign,
     replacing,
     write_manifest,
 )
 from secondstage.firststage.renewal import check_renewable, renew
 from secondstage.intake import valid_documents, write_documents
+from secondstage.plan import claimed
+from secondstage.progress import say
 from secondstage.sources.records import json_documents
 from secondstage.sources.text import read_lines
 
@@ -62,12 +67,34 @@ def update_documents(
 
     Raises:
         UserError: the bundle cannot be opened, a file is faulty, an id is not there or is there already, no document
-            would be left, or the first stage has no index.
+            would be left, the first stage has no index, or a run or another update is writing there.
     """
     if add is None and remove is None:
         raise UserError("nothing to do: give --add, a file of documents, or --remove, a file of ids")
+    bundle = bundle.absolute()  # the parent of "." is itself
+    target = output.absolute() if output else bundle
+    with _held(bundle, target):
+        return _update(bundle, add, remove, target)
+
+
+@contextmanager
+def _held(bundle: Path, target: Path) -> Iterator[None]:
+    """Keep runs and other updates away from what is replaced, and put right what a killed one left."""
+    killed = interrupted(bundle) is not None
+    if not killed:
+        read_manifest(bundle, KIND)  # a wrong path is told before anything is written
+    refuse_foreign(target, KIND)
+    folders: dict[Path, set[str]] = {target.parent: {target.name}}
+    if killed:
+        folders.setdefault(bundle.parent, set()).add(bundle.name)
+    with ExitStack() as stack:
+        for folder, names in folders.items():
+            stack.enter_context(claimed(folder, names))
+        yield
+
+
+def _update(bundle: Path, add: Path | None, remove: Path | None, target: Path) -> Updated:
     manifest, _ = read_bundle(bundle)
-    target = output or bundle
     refuse_foreign(target, KIND)
     config = FirstStageConfig.from_json(read_json(bundle / "first_stage" / "first_stage.json"))
     check_renewable(config)
@@ -113,6 +140,8 @@ def _documents(path: Path, seen: set[str]) -> list[Document]:
     faults = Faults(f"{path}")
     found = list(valid_documents(json_documents(path, faults), seen, faults))
     faults.raise_if_any("Mend the file; to replace a document, name its id in the file of --remove as well")
+    for note in faults.notes():
+        say(f"  {note}")
     return found
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,44 @@ def test_mistakes_are_raised_where_it_is_awaited(pipeline: Pipeline) -> None:
             assert (timed.trace.depth, bool(timed.context)) == (pipeline.depth, True)
         with pytest.raises(RuntimeError, match="async with"):
             await searcher.search("water")
+
+    asyncio.run(search())
+
+
+def test_a_batch_has_no_budget(pipeline: Pipeline) -> None:
+    async def search() -> None:
+        async with AsyncPipeline(pipeline) as searcher:
+            with pytest.raises(UserError, match="latency_ms is the budget of one search"):
+                await searcher.search_many(QUERIES, SearchOptions(latency_ms=5))
+
+    asyncio.run(search())
+
+
+def test_what_was_scored_does_not_wait_for_retrievals(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, retrieve = threading.Event(), threading.Event(), pipeline.first_stage.search
+
+    def held(queries: Sequence[str], depth: int) -> Any:
+        if list(queries) == [QUERIES[1]]:
+            begun.set()
+            assert go.wait(20)
+        return retrieve(queries, depth)
+
+    class Patient:
+        def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+            assert begun.wait(20)  # the other one is being retrieved
+            return np.zeros(len(pairs), np.float32)
+
+    monkeypatch.setattr(pipeline.first_stage, "search", held)
+
+    async def search() -> None:
+        async with AsyncPipeline(pipeline.with_scorer(Patient())) as searcher:
+            one, other = (asyncio.create_task(searcher.search(query)) for query in QUERIES[:2])
+            try:
+                assert len((await asyncio.wait_for(one, 10)).results) == 10
+                assert not other.done()
+            finally:
+                go.set()
+            await other
 
     asyncio.run(search())
 

@@ -10,6 +10,7 @@ import pytest
 
 from secondstage.collection import Collection, Document, Qrel, Query
 from secondstage.errors import Faults, UserError
+from secondstage.intake import write_collection
 from secondstage.sources.beir import BeirSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -50,9 +51,21 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_ids_may_be_numbers_and_titles_null(tmp_path: Path) -> None:
-    corpus = '{"_id": 7, "title": null, "text": "seven", "metadata": {"a": [1]}}\n'
+    corpus = '{"_id": 7, "title": null, "text": "seven", "metadata": {"a": [[1]]}}\n'
     documents, queries, _, faults = read(folder_with(tmp_path, corpus=corpus, queries='{"_id": -1, "text": "?"}'))
     assert (documents, queries, faults) == ([Document("7", "", "seven")], [Query("-1", "?")], [])
+
+
+def test_fields_that_cannot_be_asked_for_are_counted(tmp_path: Path) -> None:
+    corpus = '{"_id": "d1", "text": "one", "metadata": {"a": [1, 2.5, true], "b": {"c": 1}, "d": [[1]], "e": null}}\n'
+    source, faults = BeirSource(folder_with(tmp_path, corpus=corpus)), Faults("f")
+    assert [document.metadata for document in source.documents(faults)] == ['{"a": [1, 2.5, true]}']
+    assert (faults.count, faults.notes()) == (
+        0,
+        ["metadata fields left out, as they are neither text, number, true or false, nor a list of such: 2"],
+    )
+    (tmp_path / "stored").mkdir()
+    assert faults.notes()[0] in write_collection(source, tmp_path / "stored", dev_share=0.1, seed=1)["notes"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from secondstage.backends.record import read_record
 from secondstage.cli import main
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
+from secondstage.plan import claimed
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
-from secondstage.serve.export.layouts import LAYOUTS
+from secondstage.serve.export.layouts import LAYOUTS, elasticsearch
 from secondstage.serve.export.loaded import scores_of_graph
 
 from .test_cli import fails
@@ -30,7 +31,7 @@ def bundle(run_folder: Path, tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != ".lock")
 
 
 def test_the_command_line_knows_every_layout() -> None:
@@ -99,6 +100,16 @@ def test_an_export_that_is_off_is_refused_and_leaves_nothing(
     assert everything(tmp_path) == before
 
 
+def test_nothing_is_put_into_a_bundle_that_a_run_may_replace(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claimed(bundle.parent, ()):
+        said = fails(capsys, "export", str(bundle), "--to", "onnx")
+        assert main(["export", str(bundle), "--to", "safetensors", "--output", str(tmp_path / "out")]) == 0
+    assert f"another run is writing to {bundle.parent}" in said
+    assert not (bundle / "engines").exists()
+
+
 def test_openvinos_eight_bits_are_tried_again_with_more_in_higher_precision(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +142,11 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     (tmp_path / "out" / "vespa" / "mine.txt").write_text("mine")
     said = fails(capsys, "export", str(bundle), "--to", "vespa", "--output", str(tmp_path / "out"))
     assert "is left alone" in said
+    # What one of several cannot read is told before any of them is made.
+    monkeypatch.setattr(elasticsearch, "KINDS", ())
+    said = fails(capsys, "export", str(bundle), "--to", "onnx", "elasticsearch", "--output", str(tmp_path / "both"))
+    assert "elasticsearch has no tokenizer for a network of kind" in said
+    assert not (tmp_path / "both").exists()
     (bundle / "engines" / "onnx").mkdir(parents=True)
     (bundle / "engines" / "onnx" / "mine.txt").write_text("mine")
     assert "holds no engine.json and is left alone" in fails(capsys, "export", str(bundle), "--to", "onnx")

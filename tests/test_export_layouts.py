@@ -221,9 +221,8 @@ def test_vespa_refuses_a_tokenizer_that_puts_more_between_two_texts(reranker: Pa
     inner = Tokenizer.from_file(str(copied / "tokenizer.json"))
     inner.post_processor = RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
     inner.save(str(copied / "tokenizer.json"))
-    (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="vespa joins query and document as start"):
-        LAYOUTS["vespa"].write(Source("m", copied, tmp_path, ""), tmp_path / "out")
+        LAYOUTS["vespa"].check(Source("m", copied, None, ""))
 
 
 def test_elasticsearch_refuses_a_network_whose_tokenizer_it_has_not(reranker: Path, tmp_path: Path) -> None:
@@ -232,11 +231,13 @@ def test_elasticsearch_refuses_a_network_whose_tokenizer_it_has_not(reranker: Pa
     for path in reranker.iterdir():
         (copied / path.name).write_bytes(path.read_bytes())
     (copied / "config.json").write_text(json.dumps({"model_type": "modernbert"}))
-    (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="no tokenizer for a network of kind 'modernbert'"):
-        LAYOUTS["elasticsearch"].write(Source("m", copied, None, ""), tmp_path / "out")
+        LAYOUTS["elasticsearch"].check(Source("m", copied, None, ""))
 
 
 def test_a_tokenizer_without_a_fast_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no tokenizer\.json"):
         write_tokenizer(Source("m", tmp_path, None, ""), tmp_path / "out")
+    for name in ("opensearch", "qdrant", "vespa"):
+        with pytest.raises(UserError, match=r"holds no tokenizer\.json"):
+            LAYOUTS[name].check(Source("m", tmp_path, None, ""))

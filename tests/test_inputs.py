@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from secondstage.config import DistillConfig, MineConfig, RemoteConfig, StudentTraining, TeacherConfig, TrainConfig
+from secondstage.config import (
+    DistillConfig,
+    EvaluateConfig,
+    MineConfig,
+    RemoteConfig,
+    StudentTraining,
+    TeacherConfig,
+    TrainConfig,
+)
 from secondstage.errors import UserError
-from secondstage.inputs import mined_from, taught_from, tuned_from
+from secondstage.files import write_manifest
+from secondstage.inputs import evaluated, mined_from, taught_from, tuned_from
 
 
 def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
@@ -91,3 +100,9 @@ def test_the_teacher_of_a_student_is_no_model_of_its_own(tiny_model: Path) -> No
     assert tuned_from(StudentTraining(steps=1, model=model)) == tuned_from(TrainConfig(steps=1, model=model))
     with pytest.raises(UserError, match="cannot teach as kind cross_encoder"):
         tuned_from(TrainConfig.model_validate({"steps": 1, "model": model, "loss": "kl", "teacher": model}))
+
+
+def test_an_export_that_nothing_here_can_score_is_told_before_the_work(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "export", to="vespa", parity=None)
+    with pytest.raises(UserError, match="is an export to vespa, which only that engine opens"):
+        evaluated(EvaluateConfig(exports={"copy": str(tmp_path)}))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secondstage.cli import main
 from secondstage.collection import Collection
 from secondstage.commands import carry_out_up_to
 from secondstage.configfile import check_config, override
@@ -23,7 +24,7 @@ from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_
 from secondstage.lists import read_lists
 from secondstage.plan import Stage, carry_out, claimed, describe_os_error, done
 from secondstage.reranker import Reranker
-from secondstage.serve import Pipeline
+from secondstage.serve import Pipeline, compare_paths, update_documents
 
 
 class Maker:
@@ -406,6 +407,34 @@ def test_a_bundle_that_is_made_anew_is_judged_anew(project: Project) -> None:
     after = read_json(project.verdict)
     assert after["bundle"] != before["bundle"]
     assert after["sentence"] == project.metrics["verdict"]["sentence"] != before["sentence"]
+
+
+def test_a_named_engine_is_made_after_the_proof(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Engines are made from a bundle: until then torch scores, and the line says how to make it."""
+    assert project.run("serve.backend=onnx") == ["bundle", "evaluation"]
+    bundle = project.output / "bundle"
+    assert f"torch computes its scores. Make it with `secondstage export {bundle} --to onnx`" in capsys.readouterr().err
+    with pytest.raises(UserError, match="is missing: make the engine"):
+        Pipeline.load(bundle)
+    assert main(["export", str(bundle), "--to", "onnx", "--queries", "2"]) == 0
+    assert Pipeline.load(bundle).reranker.engine == "onnx"
+    assert main(["evaluate", str(bundle)]) == 0
+    assert "torch computes" not in capsys.readouterr().err
+
+
+def test_a_bundle_with_other_documents_is_not_undone(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"_id": "new-1", "text": "key of the piano"}\n')
+    bundle = project.output / "bundle"
+    update_documents(bundle, add=tmp_path / "new.jsonl")
+    for command in ("bundle", "evaluate"):
+        with pytest.raises(UserError, match="holds documents added or removed by `secondstage documents`"):
+            project.run("train.steps=1", command=command)
+    assert project.run(command="train") == []
+    assert "new-1" in Pipeline.load(bundle).documents
+    notes = compare_paths([bundle], None, "test", resamples=10)["notes"]
+    assert any("finds 1 documents that the collection lacks" in note for note in notes)
+    bundle.rename(tmp_path / "kept")
+    assert project.run() == ["bundle"]
 
 
 def test_a_verdict_that_was_lost_or_changed_is_put_right(project: Project) -> None:

@@ -70,6 +70,9 @@ def test_a_context(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_lowered_depth_is_told(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(bundle), QUERY, "--latency-ms", "0.000001"]) == 0
     assert "0 candidates were reranked, to keep --latency-ms" in capsys.readouterr().err
+    # A depth that was asked for is not a lowered one.
+    assert main(["search", str(bundle), QUERY, "--depth", "5", "--latency-ms", "60000"]) == 0
+    assert "--latency-ms" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

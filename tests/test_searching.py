@@ -223,6 +223,7 @@ def test_a_context(pipeline: Pipeline) -> None:
 
 def test_a_budget_lowers_the_depth(pipeline: Pipeline) -> None:
     quick, scorer = slow(pipeline)
+    quick.prepare()
     answer = quick.answer(QUERY, 20, options=SearchOptions(latency_ms=30.5))
     assert scorer.pairs[-1] == answer.trace.depth == 10
     assert answer.trace.milliseconds == pytest.approx({"first_stage": 0, "rerank": 30, "total": 30})
@@ -232,6 +233,30 @@ def test_a_budget_lowers_the_depth(pipeline: Pipeline) -> None:
     assert quick.answer(QUERY, options=SearchOptions(latency_ms=1000)).trace.depth == 20
     assert quick.answer(QUERY, options=SearchOptions(latency_ms=1000, depth=7)).trace.depth == 7
     assert len(scorer.pairs) == before + 2  # measured once
+
+
+def test_the_first_search_with_a_budget_tells_that_it_measured(pipeline: Pipeline) -> None:
+    quick, scorer = slow(pipeline)
+    trace = quick.answer(QUERY, options=SearchOptions(latency_ms=30.5)).trace
+    # 20 pairs to warm up; then three times five and three times 20.
+    measuring = 4 * 50 + 3 * 20
+    assert trace.depth == 10
+    assert trace.milliseconds == pytest.approx(
+        {"measuring": measuring, "first_stage": 0, "rerank": 30, "total": measuring + 30}
+    )
+    assert 1000 * scorer.now == pytest.approx(measuring + 30)
+
+
+def test_waiting_for_a_turn_is_part_of_the_budget(pipeline: Pipeline) -> None:
+    quick, scorer = slow(pipeline)
+    quick.prepare()
+    asking = quick.asking(QUERY, SearchOptions(latency_ms=30.5))
+    scorer.now += 0.010
+    ask = next(asking)
+    assert len(ask.pairs) == 5
+    with pytest.raises(StopIteration) as stopped:
+        asking.send(scorer.score(ask.pairs))
+    assert stopped.value.value.trace.milliseconds == pytest.approx({"first_stage": 0, "rerank": 20, "total": 30})
 
 
 def test_a_budget_that_is_too_small_for_any_gives_the_first_stage(pipeline: Pipeline) -> None:

@@ -21,9 +21,9 @@ from secondstage.serve.fields import Fields, as_text
 RECORDS = [
     {"year": 2019, "language": "en", "tags": ["a", "b"]},
     {"year": 2020.0, "language": "de", "open": True},
-    {"year": "2020", "language": "en", "tags": ["b"]},
+    {"year": "2020", "language": "en", "tags": ["b"], "years": [2020, 2021.0, "2022", True]},
     {},
-    {"language": "en", "nested": {"x": 1}, "nothing": None, "mixed": ["a", 1], "half": "\ud800", "nan": float("nan")},
+    {"language": "en", "nested": {"x": 1}, "nothing": None, "deep": ["a", [1]], "half": "\ud800", "nan": float("nan")},
 ]
 
 
@@ -59,6 +59,8 @@ def test_documents_that_were_stored_without_fields_go_on_loading(as_documents) -
         ({"year": 2020, "language": "en"}, [2]),
         ({"tags": "b"}, [0, 2]),
         ({"tags": ("a", "z")}, [0]),
+        ({"years": "2021"}, [2]),
+        ({"years": [2022, 1999]}, [2]),
         ({"open": "true"}, [1]),
         ({"open": True}, [1]),
         ({"language": "fr"}, []),
@@ -76,7 +78,7 @@ def test_who_matches(documents: Documents, where: dict[str, object], rows: list[
     [
         ({}, "at least one field"),
         ("year=2020", "at least one field"),
-        ({"yaer": 2020}, r"'yaer', which no document has \(they have half, language, open, tags, year\)"),
+        ({"yaer": 2020}, r"'yaer', which no document has \(they have half, language, open, tags, year, years\)"),
         ({"year": None}, "year is None, must be"),
         ({"year": []}, r"year is \[\], must be"),
         ({"year": {"from": 2000}}, "must be a text, a number"),

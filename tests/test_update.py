@@ -20,10 +20,11 @@ from secondstage.errors import UserError
 from secondstage.files import read_json, read_manifest
 from secondstage.firststage.renewal import renew
 from secondstage.firststage.vectors import VectorIndex
-from secondstage.serve import Pipeline, update_documents
+from secondstage.plan import claimed
+from secondstage.serve import Pipeline, update, update_documents
 
 QUERIES = ["key of the piano", "water of the river", "a king and his queen", "unheard of"]
-NEW = [
+NEW: list[dict[str, Any]] = [
     {"_id": "new-1", "title": "piano wire", "text": "wire of the piano chord", "metadata": {"year": 2020}},
     {"_id": "new-2", "title": "", "text": "queen of the river bank"},
 ]
@@ -97,6 +98,45 @@ def test_a_document_is_replaced(bundle: Path, tmp_path: Path) -> None:
     assert len(Pipeline.load(bundle).documents) == 64
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_kill_between_the_renames_left_is_put_right(bundle: Path, tmp_path: Path, elsewhere: bool) -> None:
+    bundle.rename(tmp_path / ".bundle.old")
+    (tmp_path / ".bundle.tmp-killed").mkdir()
+    with pytest.raises(UserError, match=r"that was interrupted left .*\.bundle\.old: give that command again"):
+        Pipeline.load(bundle)
+    output = tmp_path / "other" / "bundle" if elsewhere else None
+    assert update_documents(bundle, add=written(tmp_path / "new.jsonl", NEW), output=output) == (2, 0, 66)
+    assert len(Pipeline.load(bundle).documents) == (64 if elsewhere else 66)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".bundle")] == []
+
+
+def test_two_updates_at_once_lose_neither(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused, and what clears up after killed ones does not take the first for one."""
+    one, other = (written(tmp_path / f"{line['_id']}.jsonl", [line]) for line in NEW)
+    refused: list[str] = []
+
+    def meanwhile(*arguments: Any) -> Any:
+        for attempt in (lambda: update_documents(bundle, add=other), lambda: claimed(tmp_path, ["bundle"]).__enter__()):
+            with pytest.raises(UserError) as caught:
+                attempt()
+            refused.append(str(caught.value))
+        return renew(*arguments)
+
+    monkeypatch.setattr(update, "renew", meanwhile)
+    assert update_documents(bundle, add=one) == (1, 0, 65)
+    assert refused == [f"another run is writing to {tmp_path}: wait for it, or choose another output"] * 2
+    monkeypatch.undo()
+    assert update_documents(bundle, add=other) == (1, 0, 66)
+
+
+def test_a_wrong_path_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a bundle"):
+        update_documents(
+            tmp_path / "no" / "bundle", add=written(tmp_path / "new.jsonl", NEW), output=tmp_path / "o" / "p"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("add", "remove", "words"),
     [
@@ -131,9 +171,12 @@ def test_first_stages_without_an_index_here_are_refused(kind: str, words: str, t
 
 
 def test_the_command(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = written(tmp_path / "new.jsonl", NEW)
+    corpus = written(tmp_path / "new.jsonl", [NEW[0], {**NEW[1], "metadata": {"nested": {}}}])
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 0
-    assert "66 documents: 2 added, 0 removed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "66 documents: 2 added, 0 removed" in printed.out
+    assert f"`secondstage evaluate {bundle}` measures it" in printed.out
+    assert "metadata fields left out" in printed.err
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 2
     assert "'new-1' is there twice" in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ import torch
 from secondstage.collection import Collection, Documents
 from secondstage.config import Bm25Config
 from secondstage.errors import UserError
+from secondstage.files import write_manifest
 from secondstage.firststage.bm25 import Bm25
 from secondstage.measures import Values, evaluate, mean
 from secondstage.reranker import Reranker
@@ -133,6 +134,53 @@ def test_an_export_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="nowhere"):
         exports(pipeline, tested, runs, {"int8": str(tmp_path / "nowhere")}, tmp_path, **STATISTICS)
+
+
+def exported(weights: Path, graph: Path | None, to: str, folder: Path) -> str:
+    """An export by hand: weights, perhaps with a graph beside them that need not be theirs."""
+    shutil.copytree(weights, folder)
+    if graph:
+        shutil.copytree(graph, folder / to.removesuffix("-int8"), ignore=shutil.ignore_patterns("engine.json"))
+    write_manifest(folder, "export", to=to, parity=None)
+    return str(folder)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_of_an_export_to_an_engine_its_graph_is_scored(
+    engine: str, known: Pipeline, tested: QuerySet, apart_model: Path, run_folder: Path, made_engines: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Beside the graph lie weights: here other ones, which must not stand in for it."""
+    apart = Reranker.load(apart_model, precision="fp32")
+    pipeline = Pipeline(known.first_stage, apart, known.documents, depth=20, weight=1.0)
+    runs = pipeline.rank(tested.queries)
+    weights = run_folder / "bundle" / "reranker"
+    folders = {
+        "graph": exported(weights, made_engines / engine, engine, tmp_path / "a"),
+        "weights": exported(weights, None, "safetensors", tmp_path / "b"),
+        "engine": str(made_engines / engine),
+    }
+    found = exports(pipeline, tested, runs, folders, tmp_path / "scores", **STATISTICS)
+    assert found["graph"]["delta"] == pytest.approx(0, abs=1e-6)
+    assert found["engine"]["delta"] == pytest.approx(0, abs=1e-6)
+    assert abs(found["weights"]["delta"]) > 1e-3
+
+
+def test_an_export_that_cannot_be_scored_is_refused(
+    pipeline: Pipeline, tested: QuerySet, runs: Runs, run_folder: Path, made_engines: Path, tmp_path: Path
+) -> None:
+    weights = run_folder / "bundle" / "reranker"
+    broken = exported(weights, made_engines / "onnx", "onnx", tmp_path / "broken")
+    (tmp_path / "broken" / "onnx" / "model.onnx").write_bytes(b"garbage")
+    cases = [
+        (broken, "cannot be opened by onnxruntime"),
+        (exported(weights, None, "vespa", tmp_path / "vespa"), "is an export to vespa, which only that engine opens"),
+        (exported(weights, None, "onnx", tmp_path / "empty"), "model.onnx is missing"),
+        (str(made_engines / "onnx"), "was made from other weights"),
+    ]
+    for folder, words in cases:
+        with pytest.raises(UserError, match=words):
+            exports(pipeline, tested, runs, {"copy": folder}, tmp_path / "scores", **STATISTICS)
 
 
 # --- replicates

@@ -129,6 +129,18 @@ def test_unknown_documents_are_counted_once_each_and_some_are_named(collection: 
     assert faults == ("mine holds 4 documents that the collection lacks, e.g. z1, z3, z5",)
 
 
+def test_documents_that_a_bundle_gained_are_told_and_not_judged(collection: Collection, qrels: Qrels) -> None:
+    run = run_of({query_id: ["z9", *judged] for query_id, judged in qrels.items()})
+    faults = Faults("f")
+    assert check_run(run, "mine", collection, qrels, faults, grown=True) == [
+        "mine finds 1 documents that the collection lacks: they count as not relevant"
+    ]
+    assert faults.count == 0
+    # One of another collection has none in common.
+    check_run(run_of({query_id: ["z9"] for query_id in qrels}), "mine", collection, qrels, faults, grown=True)
+    assert faults.count == 1
+
+
 def test_a_run_of_other_queries_is_at_fault(collection: Collection, qrels: Qrels) -> None:
     _, faults = checked(run_of({"q1": ["bread-0"]}), collection, qrels)
     assert faults == ("mine answers none of the 16 queries",)

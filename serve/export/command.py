@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from secondstage.backends.record import ENGINES_FOLDER, GRAPHS, RECORD, WEIGHTS, write_record
+from secondstage.backends import TORCH
+from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.pairmodel import read_contract
+from secondstage.plan import claimed
 from secondstage.progress import say
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
@@ -27,7 +30,6 @@ from .parity import TOLERANCE, Parity, check, compare
 from .quantize import quantize_onnx, quantize_openvino
 from .rankedlists import Lists, calibration_pairs, lists_of
 
-KIND = "export"
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 # Feed-forward networks of OpenVINO in eight bits that are spared, from the first layer on: the second try spares all.
 SPARED = (1, None)
@@ -83,11 +85,18 @@ def export_bundle(
         A line for each target: where it is, and what was measured.
 
     Raises:
-        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph, or an
-            export is too far off. Then nothing is written.
+        UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph or is
+            not one that a target reads, an export is too far off, or a run or an update is writing to the bundle. Then
+            nothing is written.
     """
-    wanted = _wanted(bundle, targets, output, collection, queries)
-    pipeline = Pipeline.load(bundle)
+    read_manifest(bundle, BUNDLE)
+    # An engine belongs to the weights in the bundle: neither a run nor an update may replace it meanwhile.
+    with claimed(bundle.absolute().parent, ()) if output is None else nullcontext():
+        return _export(_wanted(bundle, targets, output, collection, queries), queries)
+
+
+def _export(wanted: Exports, queries: int) -> list[str]:
+    pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
     lists = lists_of(pipeline, wanted.collection, queries)
     with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place:
         measured = _make_graphs(wanted, pipeline, lists, Path(place))
@@ -96,7 +105,6 @@ def export_bundle(
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
     """Check all that can be checked before any work."""
-    read_manifest(bundle, BUNDLE)
     if unknown := [name for name in targets if name not in LAYOUTS]:
         raise UserError(f"there is no export {unknown[0]!r}: choose among {', '.join(LAYOUTS)}")
     if queries < 1:
@@ -110,6 +118,8 @@ def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collectio
         check_exportable(wanted.reranker)
     if not (wanted.reranker / WEIGHTS).is_file():
         raise UserError(f"{wanted.reranker} holds no {WEIGHTS}: a model in several files is not exported yet")
+    for name in wanted.targets if output else ():
+        LAYOUTS[name].check(Source(_name(bundle), wanted.reranker, None, ""))
     for name in wanted.graphs:
         installed(*LIBRARIES[name.removesuffix("-int8")], *(("nncf",) if name == "openvino-int8" else ()))
     return wanted
@@ -124,7 +134,7 @@ def _collection(bundle: Path, given: str | None) -> Collection | None:
 
 def _refuse_foreign(folder: Path, *, engine: bool) -> None:
     if not engine:
-        refuse_foreign(folder, KIND)
+        refuse_foreign(folder, EXPORT)
     elif folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
         raise UserError(f"{folder} holds no {RECORD} and is left alone: move it away")
 
@@ -202,7 +212,7 @@ def _write(wanted: Exports, target: str, measured: dict[str, Parity | None], pla
             write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
         else:
             layout.write(Source(_name(wanted.bundle), wanted.reranker, graph, words), temporary)
-            write_manifest(temporary, KIND, to=target, parity=parity.to_json() if parity else None)
+            write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)
     return f"{target}: {folder}  {words}"
 
 

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from secondstage.backends import AUTO, TORCH
+from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Collection
 from secondstage.errors import UserError
-from secondstage.files import MANIFEST
+from secondstage.files import MANIFEST, read_json
 from secondstage.plan import claimed
+from secondstage.progress import say
 from secondstage.reranker import keep_scores
 from secondstage.scorecache import SCORES
 
+from ..opening import SETTINGS, serve_config
 from ..pipeline import Pipeline
 
 
@@ -30,6 +34,22 @@ def collection_beside(paths: Sequence[Path], given: str | None) -> Collection:
     raise UserError(f"no collection lies beside {paths[0]}: name its folder with --collection")
 
 
+def load_bundle(bundle: Path) -> Pipeline:
+    """A bundle as it will be served; in torch, with a line that says so, as long as it lacks the engine it names.
+
+    Engines are exported from a bundle that is there, and it is proven before that.
+    """
+    settings = bundle / SETTINGS
+    backend = serve_config(read_json(settings)).backend if settings.is_file() else AUTO
+    if backend in (AUTO, TORCH) or (bundle / ENGINES_FOLDER / backend).is_dir():
+        return Pipeline.load(bundle)
+    say(
+        f"  {bundle} has no engine {backend} yet, which serve.backend names: torch computes its scores. Make it with "
+        f"`secondstage export {bundle} --to {backend}`"
+    )
+    return Pipeline.load(bundle, TORCH)
+
+
 @contextmanager
 def opened(bundle: Path) -> Iterator[Pipeline]:
     """The pipeline of a bundle, with the scores that a run left beside it; they are locked meanwhile.
@@ -38,7 +58,7 @@ def opened(bundle: Path) -> Iterator[Pipeline]:
         UserError: it is no bundle, or a run is writing these scores.
     """
     bundle = bundle.absolute()  # the parent of "." is itself
-    pipeline, scores = Pipeline.load(bundle), bundle.parent / SCORES
+    pipeline, scores = load_bundle(bundle), bundle.parent / SCORES
     if not scores.is_dir():
         yield pipeline
         return

@@ -24,6 +24,7 @@ from ..depth import Timing, depths_up_to, describe, sweep
 from ..fuse import MEASURE
 from ..latency import time_first_stage, time_searches
 from ..pipeline import Pipeline
+from .beside import load_bundle
 from .cases import differences, quantiles, worst, write_per_query
 from .confidence import answerability, calibration
 from .diagnosis import diagnose
@@ -110,7 +111,7 @@ def evaluate_bundle(
     Returns:
         What `metrics.json` holds.
     """
-    pipeline = Pipeline.load(bundle)
+    pipeline = load_bundle(bundle)
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
     met = met_in_training(collection, mined, trained=trained, warmed=warmed)
     bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores)

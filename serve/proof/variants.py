@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from secondstage.backends import EngineReranker
+from secondstage.backends.record import RECORD, exported_graph, write_record
+from secondstage.compute import Precision
 from secondstage.errors import UserError
 from secondstage.measures import evaluate, mean
+from secondstage.pairmodel import PairModel
 from secondstage.reranker import keep_scores
 from secondstage.run import Run
 from secondstage.scoring import rerank
@@ -18,6 +25,7 @@ from ..cascade import Runs
 from ..depth import finite
 from ..fuse import MEASURE, fuse
 from ..pipeline import Pipeline
+from .beside import load_bundle
 from .queries import QuerySet
 from .systems import open_reranker
 
@@ -25,12 +33,17 @@ from .systems import open_reranker
 def exports(
     pipeline: Pipeline, tested: QuerySet, runs: Runs, folders: Mapping[str, str], scores: Path, **statistics: Any
 ) -> dict[str, Any]:
-    """What the pipeline loses with each copy of its reranker, on the same lists."""
+    """What the pipeline loses with each copy of its reranker, on the same lists.
+
+    Raises:
+        UserError: a copy is not there, or nothing here can score it.
+    """
     own = evaluate(runs.pipeline, tested.qrels, [MEASURE])[MEASURE]
     found = {}
     for name, folder in folders.items():
-        other = pipeline.with_scorer(keep_scores(open_reranker(pipeline, folder), scores))
-        run = other.rerank(runs.first_stage, tested.queries, label=f"export {name}").pipeline
+        with _opened(pipeline, folder) as model:
+            other = pipeline.with_scorer(keep_scores(model, scores))
+            run = other.rerank(runs.first_stage, tested.queries, label=f"export {name}").pipeline
         result = compare(evaluate(run, tested.qrels, [MEASURE])[MEASURE], own, **statistics)
         found[name] = {
             "queries": result.queries,
@@ -39,6 +52,28 @@ def exports(
             "high": finite(result.high),
         }
     return found
+
+
+@contextmanager
+def _opened(pipeline: Pipeline, copy: str) -> Iterator[PairModel]:
+    """A copy as it will be served: its graph by the engine where it has one, or else its weights by torch."""
+    folder = Path(copy).expanduser()
+    found = exported_graph(folder)
+    if found is None:
+        yield open_reranker(pipeline, copy)
+        return
+    engine, graph = found
+    precision: Precision = "auto" if engine.endswith("-int8") else "fp32"
+    if graph == folder:  # an engine of a bundle, which says itself what it was made from
+        own = pipeline.reranker.origin[0] if pipeline.reranker.origin else ""
+        yield EngineReranker.open(Path(own), graph, engine, precision=precision)
+        return
+    with tempfile.TemporaryDirectory(prefix="secondstage-export-") as temporary:
+        place = Path(temporary) / engine
+        shutil.copytree(graph, place, ignore=shutil.ignore_patterns(RECORD))
+        # What is there is scored, whatever became of it since it was exported.
+        write_record(place, engine, folder, {})
+        yield EngineReranker.open(folder, place, engine, precision=precision)
 
 
 def replicates(
@@ -65,7 +100,7 @@ def replicates(
 
 
 def _pipeline_of(bundle: str, pipeline: Pipeline, tested: QuerySet, first: Run, scores: Path) -> Run:
-    other = Pipeline.load(Path(bundle).expanduser())
+    other = load_bundle(Path(bundle).expanduser())
     if missing := sum(doc_id not in other.documents for doc_id in {doc_id for _, doc_id in first.pairs()}):
         raise UserError(
             f"evaluate.replicates: {bundle} lacks {missing} of the documents that this pipeline found: give bundles of "

@@ -36,8 +36,8 @@ def read_systems(paths: Sequence[Path], collection: Collection, split: str) -> t
         Runs by name, and notes: what was left out or is missing, counted.
 
     Raises:
-        UserError: a run holds documents that the collection lacks, or none of the split's queries; or none of these has
-            a relevant document.
+        UserError: a run holds documents that the collection lacks, a bundle none that it has; or one holds none of the
+            split's queries; or none of these has a relevant document.
     """
     qrels = collection.split(split)
     if not answerable(qrels):
@@ -48,7 +48,7 @@ def read_systems(paths: Sequence[Path], collection: Collection, split: str) -> t
     faults = Faults("the comparison")
     for path, name in zip(paths, short_names(paths), strict=True):
         run = _ask(path, queries, name) if path.is_dir() else read_trec(path)
-        notes += check_run(run, name, collection, qrels, faults)
+        notes += check_run(run, name, collection, qrels, faults, grown=path.is_dir())
         runs[name] = run
     faults.raise_if_any("give runs over the documents and queries of this collection, or another --collection, --split")
     return runs, notes
@@ -59,19 +59,25 @@ def _ask(bundle: Path, queries: Mapping[str, str], name: str) -> Run:
         return pipeline.rank(queries, label=name).pipeline
 
 
-def check_run(run: Run, name: str, collection: Collection, qrels: Qrels, faults: Faults) -> list[str]:
+def check_run(
+    run: Run, name: str, collection: Collection, qrels: Qrels, faults: Faults, *, grown: bool = False
+) -> list[str]:
     """What is dubious about a run, counted; what makes it useless goes to `faults`.
 
-    Queries without a relevant document are passed over: they count nowhere.
+    Queries without a relevant document are passed over: they count nowhere. A system that may have `grown` since has
+    documents that nobody judged.
     """
-    unknown = sorted({doc_id for _, doc_id in run.pairs() if doc_id not in collection.documents})
-    if unknown:
+    found = {doc_id for _, doc_id in run.pairs()}
+    unknown = sorted(doc_id for doc_id in found if doc_id not in collection.documents)
+    notes = []
+    if unknown and grown and len(unknown) < len(found):
+        notes.append(f"{name} finds {len(unknown)} documents that the collection lacks: they count as not relevant")
+    elif unknown:
         faults.add(f"{name} holds {len(unknown)} documents that the collection lacks, e.g. {', '.join(unknown[:3])}")
     asked = answerable(qrels)
     answered = [query_id for query_id in asked if query_id in run]
     if not answered:
         faults.add(f"{name} answers none of the {len(asked)} queries")
-    notes = []
     if missing := len(asked) - len(answered):
         notes.append(f"{name} does not answer {missing} of {len(asked)} queries: they count as zero")
     if strange := sum(query_id not in qrels for query_id in run):

@@ -31,4 +31,8 @@ def _documents(parsed: argparse.Namespace) -> None:
     assert bundle is not None
     updated = update_documents(bundle, add=found["add"], remove=found["remove"], output=found["output"])
     print(f"{updated.documents} documents: {updated.added} added, {updated.removed} removed")
-    print("Models, depth and weight are as before. The gate judged the old documents: evaluate again before shipping")
+    print(
+        f"Models, depth and weight are as before; the gate judged the old documents. `secondstage evaluate "
+        f"{found['output'] or bundle}` measures it on the judgements that there are; a proof takes a run over the new "
+        "collection, into another output folder"
+    )

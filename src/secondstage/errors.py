@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 MAX_SHOWN = 20
 
 
@@ -19,19 +21,29 @@ class StoppedError(Exception):
 class Faults:
     """Collects the faults of one input, so that all of them are reported at once.
 
-    Only the first `MAX_SHOWN` messages are kept; the rest are counted.
+    Only the first `MAX_SHOWN` messages are kept; the rest are counted. What is passed over, and is no fault, is counted
+    by what it is.
     """
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
         self.count = 0
         self._messages: list[str] = []
+        self._passed_over: Counter[str] = Counter()
 
     def add(self, message: str) -> None:
         """Record one fault."""
         self.count += 1
         if self.count <= MAX_SHOWN:
             self._messages.append(message)
+
+    def pass_over(self, what: str) -> None:
+        """Count one thing that is left out though nothing is wrong with it."""
+        self._passed_over[what] += 1
+
+    def notes(self) -> list[str]:
+        """What was passed over, in words."""
+        return [f"{what}: {count}" for what, count in self._passed_over.items()]
 
     @property
     def messages(self) -> tuple[str, ...]:

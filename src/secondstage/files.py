@@ -114,6 +114,12 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def interrupted(folder: Path) -> Path | None:
+    """Where a kill inside `replacing` left what stood at `folder`, which is missing now; none if there was none."""
+    old = _old_name(folder)
+    return old if old.exists() and not folder.exists() else None
+
+
 def recover(folder: Path) -> None:
     """Undo what a kill inside `replacing` left: bring an `.old` folder back, or delete it if it was replaced."""
     old = _old_name(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from .backends.record import exported_graph
 from .config import (
     MINED,
     TEACHER,
@@ -25,7 +26,8 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
     """What decides whether the further models and files of an evaluation are still the same.
 
     Raises:
-        UserError: one is not there, or the key of the API is not set: before the work, not after it.
+        UserError: one is not there, or cannot be scored, or the key of the API is not set: before the work, not after
+            it.
     """
     if config.remote is not None:
         from .remote import RemoteReranker
@@ -33,6 +35,8 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
         RemoteReranker.from_config(config.remote)
     for bundle in config.replicates:
         read_manifest(Path(bundle).expanduser(), "bundle")
+    for folder in config.exports.values():
+        exported_graph(Path(folder).expanduser())
     models = [*config.rerankers.values(), *config.exports.values(), *config.replicates]
     found = {model: identity(model) for model in models}
     for name, file in config.slices.items():

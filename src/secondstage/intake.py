@@ -46,7 +46,7 @@ def write_collection(
         raise UserError("\n".join([f"collection {source.name!r} holds no valid document", *faults.messages]))
     if not drop_invalid:
         faults.raise_if_any("Mend the source, or leave the faulty records out with collection.drop_invalid=true")
-    notes = [*source.notes(), *cut_dev(splits, dev_share, seed)]
+    notes = [*source.notes(), *faults.notes(), *cut_dev(splits, dev_share, seed)]
     if faults.count:
         notes.append(f"left out as faulty: {faults.report()}")
     if "test" not in splits:

@@ -138,7 +138,8 @@ def done(stage: Stage, output: Path) -> dict[str, Any] | None:
     """The manifest of a stage that is there, whole, and made from what it would be made from now.
 
     Raises:
-        UserError: the stage's folder is something else, or has another format: it is left alone.
+        UserError: the stage's folder is something else, has another format, or was changed on purpose since it was
+            made: it is left alone.
     """
     folder = output / stage.kind
     refuse_foreign(folder, stage.kind)
@@ -146,6 +147,11 @@ def done(stage: Stage, output: Path) -> dict[str, Any] | None:
         manifest = read_manifest(folder, stage.kind) if (folder / MANIFEST).exists() else {}
     except IncompleteError:
         return None
+    if "updated" in manifest:  # no run makes such a one again
+        raise UserError(
+            f"{folder} holds documents added or removed by `secondstage documents`, which this run would undo: move it "
+            "or delete it, or choose another output folder"
+        )
     return manifest if manifest.get("fingerprint") == stage.fingerprint else None
 
 

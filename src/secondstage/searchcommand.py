@@ -54,8 +54,11 @@ def _search(parsed: argparse.Namespace) -> None:
     options.check()
     pipeline = Pipeline.load(parsed.bundle, fallback=parsed.fallback)
     _warn(pipeline)
+    if parsed.latency_ms is not None:
+        pipeline.prepare()  # measures, which is no part of the search
     answer = pipeline.answer(parsed.query, options=options)
-    if parsed.latency_ms is not None and answer.trace.depth < min(pipeline.depth, len(answer.trace.first)):
+    usual = min(parsed.depth or pipeline.depth, len(answer.trace.first))
+    if parsed.latency_ms is not None and answer.trace.depth < usual:
         print(f"secondstage: {answer.trace.depth} candidates were reranked, to keep --latency-ms", file=sys.stderr)
     if parsed.json:
         print(json.dumps(_as_json(answer), ensure_ascii=False, indent=2))

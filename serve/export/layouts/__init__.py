@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import elasticsearch, onnx, opensearch, openvino, qdrant, safetensors, vespa
-from .parts import Source
+from .parts import Source, check_nothing, check_tokenizer
 
 
 class Layout(NamedTuple):
@@ -16,10 +16,12 @@ class Layout(NamedTuple):
     Attributes:
         write: writes it into an empty folder.
         graph: the engine whose graph it holds; none where the plain weights do.
+        check: raises `UserError` if this reranker cannot be written so; asked before any work, when there is no graph.
     """
 
     write: Callable[[Source, Path], None]
     graph: str | None
+    check: Callable[[Source], None] = check_nothing
 
 
 LAYOUTS = {
@@ -28,10 +30,10 @@ LAYOUTS = {
     "onnx-int8": Layout(onnx.write, "onnx-int8"),
     "openvino": Layout(openvino.write, "openvino"),
     "openvino-int8": Layout(openvino.write, "openvino-int8"),
-    "opensearch": Layout(opensearch.write, "onnx"),
-    "vespa": Layout(vespa.write, "onnx"),
-    "qdrant": Layout(qdrant.write, "onnx"),
-    "elasticsearch": Layout(elasticsearch.write, None),
+    "opensearch": Layout(opensearch.write, "onnx", check_tokenizer),
+    "vespa": Layout(vespa.write, "onnx", vespa.check),
+    "qdrant": Layout(qdrant.write, "onnx", check_tokenizer),
+    "elasticsearch": Layout(elasticsearch.write, None, elasticsearch.check),
 }
 
 __all__ = ["LAYOUTS", "Layout", "Source"]

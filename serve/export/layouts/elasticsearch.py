@@ -44,18 +44,18 @@ POST my-index/_search
 """
 
 
-def write(source: Source, folder: Path) -> None:
-    """Write the layout.
-
-    Raises:
-        UserError: Elasticsearch has no tokenizer for this kind of network.
-    """
+def check(source: Source) -> None:
+    """Raise `UserError` if Elasticsearch has no tokenizer for this kind of network."""
     kind = source.config.get("model_type")
     if kind not in KINDS:
         raise UserError(
             f"elasticsearch has no tokenizer for a network of kind {kind!r}, only for {', '.join(KINDS)}: serve it "
             "with TEI (--to safetensors) and call that from an inference endpoint"
         )
+
+
+def write(source: Source, folder: Path) -> None:
+    """Write the layout."""
     copy_reranker(source, folder)
     text = TEXT.replace("MAX_LENGTH", str(source.max_length)).replace("NAME", source.name)
     write_readme(source, folder, f"{source.name}: Elasticsearch", text)

@@ -49,6 +49,15 @@ class Source(NamedTuple):
         return found
 
 
+def check_nothing(source: Source) -> None:
+    """Whatever becomes a graph, or is there, can be written."""
+
+
+def check_tokenizer(source: Source) -> None:
+    """Raise `UserError` if the tokenizer has no fast form."""
+    tokenizer_of(source)
+
+
 def copy_reranker(source: Source, folder: Path) -> None:
     """Copy the folder of the reranker, without its card, whose place the layout's own README takes."""
     shutil.copytree(source.reranker, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md"))

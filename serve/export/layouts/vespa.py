@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secondstage.errors import UserError
 
-from .parts import Source, copy_graph, write_contract, write_readme, write_tokenizer
+from .parts import Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
 
 # Tokens of a query; Vespa's tensors have a fixed size, filled up with zeros.
 QUERY_TOKENS = 32
@@ -88,12 +88,14 @@ the closing token with it, where the others cut the longer text.
 """
 
 
-def write(source: Source, folder: Path) -> None:
-    """Write the layout.
+def check(source: Source) -> None:
+    """Raise `UserError` if the tokenizer puts more around two texts than Vespa's function can, or has no fast form."""
+    check_tokenizer(source)
+    _marks(source)
 
-    Raises:
-        UserError: the tokenizer puts more between two texts than one separator, which Vespa's function cannot.
-    """
+
+def write(source: Source, folder: Path) -> None:
+    """Write the layout."""
     start, separator, inputs = _marks(source)
     copy_graph(source.graph, folder / "models")
     write_tokenizer(source, folder / "models", special_tokens=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from ..files import check_files, file_digest, read_json, write_json
+from ..files import MANIFEST, check_files, file_digest, read_json, write_json
 
 # The folder in a bundle that holds them, each below its own name; the bundle's manifest does not cover it, as engines
 # come later.
@@ -22,6 +22,9 @@ GRAPHS = {
     "openvino": "openvino_model.xml",
     "openvino-int8": "openvino_model.xml",
 }
+# What the manifest of an export says, and the exports whose weights are those of a model folder.
+EXPORT = "export"
+WITHOUT_GRAPH = ("safetensors", "elasticsearch")
 
 
 class EngineRecord(NamedTuple):
@@ -79,6 +82,30 @@ def read_record(folder: Path, engine: str, reranker: Path) -> EngineRecord:
     if record.weights != file_digest(reranker / WEIGHTS):
         raise UserError(f"{folder} was made from other weights than those in {reranker}: {again}")
     return record
+
+
+def exported_graph(folder: Path) -> tuple[str, Path] | None:
+    """The engine of an export, or of an engine's folder, and where its graph is; none where a folder is its weights.
+
+    Raises:
+        UserError: it is an export for an engine that is not here, so that nothing can score it.
+    """
+    if (folder / RECORD).is_file():
+        found = read_json(folder / RECORD)
+        return (str(found["engine"]) if _is_record(found) else folder.name), folder
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    if not isinstance(manifest, Mapping) or manifest.get("kind") != EXPORT or manifest.get("to") in WITHOUT_GRAPH:
+        return None
+    to = str(manifest.get("to"))
+    if to not in GRAPHS:
+        raise UserError(
+            f"{folder} is an export to {to}, which only that engine opens: nothing can score it here. An export of the "
+            f"same graph can be scored: secondstage export BUNDLE --to onnx --output DIR"
+        )
+    graph = folder / to.removesuffix("-int8")
+    for missing in (path for path in (graph / GRAPHS[to], folder / WEIGHTS) if not path.is_file()):
+        raise UserError(f"{folder} is an export to {to}, but {missing} is missing: export it again")
+    return to, graph
 
 
 def _is_record(found: Any) -> bool:

@@ -16,6 +16,7 @@ from .text import read_lines
 
 HEADER = ("query-id", "corpus-id")
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+NO_FIELD = "metadata fields left out, as they are neither text, number, true or false, nor a list of such"
 BEIR_COLUMNS, TREC_COLUMNS = 3, 4
 
 
@@ -55,26 +56,32 @@ def json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, A
 def to_document(record: Mapping[str, Any], where: str, faults: Faults) -> Document | None:
     """A document of `_id`, `text` and perhaps `title`; none, and a fault that says `where`, if it is no such.
 
-    Of BEIR's `metadata`, fields that hold a text, a number, a truth value or a list of texts are kept, for filters.
+    Of BEIR's `metadata`, fields that hold a text, a number, a truth value or a list of such are kept, for filters;
+    others are counted as passed over.
     """
     doc_id, text = _id(record, where, faults), _string(record, "text", where, faults)
     title = "" if record.get("title") is None else _string(record, "title", where, faults)
     if doc_id is None or text is None or title is None:
         return None
-    return Document(doc_id, title, text, _fields(record.get("metadata")))
+    return Document(doc_id, title, text, _fields(record.get("metadata"), faults))
 
 
-def _fields(metadata: object) -> str:
+def _fields(metadata: object, faults: Faults) -> str:
     """The fields that can be asked for, as a JSON object with sorted keys; empty if there are none."""
-    found = metadata.items() if isinstance(metadata, Mapping) else ()
-    kept = {str(name): value for name, value in found if _is_field(value)}
+    found = metadata if isinstance(metadata, Mapping) else {}
+    kept = {str(name): value for name, value in found.items() if _is_field(value)}
+    for value in found.values():
+        if value is not None and not _is_field(value):  # null holds nothing that could be lost
+            faults.pass_over(NO_FIELD)
     # In ASCII: JSON escapes can spell half a surrogate pair, which no file could hold otherwise.
     return json.dumps(kept, sort_keys=True) if kept else ""
 
 
 def _is_field(value: object) -> bool:
-    if isinstance(value, list):
-        return all(isinstance(each, str) for each in value)
+    return all(map(_is_scalar, value)) if isinstance(value, list) else _is_scalar(value)
+
+
+def _is_scalar(value: object) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
