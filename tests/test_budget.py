@@ -42,6 +42,13 @@ def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path, as_folder: bo
     assert [replay.progress(step, 0) for step in range(6)] == [*RECORDED, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("by_clock", [True, False])
+def test_a_replay_of_a_clock_is_one_too(tmp_path: Path, by_clock: bool) -> None:
+    line = {"progress": 0.0, "by_clock": by_clock}
+    (tmp_path / "steps.jsonl").write_text(json.dumps(line) + "\n")
+    assert Replay.read(tmp_path).by_clock is by_clock
+
+
 @pytest.mark.parametrize(
     "content", ["broken", '{"step": 1}\n', "[1]\n", '{"progress": "x"}\n', '{"progress": null}\n', None]
 )

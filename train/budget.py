@@ -13,7 +13,14 @@ from secondstage.errors import UserError
 
 
 class Budget(Protocol):
-    """A source of progress, asked once before every step."""
+    """A source of progress, asked once before every step.
+
+    Attributes:
+        by_clock: whether evaluations use the budget up too.
+    """
+
+    @property
+    def by_clock(self) -> bool: ...  # noqa: D102
 
     def progress(self, step: int, lists: int) -> float:
         """The share of the budget that is used after `step` steps over `lists` lists; 1 or more ends the training."""
@@ -22,6 +29,8 @@ class Budget(Protocol):
 
 class Steps:
     """A number of optimizer steps."""
+
+    by_clock = False
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -34,6 +43,8 @@ class Steps:
 class Epochs:
     """A number of passes over the lists, in whole or in part."""
 
+    by_clock = False
+
     def __init__(self, epochs: float, lists: int) -> None:
         self.lists = epochs * lists
 
@@ -44,6 +55,8 @@ class Epochs:
 
 class Minutes:
     """Wall-clock time, evaluations included."""
+
+    by_clock = True
 
     def __init__(self, minutes: float, clock: Callable[[], float]) -> None:
         """Allow so many minutes of what the clock tells, in seconds."""
@@ -57,8 +70,8 @@ class Minutes:
 class Replay:
     """The progress that an earlier run recorded: the way to repeat a time budget exactly, on a machine of any speed."""
 
-    def __init__(self, progress: Sequence[float]) -> None:
-        self.recorded = progress
+    def __init__(self, progress: Sequence[float], *, by_clock: bool = False) -> None:
+        self.recorded, self.by_clock = progress, by_clock
 
     @classmethod
     def read(cls, path: Path) -> Replay:
@@ -67,8 +80,9 @@ class Replay:
         path = path / "steps.jsonl" if path.is_dir() else path
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return cls([float(line["progress"]) for line in lines])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            clock = any(line.get("by_clock", False) for line in lines)
+            return cls([float(line["progress"]) for line in lines], by_clock=clock)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"train.replay: {path} is not the steps.jsonl of an earlier run ({error})") from None
 
     def progress(self, step: int, lists: int) -> float:

@@ -46,6 +46,7 @@ class StepRecord(NamedTuple):
         tokens: with padding.
         padding: of these.
         seconds: it took, evaluations and checkpoints not included.
+        by_clock: whether the budget is a clock's, so that a replay evaluates where this training did.
     """
 
     step: int
@@ -60,6 +61,7 @@ class StepRecord(NamedTuple):
     tokens: int
     padding: int
     seconds: float
+    by_clock: bool = False
 
 
 class Tracking:
@@ -110,6 +112,7 @@ class Tracking:
         self._write(STEPS, line)
         self._write(TIMING, {"step": record.step, "seconds": seconds, **rates})
         waste = record.padding / record.tokens if record.tokens else math.nan
+        del line["by_clock"]
         self._track({**line, **rates, "padding_waste": waste}, record.step)
 
     def evaluation(
