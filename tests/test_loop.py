@@ -99,6 +99,39 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
         assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
 
 
+@pytest.mark.parametrize("budget", [{"steps": 1}, {"epochs": 0.05}])
+def test_the_only_step_learns(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    settings = config(tiny_model, **budget)
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    start = {name: weight.clone() for name, weight in loop.scorer.model.state_dict().items()}
+    assert loop.run()["steps"] == 1
+    assert not torch.equal(start["classifier.weight"], weights(tmp_path)["classifier.weight"])
+
+
+def test_every_step_has_the_rate_of_its_middle(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Up over the first half of eight steps, then down: on straight lines, symmetrical, none of them nothing."""
+    settings = config(tiny_model, steps=8, warmup=0.5, learning_rate=8e-3)
+    Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    rates = [line["learning_rate"] for line in lines(tmp_path / "steps.jsonl")]
+    assert rates == pytest.approx([1e-3, 3e-3, 5e-3, 7e-3, 7e-3, 5e-3, 3e-3, 1e-3])
+
+
+@pytest.mark.parametrize("budget", [{"steps": 5}, {"epochs": 0.9}])
+def test_a_replay_of_steps_and_epochs_gives_the_same_bits(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    for name, chosen in (("first", budget), ("again", {"replay": str(tmp_path / "first")})):
+        (tmp_path / name).mkdir()
+        settings = config(tiny_model, **chosen)
+        Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path / name).run()
+    assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    assert (tmp_path / "first" / "steps.jsonl").read_text() == (tmp_path / "again" / "steps.jsonl").read_text()
+
+
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A clock of whole seconds: a step takes 6, an evaluation 90. Gives the steps before which dev was reranked."""

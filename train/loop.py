@@ -197,7 +197,8 @@ class Loop:
         counts = self.objective.counts(targets)
         micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
         sums = self.gradient(step, micros, counts)
-        share_of_rate = rate(progress, config.warmup, config.schedule)
+        middle = self.budget.middle(progress, done.steps, done.lists, len(step.examples))
+        share_of_rate = rate(middle, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
         # What matching adds is a mean over the step's pairs already.
@@ -208,6 +209,7 @@ class Loop:
         record = StepRecord(
             step=done.steps,
             progress=progress,
+            middle=middle,
             loss=loss,
             terms=terms,
             learning_rate=config.learning_rate * share_of_rate,

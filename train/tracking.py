@@ -36,6 +36,7 @@ class StepRecord(NamedTuple):
     Attributes:
         step: its number, from 0.
         progress: the share of the budget that was used before it.
+        middle: the share in its middle, which its learning rate is that of.
         loss: the weighted sum.
         terms: the mean of each loss over the lists that counted for it, without its weight.
         learning_rate: of the uppermost layers.
@@ -51,6 +52,7 @@ class StepRecord(NamedTuple):
 
     step: int
     progress: float
+    middle: float
     loss: float
     terms: Mapping[str, float]
     learning_rate: float
