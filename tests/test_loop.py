@@ -318,6 +318,16 @@ def test_epochs_see_every_list_as_often(
     assert manifest["lists"] == 2 * len(lists)
 
 
+def test_grades_too_large_for_a_loss_are_refused_before_the_first_step(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    high = [c._replace(relevance=130) if c.role == POSITIVE else c for c in lists[-1].candidates]
+    found = [*lists[:-1], TrainingList(lists[-1].query_id, tuple(high))]
+    settings = config(tiny_model, loss="lambdaloss")
+    with pytest.raises(UserError, match="relevance 130 is too large for lambdaloss"):
+        Loop(texts(collection), found, no_dev(collection), settings, seed=13, folder=tmp_path)
+
+
 def test_lists_without_positive_or_negative_are_passed_over(
     collection: Collection, mined: Path, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:

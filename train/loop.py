@@ -121,6 +121,7 @@ class Loop:
                 f"none of {len(lists)} lists gives a step with train.positives={config.positives} and train.negatives="
                 f"{config.negatives} two candidates to compare by {' or '.join(config.loss)}: mine more, or raise these"
             )
+        self.objective.refuse_grades(self.steps.lists)
         self.facts = facts(config, data or {}, seed=seed, processes=self.team.size)
         self.tracking, self.watch = Tracking(config, folder), Watch(config, folder)
         self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
