@@ -201,7 +201,7 @@ def test_a_step_that_loss_scaling_skips_is_not_averaged(tiny_model: Path) -> Non
     assert weights.average is not None
     assert weights.average.updates == 1
     backward(weights, tokenizer)
-    next(iter(weights.master.parameters())).grad[0] = torch.inf  # type: ignore[index]
+    next(iter(weights.master.parameters())).grad[0] = torch.inf
     weights.update(1.0)
     assert weights.average.updates == 1
 
