@@ -42,6 +42,29 @@ def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path, as_folder: bo
     assert [replay.progress(step, 0) for step in range(6)] == [*RECORDED, 1.0, 1.0]
 
 
+def test_a_step_learns_as_in_its_middle() -> None:
+    assert [Steps(4).middle(9.0, step, 9, 9) for step in range(4)] == [0.125, 0.375, 0.625, 0.875]
+    # What is beyond the budget does not count: else the only step of a tenth of an epoch would learn nothing.
+    epochs = Epochs(2, 50)
+    assert [epochs.middle(9.0, 9, lists, 20) for lists in (0, 20, 80, 90)] == pytest.approx([0.1, 0.3, 0.9, 0.95])
+    assert Epochs(0.1, 50).middle(0.0, 0, 0, 40) == 0.5
+    minutes = Minutes(0.5, lambda: 99.0)
+    assert [minutes.middle(progress, 9, 9, 9) for progress in (0.0, 0.3)] == [0.005, 0.3]
+
+
+def test_a_replay_learns_as_was_recorded_and_of_an_old_record_at_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "steps.jsonl").write_text('{"progress": 0.0, "middle": 0.1}\n{"progress": 0.2}\n')
+    replay = Replay.read(tmp_path)
+    assert [replay.middle(9.0, step, 9, 9) for step in (0, 1)] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("by_clock", [True, False])
+def test_a_replay_of_a_clock_is_one_too(tmp_path: Path, by_clock: bool) -> None:
+    line = {"progress": 0.0, "by_clock": by_clock}
+    (tmp_path / "steps.jsonl").write_text(json.dumps(line) + "\n")
+    assert Replay.read(tmp_path).by_clock is by_clock
+
+
 @pytest.mark.parametrize(
     "content", ["broken", '{"step": 1}\n', "[1]\n", '{"progress": "x"}\n', '{"progress": null}\n', None]
 )

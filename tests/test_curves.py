@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def step(i: int, **values: Any) -> StepRecord:
-    usual = StepRecord(i, i / 9, 2.0 - i / 10, {"lce": 1.0}, 1e-4, 3.0, 4, {"lce": 4}, 32, 400, 20, 0.5)
+    usual = StepRecord(i, i / 9, (i + 0.5) / 9, 2.0 - i / 10, {"lce": 1.0}, 1e-4, 3.0, 4, {"lce": 4}, 32, 400, 20, 0.5)
     return usual._replace(**values)
 
 

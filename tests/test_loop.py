@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,109 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
     assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
     for file in ("steps.jsonl", "dev.jsonl"):
         assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
+
+
+@pytest.mark.parametrize("budget", [{"steps": 1}, {"epochs": 0.05}])
+def test_the_only_step_learns(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    settings = config(tiny_model, **budget)
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    start = {name: weight.clone() for name, weight in loop.scorer.model.state_dict().items()}
+    assert loop.run()["steps"] == 1
+    assert not torch.equal(start["classifier.weight"], weights(tmp_path)["classifier.weight"])
+
+
+def test_every_step_has_the_rate_of_its_middle(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Up over the first half of eight steps, then down: on straight lines, symmetrical, none of them nothing."""
+    settings = config(tiny_model, steps=8, warmup=0.5, learning_rate=8e-3)
+    Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()
+    rates = [line["learning_rate"] for line in lines(tmp_path / "steps.jsonl")]
+    assert rates == pytest.approx([1e-3, 3e-3, 5e-3, 7e-3, 7e-3, 5e-3, 3e-3, 1e-3])
+
+
+@pytest.mark.parametrize("budget", [{"steps": 5}, {"epochs": 0.9}])
+def test_a_replay_of_steps_and_epochs_gives_the_same_bits(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    for name, chosen in (("first", budget), ("again", {"replay": str(tmp_path / "first")})):
+        (tmp_path / name).mkdir()
+        settings = config(tiny_model, **chosen)
+        Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path / name).run()
+    assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    assert (tmp_path / "first" / "steps.jsonl").read_text() == (tmp_path / "again" / "steps.jsonl").read_text()
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A clock of whole seconds: a step takes 6, an evaluation 90. Gives the steps before which dev was reranked."""
+    now, evaluated = [0.0], list[int]()
+    step, evaluate = Loop._step, Loop._evaluate
+
+    def stopwatch(used: float = 0.0) -> Callable[[], float]:
+        start = now[0] - used
+        return lambda: now[0] - start
+
+    def stepping(self: Loop, *args: Any) -> float:
+        now[0] += 6
+        return step(self, *args)
+
+    def evaluating(self: Loop, progress: float, *, last: bool = False) -> None:
+        evaluated.append(self.done.steps)
+        now[0] += 90
+        evaluate(self, progress, last=last)
+
+    monkeypatch.setattr("secondstage.train.loop.stopwatch", stopwatch)
+    monkeypatch.setattr(Loop, "_step", stepping)
+    monkeypatch.setattr(Loop, "_evaluate", evaluating)
+    return evaluated
+
+
+@pytest.mark.parametrize("stops", [(), (10, 11, 35)])
+def test_slow_evaluations_leave_half_of_the_time_to_the_training(
+    collection: Collection,
+    lists: list[TrainingList],
+    tiny_model: Path,
+    tmp_path: Path,
+    timed: list[int],
+    stops: tuple[int, ...],
+) -> None:
+    """Of ten minutes a tenth is 60 s. From 60 s on the first takes 96 with its step: the next is due at 300, then 540.
+
+    Stopped before a step whose evaluation was made, it goes on with its step; a replay evaluates at the same steps.
+    """
+
+    def run(name: str, **settings: Any) -> dict[str, Any]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        chosen = config(tiny_model, evaluations=10, checkpoint_steps=5, **settings)
+        return Loop(texts(collection), lists, no_dev(collection), chosen, seed=13, folder=tmp_path / name).run()
+
+    for stop in stops:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Loop, "_forward", stopped_before(stop, Loop._forward))
+            with pytest.raises(KeyboardInterrupt):
+                run("first", minutes=10.0)
+    steps = run("first", minutes=10.0)["steps"]
+    evaluated = timed.copy()
+    assert stops or (steps, evaluated) == (61, [10, 35, 60, 61])
+    timed.clear()
+    run("again", replay=str(tmp_path / "first"))
+    assert timed == evaluated
+    assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    assert (tmp_path / "first" / "steps.jsonl").read_text() == (tmp_path / "again" / "steps.jsonl").read_text()
+
+
+def stopped_before(stop: int, forward: Any) -> Any:
+    """`Loop._forward`, interrupted in that step."""
+
+    def stopping(self: Loop, *args: Any) -> Any:
+        if self.done.steps == stop:
+            raise KeyboardInterrupt
+        return forward(self, *args)
+
+    return stopping
 
 
 def test_overfitting_beats_the_start_on_its_own_queries(
@@ -212,6 +316,16 @@ def test_epochs_see_every_list_as_often(
     manifest = loop.run()
     assert seen == dict.fromkeys(collection.split("train"), 2)
     assert manifest["lists"] == 2 * len(lists)
+
+
+def test_grades_too_large_for_a_loss_are_refused_before_the_first_step(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    high = [c._replace(relevance=130) if c.role == POSITIVE else c for c in lists[-1].candidates]
+    found = [*lists[:-1], TrainingList(lists[-1].query_id, tuple(high))]
+    settings = config(tiny_model, loss="lambdaloss")
+    with pytest.raises(UserError, match="relevance 130 is too large for lambdaloss"):
+        Loop(texts(collection), found, no_dev(collection), settings, seed=13, folder=tmp_path)
 
 
 def test_lists_without_positive_or_negative_are_passed_over(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from secondstage.config import LossTerm, TrainConfig
+from secondstage.errors import UserError
+from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.train.examples import Example
 from secondstage.train.losses import LOSSES
 from secondstage.train.objective import Objective, Targets, targets_of
@@ -163,3 +165,28 @@ def test_the_settings_of_the_configuration_reach_the_loss() -> None:
     found = objective({"bce": {"pos_weight": "auto"}}).sums(scores, targets)["bce"]
     assert found.item() == pytest.approx((2 + 1 + 1) * log(2) / 3)
     assert Objective({"hinge": LossTerm(margin=4)}).sums(scores, targets)["hinge"].item() == 4
+
+
+def graded(relevance: int) -> list[TrainingList]:
+    found = [("p", relevance, POSITIVE), ("n", 0, NEGATIVE)]
+    return [TrainingList("q7", tuple(Candidate(d, r, True, "bm25", 1, 0.0, role, "") for d, r, role in found))]
+
+
+GAINED = [("lambdaloss", {}), ("approx_ndcg", {}), ("ranknet", {"weighted": True})]
+
+
+@pytest.mark.parametrize(("name", "settings"), GAINED)
+def test_grades_whose_gain_is_no_number_are_refused(name: str, settings: dict[str, Any]) -> None:
+    objective = Objective({"lce": LossTerm(), name: LossTerm(**settings)})
+    with pytest.raises(
+        UserError, match=rf"query 'q7', document 'p': relevance 130 is too large for {name}, .* up to 100"
+    ):
+        objective.refuse_grades(graded(130))
+    objective.refuse_grades(graded(100))
+    # What is let through has a loss.
+    scores, labels = torch.zeros(1, 4), torch.tensor([[100.0, 100.0, 1.0, 0.0]])
+    assert LOSSES[name].values(scores, labels, mask=torch.ones(1, 4, dtype=torch.bool), **settings).isfinite().all()
+
+
+def test_losses_that_see_no_gain_take_any_grade() -> None:
+    Objective({"lce": LossTerm(), "ranknet": LossTerm(), "listnet": LossTerm()}).refuse_grades(graded(500))

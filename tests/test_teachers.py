@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from secondstage.config import TeacherConfig
-from secondstage.decoder import DecoderReranker
+from secondstage.decoder import INSTRUCTION, DecoderReranker
 from secondstage.errors import UserError
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
@@ -117,6 +117,21 @@ def test_a_decoder_is_really_called_and_once(decoder: Path, tmp_path: Path, monk
     assert flat(open_teacher(other, tmp_path).score_lists(LISTS)) != found
 
 
+def test_a_decoder_is_asked_as_its_contract_says(decoder: Path, tmp_path: Path) -> None:
+    """A model that was tuned to find statutes is told to: by the score of each, and by the identity."""
+    loaded, folder = DecoderReranker.load(decoder, precision="fp32"), tmp_path / "model"
+    loaded.instruction = "find the statute"
+    loaded.save(folder)
+    teacher = model_teacher(str(folder)).model_copy(update={"precision": "fp32"})
+    found = flat(open_teacher(teacher, tmp_path).score_lists(LISTS))
+    asked = DecoderReranker.load(decoder, instruction="find the statute", precision="fp32").score(PAIRS)
+    assert found == pytest.approx(asked.tolist(), abs=1e-4)
+    assert found != pytest.approx(DecoderReranker.load(decoder, precision="fp32").score(PAIRS).tolist(), abs=1e-4)
+    # What is said wins, and that the same is said changes nothing.
+    said = teacher.model_copy(update={"instruction": "find the statute"})
+    assert identity(said) == identity(teacher) != identity(teacher.model_copy(update={"instruction": "find it"}))
+
+
 def test_two_local_models_never_share_a_score(cross_encoder: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Not even at the same place, one after the other."""
     place = tmp_path / "model"
@@ -197,7 +212,7 @@ def test_a_listwise_model_teaches_and_is_paid_once(api: JsonServer, tmp_path: Pa
         assert (report["requests"], report["windows"], report["unreadable"]) == (sent, 2, 0)
         assert report["cost"] == pytest.approx(3.0 * sent * 100 / 1e6)
     assert len(api.seen) == 2
-    assert config.instruction in api.seen[0]["messages"][-1]["content"]
+    assert INSTRUCTION in api.seen[0]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("kind", ["api", "listwise"])

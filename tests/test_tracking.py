@@ -28,6 +28,7 @@ def record(step: int, seconds: float = 0.5, **values: Any) -> StepRecord:
     usual = StepRecord(
         step=step,
         progress=step / 5,
+        middle=(step + 0.5) / 5,
         loss=2.0 / (step + 1),
         terms={"lce": 1.0 / (step + 1), "kl": 2.0},
         learning_rate=1e-4 * step,

@@ -192,6 +192,20 @@ def test_the_average_is_kept_and_the_weights_learn_on(tiny_model: Path, precisio
         assert torch.equal(working, second.to(working.dtype))
 
 
+def test_a_step_that_loss_scaling_skips_is_not_averaged(tiny_model: Path) -> None:
+    weights, tokenizer = mixed(tiny_model, ema=0.5, learning_rate=1e-2)
+    weights.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    weights.scaler.scale(torch.zeros(()))
+    backward(weights, tokenizer)
+    weights.update(1.0)
+    assert weights.average is not None
+    assert weights.average.updates == 1
+    backward(weights, tokenizer)
+    next(iter(weights.master.parameters())).grad[0] = torch.inf
+    weights.update(1.0)
+    assert weights.average.updates == 1
+
+
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"freeze_layers": 1, "layer_decay": 0.5}], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_restored_goes_on_to_the_bit(

@@ -25,7 +25,7 @@ from secondstage.synthetic import PairTexts
 
 from .averaging import Leaders
 from .best import choose_best
-from .budget import make_budget, stopwatch
+from .budget import Budget, make_budget, stopwatch
 from .checkpoint import Checkpoints
 from .checks import chance
 from .examples import Shape
@@ -47,7 +47,13 @@ from .weights import make_weights
 
 @dataclass
 class Done:
-    """How far a training is. With the seed it decides all that is random in what comes next."""
+    """How far a training is. With the seed it decides all that is random in what comes next.
+
+    Attributes:
+        evaluations: shares of the budget at which dev was reranked, or that a clock budget passed over.
+        evaluated: before which step it was reranked last.
+        progress: before the last step.
+    """
 
     steps: int = 0
     lists: int = 0
@@ -58,6 +64,8 @@ class Done:
     steps_in_epoch: int = 0
     evaluations: int = 0
     seconds: float = 0.0
+    evaluated: int = -1
+    progress: float = 0.0
 
 
 class Loop:
@@ -113,11 +121,13 @@ class Loop:
                 f"none of {len(lists)} lists gives a step with train.positives={config.positives} and train.negatives="
                 f"{config.negatives} two candidates to compare by {' or '.join(config.loss)}: mine more, or raise these"
             )
+        self.objective.refuse_grades(self.steps.lists)
         self.facts = facts(config, data or {}, seed=seed, processes=self.team.size)
         self.tracking, self.watch = Tracking(config, folder), Watch(config, folder)
         self.checkpoints = Checkpoints(folder, config.keep_checkpoints)
         self.leaders, self.done = Leaders(config.average), Done()
         self._clock: Callable[[], float] = stopwatch()
+        self.budget: Budget
         # What the last checkpoint needs of the rerankers that were kept.
         self._needed: set[str] = set()
 
@@ -136,7 +146,7 @@ class Loop:
 
     def _run(self, stop_at: float) -> dict[str, Any]:
         self._clock = clock = stopwatch(self.done.seconds)
-        budget = make_budget(self.config, len(self.steps.lists), clock)
+        budget = self.budget = make_budget(self.config, len(self.steps.lists), clock)
         progress = 0.0
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
         with heeding_sigterm() as stopped:
@@ -150,7 +160,7 @@ class Loop:
                     raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
                 if now.progress >= stop_at:
                     break
-                if now.progress >= (self.done.evaluations + 1) / self.config.evaluations:
+                if self._due(now.progress):
                     self._evaluate(progress)
                     if self.selection.exhausted:
                         break
@@ -167,6 +177,20 @@ class Loop:
             self._evaluate(progress, last=True)
         return self._finish(clock())
 
+    def _due(self, progress: float) -> bool:
+        """Whether dev is to be reranked.
+
+        Of a clock budget evaluations take a part: the shares that passed meanwhile are passed over, and those before
+        the training has had as much time as the evaluation took. Only what is recorded decides, for replays.
+        """
+        done, count = self.done, self.config.evaluations
+        if self.budget.by_clock and done.evaluated == done.steps:
+            return False  # going on from the checkpoint after it
+        if self.budget.by_clock and done.evaluated == done.steps - 1:
+            took = progress - done.progress
+            done.evaluations = max(done.evaluations, int((progress + took) * count))
+        return progress >= (done.evaluations + 1) / count
+
     def _step(self, step: Step, progress: float) -> float:
         """One step of the optimizer, shared by all processes. Returns the loss."""
         start, done, config = time.monotonic(), self.done, self.config
@@ -174,7 +198,8 @@ class Loop:
         counts = self.objective.counts(targets)
         micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
         sums = self.gradient(step, micros, counts)
-        share_of_rate = rate(progress, config.warmup, config.schedule)
+        middle = self.budget.middle(progress, done.steps, done.lists, len(step.examples))
+        share_of_rate = rate(middle, config.warmup, config.schedule)
         norm = self.weights.update(share_of_rate)
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
         # What matching adds is a mean over the step's pairs already.
@@ -185,6 +210,7 @@ class Loop:
         record = StepRecord(
             step=done.steps,
             progress=progress,
+            middle=middle,
             loss=loss,
             terms=terms,
             learning_rate=config.learning_rate * share_of_rate,
@@ -195,6 +221,7 @@ class Loop:
             tokens=sum(micro.tokens for micro in micros),
             padding=sum(micro.tokens - sum(micro.lengths) for micro in micros),
             seconds=time.monotonic() - start,
+            by_clock=self.budget.by_clock,
         )
         self.watch.step(progress, loss, self.weights.usable(norm), constant=self.objective.constant(targets, counts))
         self.tracking.step(record)
@@ -203,6 +230,7 @@ class Loop:
         done.pairs += record.pairs
         done.tokens += record.tokens
         done.padding += record.padding
+        done.progress = progress
         return loss
 
     def gradient(self, step: Step, micros: Sequence[Micro], counts: dict[str, int]) -> dict[str, float]:
@@ -254,6 +282,7 @@ class Loop:
     def _evaluate(self, progress: float, *, last: bool = False) -> None:
         """Rerank dev with the weights as they are, and keep them if they are among the best so far."""
         self.done.evaluations += 1
+        self.done.evaluated = self.done.steps
         step, start = self.done.steps, time.monotonic()
         with self.weights.kept() as network:
             if not len(self.selection):
@@ -320,9 +349,8 @@ class Loop:
         """Put the best reranker in its place. Returns the totals."""
         averaged = choose_best(self.folder, self.leaders, self.selection, self.config)
         totals = {**asdict(self.done), "training_seconds": round(seconds, 2), "left_out": self.steps.left_out}
-        found: dict[str, Any] = {
-            name: totals[name] for name in totals if name not in ("epoch", "steps_in_epoch", "seconds")
-        }
+        inner = ("epoch", "steps_in_epoch", "seconds", "evaluated", "progress")
+        found: dict[str, Any] = {name: totals[name] for name in totals if name not in inner}
         if not len(self.selection):
             return {**found, DEV_VALUE: None, "findings": list(self.watch.findings.values())}
         first_stage, dev = mean(self.selection.first_stage()), self.selection

@@ -6,17 +6,22 @@ over the whole step; then the parts' totals, each over the same counts, add up t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from secondstage.config import LossTerm
-from secondstage.config.loss import ON_LABELS
+from secondstage.config.loss import ON_GAINS, ON_LABELS
+from secondstage.errors import UserError
+from secondstage.lists import POSITIVE, TrainingList
 
 from .examples import Example
 from .losses import LOSSES
+
+# The largest relevance for losses that see 2^relevance: in single precision 2^128 is infinite, and sums are before it.
+GREATEST = 100
 
 
 class Targets(NamedTuple):
@@ -63,6 +68,20 @@ class Objective:
     def needs_teacher(self) -> bool:
         """Whether one of them sees a teacher's scores."""
         return any(name not in ON_LABELS for name in self.terms)
+
+    def refuse_grades(self, lists: Iterable[TrainingList]) -> None:
+        """Raise `UserError` if a positive's relevance is too large for one of these losses."""
+        named = [name for name, term in self.terms.items() if name in ON_GAINS or (name == "ranknet" and term.weighted)]
+        if not named:
+            return
+        for found in lists:
+            for candidate in found.with_role(POSITIVE):
+                if candidate.relevance > GREATEST:
+                    raise UserError(
+                        f"query {found.query_id!r}, document {candidate.doc_id!r}: relevance {candidate.relevance} is "
+                        f"too large for {' and '.join(named)}, which takes 2^relevance as gain, up to {GREATEST}: give "
+                        "the qrels small grades (0, 1, 2, 3), or take another loss, e.g. train.loss=lce"
+                    )
 
     def counts(self, targets: Targets) -> dict[str, int]:
         """For each loss the number of lists that have something to compare; of all others it is 0."""

@@ -36,6 +36,7 @@ class StepRecord(NamedTuple):
     Attributes:
         step: its number, from 0.
         progress: the share of the budget that was used before it.
+        middle: the share in its middle, which its learning rate is that of.
         loss: the weighted sum.
         terms: the mean of each loss over the lists that counted for it, without its weight.
         learning_rate: of the uppermost layers.
@@ -46,10 +47,12 @@ class StepRecord(NamedTuple):
         tokens: with padding.
         padding: of these.
         seconds: it took, evaluations and checkpoints not included.
+        by_clock: whether the budget is a clock's, so that a replay evaluates where this training did.
     """
 
     step: int
     progress: float
+    middle: float
     loss: float
     terms: Mapping[str, float]
     learning_rate: float
@@ -60,6 +63,7 @@ class StepRecord(NamedTuple):
     tokens: int
     padding: int
     seconds: float
+    by_clock: bool = False
 
 
 class Tracking:
@@ -110,6 +114,7 @@ class Tracking:
         self._write(STEPS, line)
         self._write(TIMING, {"step": record.step, "seconds": seconds, **rates})
         waste = record.padding / record.tokens if record.tokens else math.nan
+        del line["by_clock"]
         self._track({**line, **rates, "padding_waste": waste}, record.step)
 
     def evaluation(

@@ -104,7 +104,7 @@ class Weights:
         self.scaler.update()
         self.optimizer.zero_grad()
         self.push_weights()
-        if self.average:
+        if self.average and isfinite(norm):  # else loss scaling skipped the step
             self.average.update(self._masters)
         return norm
 

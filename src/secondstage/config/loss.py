@@ -27,6 +27,8 @@ ON_LABELS: Mapping[str, tuple[str, ...]] = {
 }
 """The losses that compare scores with labels, and the settings of each; their defaults are those of the functions in
 `secondstage.train.losses`."""
+ON_GAINS = ("lambdaloss", "approx_ndcg")
+"""Of these, those that see labels as gains, 2^label − 1; so does a weighted ranknet."""
 ON_TEACHER: Mapping[str, tuple[str, ...]] = {
     "mse": (),
     "margin_mse": ("pairs",),

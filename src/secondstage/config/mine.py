@@ -23,8 +23,8 @@ class TeacherConfig(Section):
     max_length: Annotated[int, Field(ge=16)] | None = None
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    instruction: str = "Given a search query, retrieve relevant documents that answer it"
-    """For a decoder and for a listwise LLM."""
+    instruction: str | None = None
+    """For a decoder and a listwise LLM; none for that of a decoder's own score contract, else the usual sentence."""
     endpoint: EndpointConfig | None = None
     """Of a listwise LLM: OpenAI's chat completions."""
     api: RemoteConfig | None = None

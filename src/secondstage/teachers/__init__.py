@@ -67,7 +67,7 @@ def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
     if config.kind == "listwise":
         return ListwiseTeacher(
             _chat(config, cache),
-            instruction=config.instruction,
+            instruction=instruction_of(config),
             window=config.window,
             step=config.step,
             passage_words=config.passage_words,
@@ -113,16 +113,25 @@ def identity(config: TeacherConfig) -> str:
     settings: list[object] = [config.kind]
     if config.kind == "listwise":
         _chat(config, None)
-        settings += [config.instruction, config.window, config.step, config.passage_words, config.max_tokens]
+        settings += [instruction_of(config), config.window, config.step, config.passage_words, config.max_tokens]
     elif config.kind == "api":
         _remote(config)
     else:
         check_head(config)
         settings += [model_identity(config.model), config.max_length, config.precision]
-        settings += [config.instruction] if config.kind == "decoder" else []
+        settings += [instruction_of(config)] if config.kind == "decoder" else []
     place = config.endpoint or config.api
     address = place.model_dump(mode="json", include={"url", "model", "api", "document_words"}) if place else None
     return fingerprint(settings, address)
+
+
+def instruction_of(config: TeacherConfig) -> str:
+    """What a decoder or a listwise LLM is told to look for: as the config says, else as the model's score contract."""
+    from ..decoder import INSTRUCTION
+    from ..pairmodel import read_contract
+
+    own = read_contract(config.model).get("instruction") if config.kind == "decoder" else None
+    return config.instruction or own or INSTRUCTION
 
 
 def _chat(config: TeacherConfig, cache: Path | None) -> ChatClient:
@@ -148,7 +157,7 @@ def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
 
         decoder = DecoderReranker.load(
             config.model,
-            instruction=config.instruction,
+            instruction=instruction_of(config),
             max_length=config.max_length,
             batch_tokens=config.batch_tokens,
             precision=config.precision,
