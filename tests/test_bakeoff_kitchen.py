@@ -135,6 +135,19 @@ def test_as_many_queries_as_were_asked_for_decide(data: dict[str, Any]) -> None:
     assert made.first_stage().keys() == made.qrels.keys()
 
 
+def test_what_training_gives_away_does_not_decide(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.leakage.ENOUGH", 1)
+    made, _ = kitchen(data)
+    collection = made.collection
+    known, asked = min(collection.qrels["train"]), min(made.basis.qrels)
+    assert asked in made.qrels
+    monkeypatch.setitem(collection.queries, asked, collection.queries[known].upper() + " ?")
+    for name in ("basis", "qrels"):
+        made.__dict__.pop(name, None)
+    assert asked not in made.qrels
+    assert made.basis.free >= len(made.qrels) > 0
+
+
 def test_a_collection_without_training_queries_is_refused_before_its_index_is_made(
     beir_folder: Path, tmp_path: Path, data: dict[str, Any]
 ) -> None:

@@ -110,6 +110,33 @@ def test_no_recipe_has_a_budget_of_its_own(name: str) -> None:
     assert "cannot change the budget" in told
 
 
+@pytest.mark.parametrize(
+    ("changes", "overrides", "word"),
+    [
+        ({"train.folds": 5}, (), "train.folds: a recipe cannot change it: each fold is a training more"),
+        ({"train.folds": 0}, ("train.folds=3",), "train.folds: a recipe cannot change it"),
+        ({"warmup.use": "auto"}, ("warmup={minutes: 5, use: never}",), "warmup.use: a recipe cannot change it: auto"),
+        ({"warmup.use": "always"}, ("warmup={minutes: 5, use: auto}",), "warmup.use: a recipe cannot change it: auto"),
+        ({"warmup": None}, ("warmup={minutes: 5, use: auto}",), "warmup.use: a recipe cannot change it: auto"),
+        (
+            {"distill.student.folds": 4},
+            ("distill={teacher: m, student: {model: n, minutes: 3}}",),
+            "distill.student.folds: a recipe cannot change it: each fold",
+        ),
+    ],
+)
+def test_no_recipe_trains_more_often_than_others(
+    changes: dict[str, Any], overrides: tuple[str, ...], word: str
+) -> None:
+    told = faults({"a": changes}, *overrides)
+    assert any(word in line for line in told), told
+
+
+def test_what_all_recipes_share_may_train_several_times() -> None:
+    found = read({"a": {"train.negatives": 3}}, "train.folds=3", "warmup={minutes: 5, use: auto}")
+    assert found["a"].config.train.folds == 3
+
+
 @pytest.mark.parametrize(("key", "value"), [("epochs", "2"), ("replay", "runs/x/train"), ("steps", "0")])
 def test_a_budget_that_is_not_equal_is_refused(key: str, value: str) -> None:
     (_, told) = faults({"a": {"train.negatives": 3}}, f"train.{key}={value}")

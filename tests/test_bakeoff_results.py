@@ -13,6 +13,7 @@ from secondstage.bakeoff.contest import Outcome
 from secondstage.bakeoff.recipes import read_recipes
 from secondstage.bakeoff.results import over_seeds, results, verdict
 from secondstage.configfile import check_config, override
+from secondstage.leakage import Basis
 from secondstage.significance import compare, holm
 
 QUERIES = [f"q{i}" for i in range(40)]
@@ -26,7 +27,15 @@ def cell(recipe: str, seed: int, shift: float, *, tokens: int = 1000) -> Cell:
     return Cell(f"{recipe} {seed}", recipe, seed, values, 10, tokens, 100.0 + seed, 20.0, 800, 4.0, "f")
 
 
-def found(cells: dict[str, list[Cell]], *overrides: str, failed: dict[str, str] | None = None) -> dict[str, Any]:
+FREE = Basis({}, True, 40, {"same_text": 0, "near_duplicate": 0, "document": 0, "any": 0})
+
+
+def found(
+    cells: dict[str, list[Cell]],
+    *overrides: str,
+    failed: dict[str, str] | None = None,
+    basis: Basis | None = None,
+) -> dict[str, Any]:
     names = {"a": {"train.negatives": 3}, "b": {"train.negatives": 5}}
     data = {
         "output": "x",
@@ -38,7 +47,7 @@ def found(cells: dict[str, list[Cell]], *overrides: str, failed: dict[str, str] 
     config = check_config(override(data, overrides))
     assert config.bakeoff is not None
     first = dict.fromkeys(QUERIES, 0.125)
-    return results(config, config.bakeoff, read_recipes(config), Outcome(cells, failed or {}), first)
+    return results(config, config.bakeoff, read_recipes(config), Outcome(cells, failed or {}), first, basis or FREE)
 
 
 CELLS = {
@@ -138,10 +147,35 @@ def test_a_budget_in_steps_whose_steps_differ_is_told() -> None:
     cells = {"base": [cell("base", 13, 0.0)], "a": [cell("a", 13, 0.1, tokens=2000)], "b": [cell("b", 13, 0.1)]}
     told = found(cells, "train.steps=10")["notes"]
     assert [note for note in told if "tokens" in note] == [
-        "a took 2.0 times the tokens of base: a budget in steps is equal only for steps that are; bakeoff.tokens is a "
-        "budget in tokens"
+        "a took 2.0 times the tokens of base: a budget in steps is equal only for steps that are; bakeoff.tokens "
+        "allows for train.batch_tokens"
+    ]
+    told = found(cells, "bakeoff.tokens=409600")["notes"]
+    assert [note for note in told if "times the tokens" in note] == [
+        "a took 2.0 times the tokens of base: bakeoff.tokens counts full steps of train.batch_tokens, and a step holds "
+        "whole lists, more or less full"
     ]
     assert not [note for note in found(cells)["notes"] if "tokens" in note]
+
+
+def test_whether_all_recipes_chose_alike_is_told() -> None:
+    (alike,) = [note for note in found(CELLS)["notes"] if "chose its checkpoint" in note]
+    assert "up to 40 of these queries (train.dev_queries), for all recipes alike" in alike
+    changed = "bakeoff.recipes.a={train.evaluations: 20, train.dev_queries: 9, train.negatives: 2}"
+    (unlike,) = [note for note in found(CELLS, changed)["notes"] if "chose its checkpoint" in note]
+    assert "not for all recipes alike: a (train.evaluations, train.dev_queries); who" in unlike
+
+
+@pytest.mark.parametrize(
+    ("enough", "word"), [(True, "these do not decide, only the other 40"), (False, "the other 40 are fewer than 30")]
+)
+def test_what_training_gives_away_is_told(enough: bool, word: str) -> None:
+    counts = {"same_text": 2, "near_duplicate": 1, "document": 4, "any": 6}
+    result = found(CELLS, basis=FREE._replace(enough=enough, counts=counts))
+    (told,) = [note for note in result["notes"] if "gives 6 queries of the split away (3 have nearly the text" in note]
+    assert word in told
+    assert result["given_away"] == counts
+    assert not [note for note in found(CELLS)["notes"] if "gives" in note]
 
 
 def test_one_query_is_no_evidence_and_no_number_is_missing_from_the_json() -> None:

@@ -45,7 +45,7 @@ def bake_off(config: Config) -> dict[str, Any]:
     with claimed(output, COMMON):
         kitchen.prepare()
         outcome = hold(recipes, settings, Cells(kitchen.folder / "cells.jsonl"), kitchen)
-        found = results(recipes[0].config, settings, recipes, outcome, kitchen.first_stage())
+        found = results(recipes[0].config, settings, recipes, outcome, kitchen.first_stage(), kitchen.basis)
         found |= {"collection": kitchen.collection.name, "reranker": _kept(kitchen, outcome, found)}
         if not settings.keep:
             _discard_losers(kitchen, recipes, found)

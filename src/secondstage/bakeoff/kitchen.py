@@ -17,6 +17,7 @@ from ..config.bakeoff import BakeoffConfig
 from ..errors import Faults, UserError
 from ..files import MANIFEST, fingerprint, read_json, recover, sweep
 from ..firststage import answered, search_run
+from ..leakage import Basis, met_in_training, spare
 from ..measures import Values, evaluate
 from ..plan import Stage, carry_out
 from ..progress import say
@@ -73,7 +74,7 @@ class Kitchen:
                 check_splits(manifest, self.config, "train")
                 self.collection.split(self.settings.split)  # that there is one
         settings = self.settings
-        choice = (settings.split, settings.max_queries, settings.depth, self.config.seed, self._files)
+        choice = ("spared", settings.split, settings.max_queries, settings.depth, self.config.seed, self._files)
         self._carry_out(Stage(LISTS, fingerprint(LISTS, __version__, choice), self._make_lists), self.folder)
 
     def key(self, recipe: Recipe, seed: int) -> str:
@@ -146,14 +147,24 @@ class Kitchen:
     def qrels(self) -> Qrels:
         """Their judgements."""
         judged = self.collection.split(self.settings.split)
-        return {query_id: judged[query_id] for query_id in self._chosen(judged)}
+        return {query_id: judged[query_id] for query_id in self._chosen()}
 
-    def _chosen(self, judged: Qrels) -> list[str]:
-        return choose_queries(answerable(judged), self.settings.max_queries, self.config.seed)
+    @cached_property
+    def basis(self) -> Basis:
+        """The queries that decide, before some of them are drawn: as far as there are enough, none that `train` knows.
+
+        The train split is taken for what training met, so that they are the same for all recipes and seeds.
+        """
+        collection = self.collection
+        met = met_in_training(collection, None, trained=True)
+        return spare(collection.queries, answerable(collection.split(self.settings.split)), met)
+
+    def _chosen(self) -> list[str]:
+        return choose_queries(self.basis.qrels, self.settings.max_queries, self.config.seed)
 
     def _make_lists(self, target: Path) -> dict[str, Any]:
         collection, split = self.collection, self.settings.split
-        chosen = self._chosen(collection.split(split))
+        chosen = self._chosen()
         if not chosen:
             raise UserError(f"no query of the {split!r} split has a relevant document: nothing can be chosen on it")
         first_stage = firststage.load(self.stages.folder("first_stage"))

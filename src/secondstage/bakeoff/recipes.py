@@ -62,7 +62,8 @@ def read_recipes(config: Config) -> list[Recipe]:
         if isinstance(made, Config):
             recipe = Recipe(name, {".".join(path): value for path, value in changes.items()}, made)
             recipe = recipe._replace(config=_with_budget(made, settings))
-            made = [f"it is the same as {other.name}" for other in found if other.config == recipe.config]
+            made = _multiplied(found[0].config, made)
+            made += [f"it is the same as {other.name}" for other in found if other.config == recipe.config]
             found += [] if made else [recipe]
         for message in made:
             faults.add(f"recipes: {name}: {message}")
@@ -130,6 +131,27 @@ def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
             f"train.{name}={getattr(config.train, name)} is no budget that is equal for all recipes: give "
             "train.minutes, train.steps above 0, or bakeoff.tokens"
         )
+
+
+def _multiplied(base: Config, recipe: Config) -> list[str]:
+    """Keys by which a recipe trains more or less often than the base, each time with the whole budget."""
+
+    def often(config: Config) -> dict[str, int]:
+        found = {"train.folds": config.train.folds, "warmup.use": 1}
+        if config.distill is not None:
+            found["distill.student.folds"] = config.distill.student.folds
+        if config.warmup is not None and config.warmup.use == "auto":
+            found["warmup.use"] = 2
+        return found
+
+    one, other = often(base), often(recipe)
+    says = {"warmup.use": "auto trains from both starts"}
+    return [
+        f"{key}: a recipe cannot change it: {says.get(key, 'each fold is a training more')}, with the whole budget "
+        "each, and the budget is the same for all; change it in the config, for all recipes"
+        for key in {**one, **other}
+        if one.get(key, 0) != other.get(key, 0)
+    ]
 
 
 def _faults_of(changes: Mapping[Path, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..chart import finite
 from ..config import Config
 from ..config.bakeoff import BASE, BakeoffConfig
+from ..leakage import ENOUGH, Basis
 from ..measures import Values, mean
 from ..significance import compare_all
 from ..table import sentence
@@ -25,7 +26,12 @@ ALIKE = 1.1
 
 
 def results(
-    config: Config, settings: BakeoffConfig, recipes: Sequence[Recipe], outcome: Outcome, first_stage: Values
+    config: Config,
+    settings: BakeoffConfig,
+    recipes: Sequence[Recipe],
+    outcome: Outcome,
+    first_stage: Values,
+    basis: Basis,
 ) -> dict[str, Any]:
     """What `results.json` holds, as JSON: numbers that are not finite are null.
 
@@ -35,6 +41,7 @@ def results(
         recipes: the base first.
         outcome: the cells of all seeds.
         first_stage: its values by query.
+        basis: what the queries that decide were drawn from.
     """
     system = settings.system
     values = {name: over_seeds([cell.values[system] for cell in cells]) for name, cells in outcome.cells.items()}
@@ -61,8 +68,9 @@ def results(
             if recipe.name in outcome.cells
         },
         "failed": outcome.failed,
+        "given_away": basis.counts,
     }
-    return found | {"sentence": verdict(found), "notes": list(_notes(found, config))}
+    return found | {"sentence": verdict(found), "notes": [*_notes(found, recipes), *_spared(basis)]}
 
 
 def differences(values: Mapping[str, Values], config: Config) -> dict[str, dict[str, Any]]:
@@ -107,7 +115,45 @@ def _row(cells: Sequence[Cell]) -> dict[str, Any]:
     return {"systems": systems, "cost": costs | {"pairs_per_second": speed}}
 
 
-def _notes(found: Mapping[str, Any], config: Config) -> Iterator[str]:
+def _spared(basis: Basis) -> Iterator[str]:
+    """What training gives away of the split, where it does."""
+    if not (given_away := basis.counts["any"]):
+        return
+    texts = basis.counts["same_text"] + basis.counts["near_duplicate"]
+    why = f"{texts} have nearly the text of a training query, {basis.counts['document']} share a relevant document"
+    yield f"training gives {given_away} queries of the split away ({why}): " + (
+        f"these do not decide, only the other {basis.free}"
+        if basis.enough
+        else f"the other {basis.free} are fewer than {ENOUGH}, so these decide too, and who learns by heart is ahead"
+    )
+
+
+def _choosing(recipe: Recipe) -> dict[str, Any]:
+    """What a training looks at dev with, by key."""
+    distill = recipe.config.distill
+    name, section = ("train", recipe.config.train) if distill is None else ("distill.student", distill.student)
+    return {f"{name}.{key}": getattr(section, key) for key in ("evaluations", "average", "dev_queries")}
+
+
+def _chosen_on_dev(recipes: Sequence[Recipe], queries: int) -> str:
+    """That training chose on the queries that decide, and whether for all recipes alike."""
+    base, *others = [_choosing(recipe) for recipe in recipes]
+    (*_, limit), unlike = base, {}
+    for recipe, own in zip(recipes[1:], others, strict=True):
+        if keys := [key for key in {**base, **own} if base.get(key) != own.get(key)]:
+            unlike[recipe.name] = f"{recipe.name} ({', '.join(keys)})"
+    chosen = f"training chose its checkpoint on up to {min(base[limit], queries)} of these queries ({limit})"
+    if not unlike:
+        return (
+            f"{chosen}, for all recipes alike: the means are somewhat too good, and only the test split proves anything"
+        )
+    return (
+        f"{chosen} in {BASE}, but not for all recipes alike: {', '.join(unlike.values())}; who chooses among more "
+        "looks better than it is, and only the test split proves anything"
+    )
+
+
+def _notes(found: Mapping[str, Any], recipes: Sequence[Recipe]) -> Iterator[str]:
     seeds, queries = len(found["seeds"]), found["queries"]
     if found["system"] == "pipeline":
         yield (
@@ -115,11 +161,7 @@ def _notes(found: Mapping[str, Any], config: Config) -> Iterator[str]:
             "is chosen on dev, which decides here"
         )
     if found["split"] == "dev":
-        chosen_on = min(config.train.dev_queries, queries)
-        yield (
-            f"training chose its checkpoint on up to {chosen_on} of these queries (train.dev_queries), for all recipes "
-            "alike: the means are somewhat too good, and only the test split proves anything"
-        )
+        yield _chosen_on_dev([recipe for recipe in recipes if recipe.name in found["recipes"]], queries)
     if seeds == 1:
         yield "one seed does not show how much a recipe varies: differences may be chance, whatever their interval"
     else:
@@ -137,11 +179,15 @@ def _notes(found: Mapping[str, Any], config: Config) -> Iterator[str]:
     if queries < FEW:
         yield f"{queries} queries show very little"
     costs = {name: row["cost"]["tokens"] for name, row in found["recipes"].items()}
+    why = (
+        "bakeoff.tokens counts full steps of train.batch_tokens, and a step holds whole lists, more or less full"
+        if "tokens" in found["budget"]
+        else "a budget in steps is equal only for steps that are; bakeoff.tokens allows for train.batch_tokens"
+    )
     yield from (
-        f"{name} took {tokens / costs[BASE]:.1f} times the tokens of {BASE}: a budget in steps is equal only for steps "
-        "that are; bakeoff.tokens is a budget in tokens"
+        f"{name} took {tokens / costs[BASE]:.1f} times the tokens of {BASE}: {why}"
         for name, tokens in costs.items()
-        if "steps" in found["budget"] and costs[BASE] and not 1 / ALIKE <= tokens / costs[BASE] <= ALIKE
+        if "minutes" not in found["budget"] and costs[BASE] and not 1 / ALIKE <= tokens / costs[BASE] <= ALIKE
     )
     yield from (f"{name} is left out: {reason}" for name, reason in found["failed"].items())
 

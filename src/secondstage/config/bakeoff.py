@@ -24,7 +24,8 @@ class BakeoffConfig(Section):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (13, 14, 15)
     """Every recipe is mined and trained with each of these."""
     tokens: Count | None = None
-    """The budget of every training in tokens, instead of that of train: steps of batch_tokens, without padding."""
+    """The budget of every training in tokens, instead of that of train: full steps of batch_tokens, without padding.
+    What is really taken differs a little, as steps hold whole lists."""
     split: str = "dev"
     """Whose queries decide."""
     max_queries: Count | None = None
