@@ -285,6 +285,19 @@ def test_the_tokens_lie_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
     assert isinstance(found._ids, np.memmap)
 
 
+def test_huge_documents_are_not_held_against_each_other(tiny_model: Path, tmp_path: Path) -> None:
+    """The parts of one times the parts of the other were gigabytes."""
+    scorer, asked = Scorer(bert(tiny_model), 32), []
+    huge = "bread flour " * 20_000
+    texts = pair_texts(["bread", "flour"], [huge, huge + "oven", "oven"])
+    tokenize = scorer.tokenize
+    scorer.tokenize = lambda pairs: asked.extend(pairs) or tokenize(pairs)  # type: ignore[method-assign, func-returns-value]
+    tokens = Tokens(scorer, texts, every(texts), tmp_path)
+    assert tokens.fast
+    both = [min(map(len, pair)) for pair in asked]
+    assert 200 < max(both) <= 8 * 32
+
+
 def _together(rank: int, port: int, model: Path, folder: Path, results: Any) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     texts = pair_texts(["snow", "king"], ["bread flour", "piano"])

@@ -23,6 +23,8 @@ from .template import FEATURES, Lengths, PairTemplate, longest_first
 CHUNK = 4096
 # Documents whose pairs are checked: half of them the longest, half spread over all.
 SAMPLE = 64
+# Characters for each token of a pair: a text of so many has more tokens than half a pair.
+BEGINNING = 8
 # Raised when the same inputs would give another file.
 FORMAT = 1
 
@@ -149,12 +151,14 @@ class Tokens:
     def _sample(self, characters: Lengths) -> list[tuple[str, str]]:
         """Pairs of texts: of the longest documents, the longest first, and of others.
 
-        The last ones have a document in place of the query, so that both sides are cut.
+        The last ones have a document in place of the query, so that both sides are cut. Of these only a beginning is
+        taken: a tokenizer makes a row of every part of one side with every part of the other, and keeps the first.
         """
         longest = np.argsort(-characters, kind="stable")[: SAMPLE // 2].tolist()
         spread = np.linspace(0, len(characters) - 1, SAMPLE // 2).astype(int).tolist()
         sample = self._texts([self._firsts[i] for i in dict.fromkeys(longest + spread)])
         (query, first), (_, second) = sample[0], sample[min(1, len(sample) - 1)]
+        first, second = (text[: BEGINNING * self._scorer.max_length] for text in (first, second))
         return [*sample, (first, query), (first, first), (first, second), (second, first)]
 
     def _read(self) -> tuple[str, Lengths]:
