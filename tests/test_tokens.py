@@ -287,7 +287,8 @@ def test_the_tokens_lie_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_huge_documents_are_not_held_against_each_other(tiny_model: Path, tmp_path: Path) -> None:
     """The parts of one times the parts of the other were gigabytes."""
-    scorer, asked = Scorer(bert(tiny_model), 32), []
+    scorer = Scorer(bert(tiny_model), 32)
+    asked: list[tuple[str, str]] = []
     huge = "bread flour " * 20_000
     texts = pair_texts(["bread", "flour"], [huge, huge + "oven", "oven"])
     tokenize = scorer.tokenize
