@@ -95,7 +95,8 @@ class Miner:
         for query_id, ranking in self.search.run(shard).items():
             judged, reviewed = self.asked.qrels[query_id], self.asked.reviewed.get(query_id, {})
             rng = generator(self.seed, query_id, "random")
-            drawn = draw_random(random_count(self.config), doc_ids, {*ranking.doc_ids, *judged, *reviewed}, rng)
+            # What was reviewed is not excluded: the draw stays as it was when the sample to review was made.
+            drawn = draw_random(random_count(self.config), doc_ids, {*ranking.doc_ids, *judged}, rng)
             labelled[query_id] = label(
                 ranking, judged, positive_from=self.config.positive_from, reviewed=reviewed, drawn=drawn
             )

@@ -21,7 +21,7 @@ KINDS = (FALSE_NEGATIVE, NEAR_DUPLICATE, RELABELLED, WRONG_POSITIVE)
 NEAR = 0.05
 # A positive above the middle of its list's scores is not.
 LOW = 0.5
-# A person's judgement is more often right than no judgement.
+# A person's judgement is more often right than no judgement: what it takes off.
 JUDGED = 0.5
 
 
@@ -73,7 +73,7 @@ def suspicions(found: TrainingList, positive_from: int = 1) -> list[Suspect]:
     * of what a rule made a positive (relabelled): 1 - s;
     * of a labelled positive that a teacher puts in the lower half of its list (wrong positive): 1 - s,
 
-    halved for a candidate that a person judged. What a person has reviewed is none.
+    less by half its amount for a candidate that a person judged. What a person has reviewed is none.
     """
     scores, scorer = _scores(found.candidates)
     best = max(
@@ -88,7 +88,9 @@ def suspicions(found: TrainingList, positive_from: int = 1) -> list[Suspect]:
         if kind is not None:
             missed = kind in (FALSE_NEGATIVE, NEAR_DUPLICATE)
             doubt = gap if missed else None if score is None else 1 - score
-            suspicion = (doubt or 0.0) * (JUDGED if candidate.judged else 1)
+            suspicion = doubt or 0.0
+            if candidate.judged:
+                suspicion -= JUDGED * abs(suspicion)
             suggested = positive_from if missed else 0
             suspects.append(Suspect(suspicion, kind, found.query_id, candidate, score, best, scorer, suggested))
     return suspects

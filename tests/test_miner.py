@@ -10,7 +10,7 @@ import pytest
 
 from secondstage.collection import Collection
 from secondstage.config import FalseNegativesConfig
-from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
+from secondstage.lists import DROPPED, FROM_CORPUS, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.mine.decisions import DUPLICATE, JUDGED, REVIEW, TEACHER
 from secondstage.mine.synthesis import held_out_documents
 from secondstage.synthetic import SyntheticQuery
@@ -48,6 +48,18 @@ def test_a_review_makes_and_takes_away_positives(collection: Collection, tmp_pat
     assert of(chess, "chess-1").role == POSITIVE
     touched = {"q-bread-0", "q-chess-1"}
     assert {query_id for query_id in before if before[query_id] != after[query_id]} == touched
+
+
+def test_what_was_drawn_at_random_and_reviewed_stays(collection: Collection, tmp_path: Path) -> None:
+    settings = {"negatives": 8, "random_share": 0.5}
+    before = mined(collection, tmp_path, **settings)["q-bread-0"]
+    drawn = [c.doc_id for c in before.candidates if c.retriever == FROM_CORPUS]
+    no, yes = drawn[0], drawn[-1]
+    reviewed = review(tmp_path / "r.tsv", f"q-bread-0 {no} no", f"q-bread-0 {yes} yes")
+    after = mined(collection, tmp_path, **settings, reviewed=reviewed)["q-bread-0"]
+    assert of(after, no)[1:3] + of(after, no)[6:8] == (0, True, NEGATIVE, REVIEW)
+    assert of(after, yes)[6:8] == (POSITIVE, REVIEW)
+    assert {c.doc_id for c in after.candidates} == {c.doc_id for c in before.candidates}
 
 
 def test_yes_is_enough_for_a_positive(collection: Collection, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from secondstage.collection import Collection
 from secondstage.compute import Precision
 from secondstage.errors import UserError
 from secondstage.networks import load_cross_encoder
-from secondstage.pairmodel import CONTRACT
+from secondstage.pairmodel import CONTRACT, chunks
 from secondstage.reranker import Reranker, keep_scores
 from secondstage.run import Run, rank
 
@@ -261,8 +261,21 @@ def test_the_batch_budget_does_not_matter(model: Path, pairs: list[tuple[str, st
 def test_chunks_do_not_matter(model: Path, pairs: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     reranker = Reranker.load(model, precision="fp32")
     whole = reranker.score(pairs, label="with a progress bar")
-    monkeypatch.setattr("secondstage.pairmodel.CHUNK", 25)
+    with monkeypatch.context() as few:
+        few.setattr("secondstage.pairmodel.CHUNK", 25)
+        assert reranker.score(pairs) == pytest.approx(whole, abs=1e-5)
+    monkeypatch.setattr("secondstage.pairmodel.CHARACTERS", 300)
     assert reranker.score(pairs) == pytest.approx(whole, abs=1e-5)
+
+
+def test_chunks_are_bounded_in_pairs_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.pairmodel.CHUNK", 3)
+    monkeypatch.setattr("secondstage.pairmodel.CHARACTERS", 10)
+    sizes = [1, 1, 1, 1, 9, 1, 1, 30, 5, 5, 1]
+    # Three; ten characters; two, as the next is too long for any; ten; what is left.
+    pairs = [("q" * (size // 2), "d" * (size - size // 2)) for size in sizes]
+    assert list(chunks(pairs)) == [(0, 3), (3, 5), (5, 7), (7, 8), (8, 10), (10, 11)]
+    assert list(chunks([])) == []
 
 
 def test_no_pairs_have_no_scores(model: Path, collection: Collection) -> None:

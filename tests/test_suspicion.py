@@ -117,6 +117,10 @@ def test_judgements_count_and_reviews_are_not_asked_again() -> None:
     plain = candidate("p", POSITIVE, 5.0), candidate("n", NEGATIVE, 10.0), candidate("m", NEGATIVE, 0.0)
     judged = [c._replace(judged=True) for c in plain]
     assert one(*judged)["n"].suspicion == pytest.approx(one(*plain)["n"].suspicion / 2)
+    below = plain[0], candidate("n", NEGATIVE, 4.8), candidate("top", DROPPED, 10.0), plain[2]
+    assert one(*below)["n"].suspicion == pytest.approx(-0.02)
+    # Below the positive, too, a judgement makes it less suspicious.
+    assert one(*(c._replace(judged=True) for c in below))["n"].suspicion == pytest.approx(-0.03)
     assert one(*(c._replace(decision=REVIEW) for c in plain)) == {}
 
 

@@ -23,8 +23,10 @@ from .run import Run, Scores
 from .scoring import rerank
 
 CONTRACT = "score.json"
-# Pairs that are tokenised and sorted by length at a time.
+# Pairs that are tokenised and sorted by length at a time, and characters: tokenizers keep what they cut off of each
+# pair until all are done, which takes tens of bytes a character.
 CHUNK = 8192
+CHARACTERS = 1 << 24
 
 
 class PairModel(ABC):
@@ -99,8 +101,8 @@ class PairModel(ABC):
         """
         scores = np.zeros(len(pairs), np.float32)
         progress = bar(total=len(pairs), label=label, unit="pair") if label else None
-        for start in range(0, len(pairs), CHUNK):
-            rows = self.tokenize(pairs[start : start + CHUNK])
+        for start, end in chunks(pairs):
+            rows = self.tokenize(pairs[start:end])
             for places, found in self.compute_all(rows, self.batches(list(map(len, rows["input_ids"])))):
                 scores[np.array(places) + start] = found
                 if progress:
@@ -184,6 +186,19 @@ def calibration_of(contract: Mapping[str, Any]) -> Calibration | None:
     """The calibration in a score contract."""
     found = contract.get("calibration")
     return None if found is None else Calibration.from_json(found)
+
+
+def chunks(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Start and end of what is tokenised together: up to `CHUNK` pairs with `CHARACTERS` in all, or one longer pair."""
+    start = characters = 0
+    for end, (query, document) in enumerate(pairs):
+        size = len(query) + len(document)
+        if end > start and (end - start == CHUNK or characters + size > CHARACTERS):
+            yield start, end
+            start, characters = end, 0
+        characters += size
+    if pairs:
+        yield start, len(pairs)
 
 
 def token_budget(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
