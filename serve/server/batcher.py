@@ -16,7 +16,7 @@ from secondstage.run import Scores
 from secondstage.scoring import as_scores
 
 from .engine import Engine, Limits
-from .errors import BrokenError, ExpiredError, OverloadedError, StoppingError, TooLargeError
+from .errors import BrokenError, ExpiredError, OverloadedError, StoppingError, TooLargeError, time_left
 from .rotation import Pick, Rotation, Waiting
 from .signals import Batch
 
@@ -109,9 +109,7 @@ class Batcher:
             raise StoppingError
         if not pairs:
             return Scored(np.zeros(0, np.float32), 0, 0.0)
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise ExpiredError
+        left = time_left(deadline)
         self._open += 1
         self._empty.clear()
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 class RefusalError(Exception):
     """A request that gets no answer.
@@ -102,6 +104,14 @@ class ExpiredError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("the deadline passed before the scores were there: send less at once, or give more time")
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Seconds until a deadline, as `time.monotonic` tells it, or none without one; `ExpiredError` if it has passed."""
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise ExpiredError
+    return left
 
 
 class BrokenError(RefusalError):

@@ -18,7 +18,6 @@ from secondstage.errors import UserError
 from .conventions import Api, read_json
 from .errors import (
     BrokenError,
-    ExpiredError,
     GoneError,
     InvalidError,
     RefusalError,
@@ -26,6 +25,7 @@ from .errors import (
     StoppingError,
     TooLargeError,
     UnsupportedError,
+    time_left,
 )
 from .keys import Keys
 from .refusing import refuse
@@ -114,9 +114,7 @@ class Reception:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             raise too_large
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise ExpiredError
+        left = time_left(deadline)
         try:
             return await asyncio.wait_for(_read(request, limit, too_large), left)
         except asyncio.TimeoutError:

@@ -22,7 +22,7 @@ from ..pipeline import Pipeline
 from .batcher import Batcher
 from .conventions import Asked
 from .engine import ModelEngine
-from .errors import ExpiredError, MissingError, OverloadedError, StoppingError
+from .errors import ExpiredError, MissingError, OverloadedError, StoppingError, time_left
 from .signals import Batch, Judged, Reranked, Searched, Signals, Silent
 
 log = logging.getLogger("secondstage.server")
@@ -139,7 +139,7 @@ class Service:
         request_id, start = request_id or new_id(), time.perf_counter()
         if self.searches >= self.config.max_searches:
             raise OverloadedError(max(batcher.retry_after for batcher in self.batchers))
-        left = None if deadline is None else deadline - time.monotonic()
+        left = time_left(deadline)
         with self._accepted():
             self.searches += 1
             try:
