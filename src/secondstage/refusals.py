@@ -15,12 +15,18 @@ R = TypeVar("R")
 
 # HTTP statuses that are about one request's content; any other concerns all requests.
 STATUSES = frozenset({400, 413, 422})
+# That of a moderated prompt, but also of a key that may not.
+BARRED = 403
 # So many refused before one is answered: then it is not their content.
 HOPELESS = 10
 
 
 class RefusedError(Exception):
     """Why one request is left out."""
+
+
+class BarredError(RefusedError):
+    """The same, but it may be the key."""
 
 
 class Refusals:
@@ -34,20 +40,26 @@ class Refusals:
     def __init__(self) -> None:
         self.answered = self.refused = 0
         self._reason, self._said = "", False
+        self._barred = 0
 
     def counted(self, result: Callable[[], R], *, proven: bool) -> R | None:
         """The result of one request; none if it is left out. The first reason is said as soon as another is answered.
 
         Raises:
-            UserError: `HOPELESS` requests were refused, and none was answered, now or, if `proven`, earlier.
+            UserError: `HOPELESS` requests were refused, and none was answered, now or, if `proven`, earlier; or so many
+                were barred one after the other that the key is no longer taken.
         """
         try:
             found = result()
             self.answered += 1
+            self._barred = 0
         except RefusedError as refusal:
             found = None
             self.refused += 1
             self._reason = self._reason or str(refusal)
+            self._barred += isinstance(refusal, BarredError)
+            if self.answered and self._barred == HOPELESS:
+                raise UserError(f"{refusal} (so for the last {HOPELESS} requests)") from None
         if failure := self.failure(proven=proven, enough=HOPELESS):
             raise failure
         if self.refused and (proven or self.answered) and not self._said:

@@ -57,7 +57,7 @@ class RemoteReranker:
             api_key: sent as a bearer token.
             api: whose shape requests and answers have.
             api_key_env: the environment variable that the key came from, for errors to name.
-            timeout: seconds to connect, and between two pieces of an answer.
+            timeout: seconds to connect, and for an answer: between two pieces of it, but most servers send one.
             concurrency: requests under way at a time.
             documents_per_request: at most; by default 100, and TEI's 32.
             document_words: of each document that are sent; by default all.
