@@ -57,19 +57,20 @@ class Source(NamedTuple):
         """The documents of dev and test queries that training must not have as positives; none if it may."""
         return held_out_documents(self.collection) if self.config.exclude_leaks == "documents" else set()
 
-    def miner(self, teaching: Teaching, qrels: Qrels, synthetic: Sequence[SyntheticQuery] = ()) -> Miner:
+    def miner(self, teaching: Teaching, qrels: Qrels, synthetic: Sequence[SyntheticQuery] | None = None) -> Miner:
         """What makes the lists.
 
         Args:
             teaching: the teachers.
             qrels: of the training queries.
-            synthetic: queries made from documents, kept or not.
+            synthetic: queries made from documents, kept or not; none where they are not made yet.
         """
-        collection, config = self.collection, self.config
+        collection, config, awaited = self.collection, self.config, synthetic is None
+        synthetic = synthetic or ()
         texts = PairTexts(collection.queries, collection.documents, synthetic)
         made = synthetic_qrels(synthetic, config.positive_from)
         asked = {query_id: texts.queries[query_id] for query_id in (*qrels, *made)}
-        reviewed = self._reviewed(asked)
+        reviewed = self._reviewed(asked, awaited=awaited)
         # Also those that are not mined this time: what answers a question does not depend on how many are asked.
         known = {**collection.qrels.get(TRAIN, {}), **qrels, **made}
         judged = {query_id: {**rows, **reviewed.get(query_id, {})} for query_id, rows in known.items()}
@@ -78,13 +79,14 @@ class Source(NamedTuple):
         told = Asked({**qrels, **made}, shards, reviewed, elsewhere, self.spared())
         return Miner(collection, told, self.search(config.depth), teaching, texts, config, seed=self.seed)
 
-    def _reviewed(self, asked: Mapping[str, str]) -> Qrels:
+    def _reviewed(self, asked: Mapping[str, str], *, awaited: bool) -> Qrels:
         config, collection = self.config, self.collection
         if config.reviewed is None:
             return {}
         path = Path(config.reviewed).expanduser()
         known = {**collection.queries, **asked}
-        return read_reviewed(path, known, collection.documents, positive_from=config.positive_from)
+        least = config.positive_from
+        return read_reviewed(path, known, collection.documents, positive_from=least, awaited=awaited)
 
 
 def share(source: Source) -> None:

@@ -207,6 +207,20 @@ def test_each_process_searches_and_scores_its_own_shards(
     assert len(list((tmp_path / CANDIDATES).iterdir())) == 7
 
 
+def test_only_who_knows_the_synthetic_queries_says_that_reviewed_ones_are_gone(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviewed = review(tmp_path / "r.tsv", "synthetic-0 chess-1 no", "q-bread-0 bread-7 no")
+    made = source(collection, tmp_path, reviewed=reviewed, synthesize={}, depth=4)
+    share(made)
+    assert "not made any more" not in capsys.readouterr().err
+    teaching, qrels = made.teaching(), collection.split("train")
+    assert made.miner(teaching, qrels, synthetic(1)).asked.reviewed["synthetic-0"] == {"chess-1": 0}
+    assert "not made any more" not in capsys.readouterr().err
+    made.miner(teaching, qrels, [])
+    assert "1 reviewed rows are left out" in capsys.readouterr().err
+
+
 def test_without_a_train_split_there_is_nothing_to_share(
     beir_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
