@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from secondstage.answercache import Reply
 from secondstage.chat import answers_file
 from secondstage.config import EndpointConfig, SynthesizeConfig
 from secondstage.errors import UserError
@@ -31,9 +32,9 @@ class Fake:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[str]:
+    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
         self.calls.append({"prompts": len(prompts), **settings})
-        return [self.answer(messages[-1]["content"], settings["seed"]) for messages in prompts]
+        return [Reply(self.answer(messages[-1]["content"], settings["seed"])) for messages in prompts]
 
     def answer(self, content: str, seed: int) -> str:
         passage = re.findall(r"passage \d", content)[-1]
@@ -104,6 +105,17 @@ def test_what_is_unusable_is_dropped_by_its_rule_and_what_is_missing_counted() -
         ("d4", True, "", ""),
     ]
     assert counts == {"answers": 5, "queries_missing": 4}
+
+
+def test_thoughts_and_what_was_cut_off_are_no_queries() -> None:
+    class Cut(Fake):
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            return [Reply("what is one?\n</think>first?\nsec", cut=i % 2 > 0) for i in range(len(prompts))]
+
+    config = SynthesizeConfig(generator="local", model="m", per_document=2, kinds=("question",))
+    queries, _ = made(config, Cut())
+    assert [(query.text, query.kept) for query in queries[:2]] == [("first?", True), ("sec", True)]
+    assert [(query.text, query.rule) for query in queries[2:4]] == [("first?", ""), ("sec", "torn")]
 
 
 def test_a_query_says_who_made_it() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secondstage.answercache import Reply
 from secondstage.collection import Collection
 from secondstage.config import Bm25Config, SynthesizeConfig
 from secondstage.errors import UserError
@@ -30,9 +31,9 @@ class Writer:
     def __init__(self) -> None:
         self.prompts: list[str] = []
 
-    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[str]:
+    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
         self.prompts += [messages[-1]["content"] for messages in prompts]
-        return [self.answer(messages[-1]["content"]) for messages in prompts]
+        return [Reply(self.answer(messages[-1]["content"])) for messages in prompts]
 
     def answer(self, content: str) -> str:
         passage = content.partition("Now the document to write for:\n")[2].partition("\n\nWrite")[0].split()
@@ -244,5 +245,6 @@ def test_every_rule_has_a_way_out() -> None:
     source = "".join(
         (Path(stage.__file__).parent / f"{name}.py").read_text() for name in ("filters", "parse", "generator")
     )
-    used = set(re.findall(r'dropped\("(\w+)"', source)) | {"same_text", "leak", "known", "empty", "refusal", "too_long"}
+    named = {"same_text", "leak", "known", "empty", "refusal", "too_long", "torn"}
+    used = set(re.findall(r'dropped\("(\w+)"', source)) | named
     assert used == set(stage.RULES)

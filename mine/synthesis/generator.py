@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from secondstage.answercache import Reply
 from secondstage.config import SynthesizeConfig
 from secondstage.synthetic import SyntheticQuery
 
@@ -19,6 +20,7 @@ FAULTS = {
     "empty": "the answer holds no query",
     "refusal": "the generator refused",
     "too_long": "too long for a query",
+    "torn": "cut off, or JSON that cannot be read",
 }
 
 
@@ -33,7 +35,7 @@ class Generator(Protocol):
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-    ) -> list[str]:
+    ) -> list[Reply]:
         """The answer to each prompt, in the shape of chat messages; a progress bar if there is a label."""
         ...
 
@@ -86,7 +88,7 @@ def generate(
     answers = dict(_answers(generator, asked, config, seed))
     made: list[SyntheticQuery] = []
     for i, ask in enumerate(asked):
-        found = parse(answers[i], ask.number)
+        found = parse(answers[i].said, ask.number, cut=answers[i].cut)
         counts["answers"] += 1
         counts["queries_missing"] += ask.number - len(found)
         made += [_query(ask, number, parsed, config) for number, parsed in enumerate(found)]
@@ -95,7 +97,7 @@ def generate(
 
 def _answers(
     generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, seed: int
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int, Reply]]:
     turns = sorted({ask.turn for ask in asked})
     for turn in turns:
         places = [i for i, ask in enumerate(asked) if ask.turn == turn]

@@ -26,6 +26,7 @@ RULES = {
     "empty": ("without a query in the answer", "try another model, or raise mine.synthesize.max_tokens"),
     "refusal": ("refused", "try another model"),
     "too_long": ("too long", "try another model"),
+    "torn": ("cut off, or broken JSON", "raise mine.synthesize.max_tokens"),
     "copy": ("copied from the document", "try another model, or a higher mine.synthesize.temperature"),
     "leak": ("near a dev or test query", "draw more documents (mine.synthesize.documents)"),
     "known": ("near a query of the collection", "draw more documents (mine.synthesize.documents)"),

@@ -110,7 +110,15 @@ class TextModel:
             output = self.model.generate(**inputs, max_new_tokens=max_tokens, pad_token_id=padding, **sampling)
         answers = output if self.seq2seq else output[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return list(map(Reply, texts, map(len, rows), (answers != padding).sum(dim=1).tolist()))
+        # What has ended is followed by padding, if others have not.
+        cut = [last not in self._ends for last in answers[:, -1].tolist()]
+        return list(map(Reply, texts, map(len, rows), (answers != padding).sum(dim=1).tolist(), cut))
+
+    @property
+    def _ends(self) -> set[int | None]:
+        """The last tokens of an answer that is complete."""
+        ends = self.model.generation_config.eos_token_id
+        return {self.tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
 
     @property
     def _chats(self) -> bool:
