@@ -17,7 +17,7 @@ from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UserError
-from .refusals import BARRED, STATUSES, BarredError, Refusals, RefusedError
+from .refusals import BARRED, STATUSES, BarredError, Refusals, RefusedError, UnreadableError
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -101,7 +101,12 @@ class Endpoint:
         weakref.finalize(self, self._client.close)
 
     def ask(
-        self, jobs: Iterable[tuple[K, Body]], read: Callable[[K, bytes], R], *, proven: bool = False
+        self,
+        jobs: Iterable[tuple[K, Body]],
+        read: Callable[[K, bytes], R],
+        *,
+        proven: bool = False,
+        probe: bool = False,
     ) -> Iterator[tuple[K, R | None]]:
         """Send every body; what was answered before an error, or while it came up, is still given.
 
@@ -112,6 +117,7 @@ class Endpoint:
             jobs: (key, body) of each request, taken when its turn is near.
             read: makes what is wanted of a key's answer; a `ValueError` says what is wrong with it.
             proven: whether the server answered such requests before.
+            probe: whether it is no error if it refuses all.
 
         Returns:
             (key, what was read), in the order of the answers; none for what is left out.
@@ -132,7 +138,7 @@ class Endpoint:
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                         key = under_way.pop(future)
                         try:
-                            found = self.refusals.counted(future.result, proven=proven)
+                            found = self.refusals.counted(future.result, proven=proven, probe=probe)
                         except (UserError, CancelledError) as error:
                             failure = failure or error
                             waiting = iter(())
@@ -141,8 +147,7 @@ class Endpoint:
                             yield key, found
             finally:
                 give_up(stop, under_way)
-        failure = failure or self.refusals.failure(proven=proven)
-        if failure is not None:
+        if failure := failure or self.refusals.failure(proven=proven or probe):
             raise failure
 
     def _answer(self, key: K, body: Body, read: Callable[[K, bytes], R], stop: Event) -> R:
@@ -154,7 +159,7 @@ class Endpoint:
             except ValueError as error:
                 attempt, readings = attempt + 1, readings + 1
                 if readings == READINGS or attempt > self._most_retries or stop.is_set():
-                    raise RefusedError(f"{self.url}: {error}") from None
+                    raise UnreadableError(f"{self.url}: {error}") from None
             except _BusyError as busy:
                 problem, status, retry_after = busy.args
                 attempt, late = attempt + 1, late + (status == LATE)
