@@ -1,29 +1,26 @@
-"""What is mined, and how; and what it cost, whoever did it."""
+"""What is mined, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
-from secondstage.files import read_json, write_json
 from secondstage.firststage import FirstStage
 from secondstage.parallel import workers
 from secondstage.scorecache import SCORES
 from secondstage.synthetic import PairTexts, SyntheticQuery, synthetic_qrels
 
+from .costs import COSTS, keep_costs
 from .falsenegatives import positives_elsewhere
 from .miner import Asked, Miner
 from .review import read_reviewed
 from .search import CANDIDATES, Search, cut
 from .synthesis.stage import held_out_documents
-from .teaching import Teaching, merge_reports
+from .teaching import Teaching
 from .trainingqueries import TRAIN, training_queries
-
-# Below a run's output: what teachers cost and is in no manifest yet, a file for each process.
-COSTS = "costs"
 
 
 class Source(NamedTuple):
@@ -100,23 +97,9 @@ def share(source: Source) -> None:
     teaching = source.teaching()
     miner = source.miner(teaching, qrels)
     team = workers()
-    for number, shard in enumerate(miner.asked.shards):
-        if team.owns(number):
-            miner.taught(shard, miner.candidates(shard))
-    keep_costs(source.cache, teaching)
-
-
-def keep_costs(cache: Path, teaching: Teaching) -> None:
-    """Add what this process's teachers cost to what no manifest tells yet."""
-    if teaching.names:
-        path = cache / COSTS / f"{workers().rank}.json"
-        write_json(path, merge_reports(read_json(path) if path.is_file() else {}, teaching.report()))
-
-
-def take_costs(cache: Path) -> dict[str, Any]:
-    """What all processes kept, added up; it is not told again."""
-    total: dict[str, Any] = {}
-    for path in sorted((cache / COSTS).glob("*.json")):
-        total = merge_reports(total, read_json(path))
-        path.unlink()
-    return total
+    try:
+        for number, shard in enumerate(miner.asked.shards):
+            if team.owns(number):
+                miner.taught(shard, miner.candidates(shard))
+    finally:
+        keep_costs(source.cache / COSTS, teaching.report())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secondstage.collection import Collection, Documents
 from secondstage.config import SynthesizeConfig
-from secondstage.mine.synthesis.draw import LONGEST_WORD, draw_passages, in_drawn_order, shorten
+from secondstage.mine.synthesis.draw import LONGEST_WORD, draw_documents, in_drawn_order, shorten
 
 Corpus = Callable[[Sequence[str]], Documents]
 
@@ -19,7 +19,7 @@ Corpus = Callable[[Sequence[str]], Documents]
 def drawn(corpus: Documents, seed: int = 13, **settings: int | None) -> tuple[list[str], Counter[str]]:
     counts: Counter[str] = Counter()
     config = SynthesizeConfig(**{"min_words": 3, **settings})  # type: ignore[arg-type]
-    return [passage.doc_id for passage in draw_passages(corpus, config, seed=seed, counts=counts)], counts
+    return draw_documents(corpus, config, seed=seed, counts=counts), counts
 
 
 def test_the_draw_hangs_on_the_seed_and_more_documents_are_these_and_more(collection: Collection) -> None:

@@ -15,15 +15,18 @@ from secondstage.chat import answers_file
 from secondstage.config import EndpointConfig, SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.mine.synthesis import generator as module
-from secondstage.mine.synthesis.draw import Passage
 from secondstage.mine.synthesis.generator import generate, name, open_generator
-from secondstage.mine.synthesis.prompts import Messages, asks
+from secondstage.mine.synthesis.prompts import Ask, Messages, asks, messages
 from secondstage.synthetic import SyntheticQuery
 
 from .conftest import serving
 from .server import JsonServer
 
-PASSAGES = [Passage(f"d{i}", f"passage {i}") for i in range(5)]
+DOC_IDS = [f"d{i}" for i in range(5)]
+
+
+def text(ask: Ask) -> Messages:
+    return messages(ask, f"passage {ask.doc_id[1:]}", [])
 
 
 class Fake:
@@ -47,7 +50,7 @@ class Fake:
 
 def made(config: SynthesizeConfig, fake: Fake, seed: int = 7) -> tuple[list[SyntheticQuery], Counter[str]]:
     counts: Counter[str] = Counter()
-    return generate(fake, asks(PASSAGES, [], config), config, seed=seed, counts=counts), counts
+    return generate(fake, asks(DOC_IDS, config), text, config, seed=seed, counts=counts), counts
 
 
 def test_every_query_belongs_to_its_document_and_kind() -> None:
@@ -70,6 +73,27 @@ def test_many_prompts_are_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) 
     fake = Fake()
     assert made(config, fake) == whole
     assert [call["prompts"] for call in fake.calls] == [4, 4, 4, 3]
+
+
+def test_the_text_of_a_prompt_is_made_when_its_part_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASKS_PER_CALL", 4)
+    written: list[Ask] = []
+    behind: list[int] = []
+
+    def counted(ask: Ask) -> Messages:
+        written.append(ask)
+        return text(ask)
+
+    class Late(Fake):
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            behind.append(len(written))
+            return super().complete(prompts, **settings)
+
+    config = SynthesizeConfig(generator="local", model="m")
+    asked = asks(DOC_IDS, config)
+    generate(Late(), asked, counted, config, seed=7, counts=Counter())
+    assert behind == [4, 8, 12, 15]
+    assert written == asked
 
 
 def test_turns_have_seeds_of_their_own() -> None:
@@ -150,7 +174,7 @@ def at(api: JsonServer, **settings: Any) -> SynthesizeConfig:
 
 def asked(config: SynthesizeConfig, cache: Path) -> tuple[list[SyntheticQuery], Mapping[str, Any]]:
     client = open_generator(config, cache)
-    made = generate(client, asks(PASSAGES, [], config), config, seed=7, counts=Counter())
+    made = generate(client, asks(DOC_IDS, config), text, config, seed=7, counts=Counter())
     return made, client.report()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from typing import NamedTuple
 
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
@@ -15,29 +14,22 @@ from secondstage.synthetic import units
 LONGEST_WORD = 10
 
 
-class Passage(NamedTuple):
-    """The part of a document that the generator is shown."""
-
-    doc_id: str
-    text: str
-
-
 def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
     """Every document, in an order that the seed and the ids alone decide."""
     order: Sequence[str] = sorted(documents.ids, key=lambda doc_id: fingerprint(seed, "synthesize", doc_id))
     return (documents.by_id(doc_id) for doc_id in order)
 
 
-def draw_passages(
+def draw_documents(
     documents: Documents,
     config: SynthesizeConfig,
     *,
     seed: int,
     counts: Counter[str],
     spared: Set[str] = frozenset(),
-) -> list[Passage]:
-    """The first `config.documents` that are long enough; more of them are these and more."""
-    drawn: list[Passage] = []
+) -> list[str]:
+    """The ids of the first `config.documents` that are long enough; more of them are these and more."""
+    drawn: list[str] = []
     for document in in_drawn_order(documents, seed):
         if len(drawn) == config.documents:
             break
@@ -49,7 +41,7 @@ def draw_passages(
         if len(units(text)) < min(config.min_words, config.passage_words):
             counts["documents_too_short"] += 1
             continue
-        drawn.append(Passage(document.doc_id, text))
+        drawn.append(document.doc_id)
     counts["documents"] = len(drawn)
     return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,18 +74,25 @@ def name(config: SynthesizeConfig) -> str:
 
 
 def generate(
-    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, *, seed: int, counts: Counter[str]
+    generator: Generator,
+    asked: Sequence[Ask],
+    text: Callable[[Ask], Messages],
+    config: SynthesizeConfig,
+    *,
+    seed: int,
+    counts: Counter[str],
 ) -> list[SyntheticQuery]:
     """The queries in the answers to every prompt, in the order of the prompts; what is unusable is among them.
 
     Args:
         generator: asked in parts, each of one turn.
         asked: the prompts.
+        text: gives the text of one, when its turn has come.
         config: how it is asked.
         seed: of the answers; each turn has one of its own.
         counts: gains "answers" and, where an answer holds fewer queries than asked for, "queries_missing".
     """
-    answers = dict(_answers(generator, asked, config, seed))
+    answers = dict(_answers(generator, asked, text, config, seed))
     made: list[SyntheticQuery] = []
     for i, ask in enumerate(asked):
         found = parse(answers[i].said, ask.number, cut=answers[i].cut)
@@ -96,7 +103,7 @@ def generate(
 
 
 def _answers(
-    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, seed: int
+    generator: Generator, asked: Sequence[Ask], text: Callable[[Ask], Messages], config: SynthesizeConfig, seed: int
 ) -> Iterator[tuple[int, Reply]]:
     turns = sorted({ask.turn for ask in asked})
     for turn in turns:
@@ -104,7 +111,7 @@ def _answers(
         for start in range(0, len(places), ASKS_PER_CALL):
             part = places[start : start + ASKS_PER_CALL]
             answers = generator.complete(
-                [asked[i].messages for i in part],
+                [text(asked[i]) for i in part],
                 max_tokens=config.max_tokens,
                 temperature=config.temperature,
                 seed=(seed + turn) % 2**32,
