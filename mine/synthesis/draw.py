@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence, Set
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.files import fingerprint
+from secondstage.firstwords import first_words
 from secondstage.synthetic import units
-
-# A word is cut off here: a text without spaces is one word of any length.
-LONGEST_WORD = 10
 
 
 def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
@@ -36,18 +34,11 @@ def draw_documents(
         if document.doc_id in spared:
             counts["documents_spared"] += 1
             continue
-        text = shorten(document.content, config.passage_words)
+        shown = first_words(document.content, config.passage_words)
         # Of a passage cut short, the document itself may have the words.
-        if len(units(text)) < min(config.min_words, config.passage_words):
+        if len(units(shown)) < min(config.min_words, config.passage_words):
             counts["documents_too_short"] += 1
             continue
         drawn.append(document.doc_id)
     counts["documents"] = len(drawn)
     return drawn
-
-
-def shorten(content: str, words: int) -> str:
-    """The first `words` words of a text, line breaks kept, and no more characters than as many long words have."""
-    content = content[: LONGEST_WORD * words].rstrip() if len(content) > LONGEST_WORD * words else content
-    parts = content.split(maxsplit=words)
-    return content[: len(content) - len(parts[words])].rstrip() if len(parts) > words else content.strip()

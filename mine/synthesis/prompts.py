@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
+from secondstage.firstwords import first_words
 from secondstage.splits import choose_answerable
-
-from .draw import shorten
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -68,7 +67,7 @@ def choose_examples(collection: Collection, config: SynthesizeConfig, *, seed: i
     best = {query_id: min(judged, key=lambda doc_id: (-judged[doc_id], doc_id)) for query_id, judged in chosen.items()}
     words = min(EXAMPLE_WORDS, config.passage_words)
     return [
-        Example(collection.queries[query_id], shorten(collection.documents.by_id(doc_id).content, words))
+        Example(collection.queries[query_id], first_words(collection.documents.by_id(doc_id).content, words).strip())
         for query_id, doc_id in sorted(best.items())
     ]
 

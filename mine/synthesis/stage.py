@@ -10,12 +10,13 @@ from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage
+from secondstage.firstwords import first_words
 from secondstage.progress import say
 from secondstage.synthetic import SYNTHETIC, TAKEN, SyntheticQuery, write_synthetic
 from secondstage.teachers import Teacher
 
 from ..costs import keep_costs
-from .draw import draw_documents, shorten
+from .draw import draw_documents
 from .filters import drop_copies, drop_known, drop_lost, drop_repeated
 from .generator import generate, name, open_generator
 from .prompts import Ask, Messages, asks, choose_examples, messages
@@ -102,7 +103,8 @@ def _generated(
     counts["examples"] = len(examples)
 
     def text(ask: Ask) -> Messages:
-        return messages(ask, shorten(collection.documents.by_id(ask.doc_id).content, config.passage_words), examples)
+        content = collection.documents.by_id(ask.doc_id).content
+        return messages(ask, first_words(content, config.passage_words).strip(), examples)
 
     generator = open_generator(config, cache)
     try:

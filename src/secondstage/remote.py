@@ -13,9 +13,10 @@ import numpy as np
 from .config import RemoteConfig
 from .endpoint import Endpoint, Kind, key_from
 from .files import fingerprint
+from .firstwords import first_words
 from .progress import bar
 from .refusals import HOPELESS, HopelessError
-from .rerankapi import SIZES, Answer, Api, first_words, read_answer, request
+from .rerankapi import SIZES, Answer, Api, read_answer, request
 from .run import Scores
 from .scorecache import CachedScorer
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..answercache import Reply
+from ..firstwords import WORD
 from ..progress import say
 from ..run import Scores
 
@@ -17,8 +18,6 @@ Prompt = list[dict[str, str]]
 
 # Tokens of an answer, where nobody says otherwise: a little prose, and these for every number with its brackets.
 PROSE, PER_NUMBER = 64, 8
-# Letters a word, at most: where none are told apart by spaces, as in Chinese, this is the limit.
-WORD = 10
 # Letters of an answer that are looked at.
 LONGEST = 20_000
 # Ways to write an order; a number may stand in brackets or quotes. Every repetition is bounded: what a model babbles
