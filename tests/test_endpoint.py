@@ -141,7 +141,11 @@ def test_a_key_that_may_not_is_told_from_prompts_that_may_not(api: JsonServer) -
 
 def test_an_answer_that_does_not_come_in_time_is_asked_for_once_more_and_the_timeout_named(api: JsonServer) -> None:
     over = threading.Event()
-    api.misbehave = lambda server, body: over.wait(timeout=10) and None
+
+    def late(server: JsonServer, body: dict[str, Any]) -> None:
+        over.wait(timeout=10)
+
+    api.misbehave = late
     try:
         with pytest.raises(UserError, match=r"no answer within 0\.05 seconds, in 2 attempts; raise timeout"):
             list(endpoint(api, timeout=0.05).ask(JOBS[:1], number))

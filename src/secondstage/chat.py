@@ -195,7 +195,6 @@ def read_reply(content: bytes) -> Reply:
     if text is not None and not isinstance(text, str):
         raise ValueError(f"the content of the answer's message is no text: {text!r:.20}; it must be OpenAI's: {SHAPE}")
     usage = answer.get("usage")
-    tokens = [
-        whole(usage.get(name)) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")
-    ]
-    return Reply(text or "", *tokens, cut=choice.get("finish_reason") == "length")
+    usage = usage if isinstance(usage, dict) else {}
+    tokens = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens"))
+    return Reply(text or "", *tokens, choice.get("finish_reason") == "length")
