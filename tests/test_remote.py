@@ -133,7 +133,7 @@ def test_a_slow_answer_is_asked_for_again(api: JsonServer) -> None:
         assert again.wait(timeout=10)
 
     api.misbehave = no_answer_before_the_second_request
-    scorer = remote(api, timeout=0.5, retries=9)
+    scorer = remote(api, timeout=1.0, retries=9)
     assert scorer.score(PAIRS[:1]).tolist() == Random(1).score(PAIRS[:1]).tolist()
     assert scorer.retries >= 1
 

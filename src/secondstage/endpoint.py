@@ -237,8 +237,9 @@ def pause(attempts: int, retry_after: str, *, base: float, jitter: float) -> flo
 
 def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
     """What to do about an HTTP status that is no success; 0 is no answer at all, LATE none in time."""
-    if status in (401, 403):
-        return f"check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
+    if status in (401, BARRED):
+        content = "unless it is about what was sent, " if status == BARRED else ""
+        return f"{content}check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
     if status == LATE:
         return "raise timeout, for most servers send nothing before an answer is complete, or lower concurrency"
     if status == 0 or status >= 500:
