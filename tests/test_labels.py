@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secondstage.serve.feedback.clicks import Preferred
@@ -22,8 +22,8 @@ def click(doc_id: str, search_id: str | None = "s1", **changes: Any) -> Said:
     return said(doc_id, kind=CLICK, search_id=search_id, **changes)
 
 
-def events(*several: Said, shown: dict[str, Sequence[str]] | None = None) -> Events:
-    return Events(list(several), {**SHOWN} if shown is None else shown, 0)
+def events(*several: Said, shown: Mapping[str, Sequence[str]] = SHOWN) -> Events:
+    return Events(list(several), dict(shown), 0)
 
 
 def test_the_latest_judgement_counts() -> None:
@@ -38,21 +38,22 @@ def test_a_judgement_counts_more_than_clicks_before_and_after_it() -> None:
     assert found.clicks.negatives == set("ab")
 
 
+def collected(found: Labels) -> Known:
+    """What the collection that is made of these labels has."""
+    query_id = found.query_id
+    clicked = {query_id: found.clicks.positives}
+    return Known({query_id: found.query}, {"train": {query_id: found.relevance}}, clicked)
+
+
 def test_clicks_of_an_earlier_round_are_no_judgement() -> None:
     """In rounds, each on the collection that the one before made, clicks come to what they come to all at once."""
-    rounds = [[click("b", "b0")], [click("a", f"a{i}") for i in range(20)]]
-    shown = {each.search_id or "": list("ab" if each.doc_id == "b" else "ba") for said in rounds for each in said}
-    known = NOTHING
-    for several in rounds:
-        (found,), counts = gather(events(*several, shown=shown), known, DOCUMENTS)
-        known = Known(
-            {found.query_id: found.query},
-            {"train": {found.query_id: found.relevance}},
-            {found.query_id: found.clicks.positives},
-        )
-    (at_once,), _ = gather(events(*rounds[0], *rounds[1], shown=shown), NOTHING, DOCUMENTS)
-    assert found == at_once
-    assert (found.relevance, found.clicks.negatives, counts["judgements_replaced"]) == ({"a": 1}, frozenset("b"), 0)
+    one, other = [click("b", "b0")], [click("a", f"a{i}") for i in range(20)]
+    shown = {"b0": "ab", **{f"a{i}": "ba" for i in range(20)}}
+    (first,), _ = gather(events(*one, shown=shown), NOTHING, DOCUMENTS)
+    (second,), counts = gather(events(*other, shown=shown), collected(first), DOCUMENTS)
+    (at_once,), _ = gather(events(*one, *other, shown=shown), NOTHING, DOCUMENTS)
+    assert (first.relevance, second) == ({"b": 1}, at_once)
+    assert (second.relevance, second.clicks.negatives, counts["judgements_replaced"]) == ({"a": 1}, set("b"), 0)
 
 
 def test_what_earlier_clicks_came_to_stays_where_nobody_says_otherwise() -> None:
@@ -73,8 +74,7 @@ def test_what_earlier_clicks_came_to_stays_where_nobody_says_otherwise() -> None
 def test_the_same_clicks_again_keep_what_was_passed_over() -> None:
     """The qrels do not have it, and the next training reads it of the last round alone."""
     (first,), _ = gather(events(click("c")), NOTHING, DOCUMENTS)
-    id_ = first.query_id
-    known = Known({id_: first.query}, {"train": {id_: first.relevance}}, {id_: first.clicks.positives})
+    known = collected(first)
     assert gather(events(click("c")), known, DOCUMENTS)[0] == [first]
     nothing, counts = gather(events(click("a")), known, DOCUMENTS)
     assert (nothing, counts["queries_without_news"]) == ([], 1)
