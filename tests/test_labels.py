@@ -53,7 +53,7 @@ def test_clicks_of_an_earlier_round_are_no_judgement() -> None:
     (second,), counts = gather(events(*other, shown=shown), collected(first), DOCUMENTS)
     (at_once,), _ = gather(events(*one, *other, shown=shown), NOTHING, DOCUMENTS)
     assert (first.relevance, second) == ({"b": 1}, at_once)
-    assert (second.relevance, second.clicks.negatives, counts["judgements_replaced"]) == ({"a": 1}, set("b"), 0)
+    assert (second.relevance, second.clicks.negatives, counts["judgements_replaced"]) == ({"a": 1}, frozenset("b"), 0)
 
 
 def test_what_earlier_clicks_came_to_stays_where_nobody_says_otherwise() -> None:
