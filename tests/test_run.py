@@ -266,6 +266,9 @@ def test_an_empty_file_is_an_empty_run_named_after_it(tmp_path: Path) -> None:
     (tmp_path / "nothing.trec").write_text("\n")
     run = read_trec(tmp_path / "nothing.trec")
     assert (len(run), run.name, list(run.pairs())) == (0, "nothing", [])
+    for name in ("my own\tnothing.trec", " .trec"):
+        (tmp_path / name).touch()
+    assert [read_trec(tmp_path / name).name for name in ("my own\tnothing.trec", " .trec")] == ["my-own-nothing", "run"]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +293,16 @@ def test_a_score_that_is_no_finite_number_is_named(tmp_path: Path, score: str) -
     path = tmp_path / "faulty.trec"
     path.write_text(f"q0 Q0 d1 1 1.0 name\nq1 Q0 d1 1 {score} name\n")
     with pytest.raises(UserError, match=rf"faulty\.trec, line 2: the score '{score}' is no finite number in single"):
+        read_trec(path)
+
+
+def test_documents_tied_at_the_lowest_number_are_told_with_their_query(tmp_path: Path) -> None:
+    """Others use it for what they did not score; one such document has its place, two have no order."""
+    lowest, path = float(np.finfo(np.float32).min), tmp_path / "sentinel.trec"
+    path.write_text(f"q0 Q0 d1 1 {lowest!r} n\nq1 Q0 d1 1 1.0 n\nq1 Q0 d2 2 {lowest!r} n\n")
+    assert read_trec(path)["q1"].doc_ids == ("d1", "d2")
+    path.write_text(path.read_text() + f"q1 Q0 d3 3 {lowest!r} n\n")
+    with pytest.raises(UserError, match=r"sentinel\.trec: query 'q1' has tied documents at -3\.4028\S+, the lowest"):
         read_trec(path)
 
 
