@@ -17,8 +17,8 @@ class Bm25Config(Section):
     k1: Positive = 0.9
     b: Share = 0.4
     language: str = "english"
-    """Of the Snowball stemmer and the stop words; "none" for neither, as for Chinese and Japanese, which are indexed by
-    pairs of characters in any language."""
+    """Of the Snowball stemmer and the stop words; "none" for neither, as for Chinese, Japanese, Thai, Lao, Khmer and
+    Burmese, which are indexed by pairs of characters in any language."""
 
 
 class DenseConfig(Section):
