@@ -23,6 +23,7 @@ from secondstage.mine.policies import (
     reference,
     within_margin,
 )
+from secondstage.run import strictly_decreasing
 
 
 def near(found: Sequence[Candidate], share: float, against: Against = "min") -> set[str]:
@@ -82,6 +83,19 @@ TABLE: Sequence[tuple[Sequence[tuple[str, float]], float, set[str]]] = [
 @pytest.mark.parametrize(("scores", "max_share", "expected"), TABLE)
 def test_the_share(scores: Sequence[tuple[str, float]], max_share: float, expected: set[str]) -> None:
     assert near(candidates(*scores), max_share) == expected
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, -3.0, 12.5, 1e-40, 1e30])
+@pytest.mark.parametrize("rank", [1, 16, 20])
+def test_ties_say_nothing_though_a_run_lowers_each_of_them(score: float, rank: int) -> None:
+    lowered = strictly_decreasing([score] * 20).tolist()
+    names = [f"{'p' if i == rank else 'n'}{i}" for i in range(1, 21)]
+    assert near(candidates(*zip(names, lowered, strict=True)), 0.95) == set()
+    # One real difference is enough.
+    apart = [*lowered[:-1], score - 1e31]
+    assert near(candidates(*zip(names, apart, strict=True)), 0.95) == {
+        name for name in names[:-1] if name[0] == "n"
+    } or (rank == 20)
 
 
 lists = st.lists(st.integers(-64, 64), min_size=2, max_size=12, unique=True)
