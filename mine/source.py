@@ -100,7 +100,7 @@ def share(source: Source) -> None:
     team = workers()
     for number, shard in enumerate(miner.asked.shards):
         if team.owns(number):
-            miner.taught(shard, miner.candidates(shard))
+            miner.taught(miner.candidates(shard))
     keep_costs(source.cache, teaching)
 
 
