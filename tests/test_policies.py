@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secondstage.config import MineConfig
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate
 from secondstage.mine.candidates import known_scores
-from secondstage.mine.decisions import POLICIES
+from secondstage.mine.decisions import MARGIN, MAX_SCORE, MIN_SCORE, SHARE, WINDOW
 from secondstage.mine.policies import (
     Against,
     above,
@@ -176,7 +176,13 @@ def test_the_first_policy_that_forbids_is_named() -> None:
         "c": "margin",
         "d": "share",
     }
-    assert list(dict.fromkeys(forbidden(found, MineConfig(**settings, max_share=0.9)).values())) == list(POLICIES)
+    assert list(dict.fromkeys(forbidden(found, MineConfig(**settings, max_share=0.9)).values())) == [
+        WINDOW,
+        MIN_SCORE,
+        MAX_SCORE,
+        MARGIN,
+        SHARE,
+    ]
     assert forbidden(found, MineConfig(max_share=None)) == {}
     assert forbidden(found, MineConfig(max_share=0.9)) == dict.fromkeys("abcd", "share")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -15,8 +16,8 @@ from secondstage.mine.suspicion import (
     RELABELLED,
     WRONG_POSITIVE,
     Suspect,
+    Suspects,
     suspicions,
-    suspicious,
 )
 from secondstage.run import strictly_decreasing
 
@@ -25,6 +26,13 @@ def candidate(doc_id: str, role: str, score: float, teacher: float | None = None
     """A labelled positive is judged, all else is not."""
     plain = Candidate(doc_id, int(role == POSITIVE), role == POSITIVE, "bm25", 1, score, role, "sampled", teacher)
     return plain._replace(**more)  # type: ignore[arg-type]
+
+
+def suspicious(lists: Iterable[TrainingList], limit: int = 100, positive_from: int = 1) -> list[Suspect]:
+    suspects = Suspects(limit, positive_from)
+    for found in lists:
+        suspects.add(found)
+    return suspects.most()
 
 
 def one(*candidates: Candidate) -> dict[str, Suspect]:
