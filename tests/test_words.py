@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,8 @@ def test_ascii_text_has_the_words_that_bm25s_gives_it(language: str) -> None:
     usual = "The Brakes of a bicycle won't brake: snow_storm, C++ 3.14 of_the__init__ x 1 aren't RUNNING"
     texts = [usual, *("".join(map(chr, rng.choices(range(128), k=rng.randrange(300)))) for _ in range(200))]
     texts += [" ".join(rng.choices(usual.split(), k=40)) for _ in range(20)]
-    expected = bm25s.tokenize(
+    oracle: Any = bm25s.tokenize
+    expected = oracle(
         texts,
         stopwords=[] if language == "none" else language,
         stemmer=None if language == "none" else Stemmer.Stemmer(language),
