@@ -100,6 +100,6 @@ def share(source: Source) -> None:
     try:
         for number, shard in enumerate(miner.asked.shards):
             if team.owns(number):
-                miner.taught(shard, miner.candidates(shard))
+                miner.taught(miner.candidates(shard))
     finally:
         keep_costs(source.cache / COSTS, teaching.report())

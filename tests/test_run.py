@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondstage.errors import UserError
-from secondstage.run import Ranking, Run, rank, read_trec, strictly_decreasing
+from secondstage.run import Ranking, Run, all_tied, rank, read_trec, strictly_decreasing
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -33,6 +33,19 @@ def below(score: float, steps: int = 1) -> float:
     for _ in range(steps):
         number = np.nextafter(number, np.float32(-np.inf))
     return float(number)
+
+
+@given(single.filter(lambda score: abs(score) < 1e37), st.integers(1, 300))
+def test_ties_are_known_again_after_they_were_lowered(score: float, count: int) -> None:
+    lowered = strictly_decreasing([score] * count).tolist()
+    assert all_tied(lowered)
+    assert not all_tied([*lowered, below(lowered[-1], 2 * count + 2)])
+
+
+def test_an_empty_list_has_no_difference_and_the_largest_numbers_may_have() -> None:
+    assert all_tied([])
+    assert all_tied([LARGEST, below(LARGEST)])
+    assert not all_tied([LARGEST, -LARGEST])
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,15 @@ def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
     return single_precision(result)
 
 
+def all_tied(scores: Sequence[float]) -> bool:
+    """Whether these scores of one list differ by no more than `strictly_decreasing` may have moved equal ones apart."""
+    if not len(scores):
+        return True
+    low, high = min(scores), max(scores)
+    largest = np.float32(max(abs(low), abs(high)))
+    return high - low <= len(scores) * float(largest - np.nextafter(largest, np.float32(0)))
+
+
 def single_precision(scores: npt.ArrayLike) -> Scores:
     """A copy in single precision; `ValueError` if a score is not finite there."""
     with np.errstate(over="ignore"):
