@@ -53,8 +53,8 @@ class TextModel:
             config = _config(model)
             kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             dtype = "bfloat16" if chosen == "bf16" else "float32"
-            network = loading(model, lambda place: kind.from_pretrained(place, dtype=dtype))
-            tokenizer: Any = loading(model, AutoTokenizer.from_pretrained)
+            network = loading(model, lambda place: kind.from_pretrained(place, dtype=dtype, trust_remote_code=False))
+            tokenizer: Any = loading(model, lambda place: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
             raise UserError(f"model {model!r} has a tokenizer with neither padding nor end: no batch can be made")
         place = locate(model)
@@ -129,7 +129,7 @@ def _config(model: str) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
-    config: Any = loading(model, AutoConfig.from_pretrained)
+    config: Any = loading(model, lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False))
     decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if config.model_type in MASKED and not decodes:
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from secondstage.errors import UserError
+from secondstage.networks import load_tokenizer
 
 from .parts import Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
 
@@ -119,9 +120,7 @@ def write(source: Source, folder: Path) -> None:
 
 def _marks(source: Source) -> tuple[int, int, list[str]]:
     """The ids of the start and of the separator, and the inputs of the network."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.reranker)
+    tokenizer = load_tokenizer(str(source.reranker))
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
     row = tokenizer("a", "b")["input_ids"]
     start, separator = row[0], row[-1]
