@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from secondstage.errors import UserError
+from secondstage.errors import UserError, in_a_line
 from secondstage.files import writing_whole
 from secondstage.firsttoken import FAMILIES
 from secondstage.models import quiet_transformers
@@ -151,9 +151,9 @@ def _in_words(reranker: Path, form: str) -> Iterator[None]:
     except (OSError, UserError):
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{reranker} cannot be written as {form}: {reason}. Export --to safetensors instead, which needs no graph"
+            f"{reranker} cannot be written as {form}: {in_a_line(error)}. Export --to safetensors instead, which needs "
+            "no graph"
         ) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from secondstage.backends.record import MAY_LOSE
 from secondstage.collection import Qrels
 from secondstage.errors import UserError
 from secondstage.measures import evaluate, mean
@@ -14,8 +15,6 @@ from secondstage.run import Run, Scores
 MEASURE = "nDCG@10"
 # Logits that an export in single precision may be off by.
 SCORES_AGREE = 1e-3
-# nDCG@10 that eight bits may cost.
-MAY_LOSE = 0.003
 # Without judgements: the share of neighbours that must keep their order.
 MUST_KEEP = 0.99
 # Neighbours whose logits are nearer than this may change places: a hundredth of a probability at its steepest is 0.04.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import StoppedError, UserError
+from .errors import StoppedError, UserError, in_a_line
 from .files import file_digest, fingerprint
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def loading(model: str, load: Callable[[str], T]) -> T:
     except (UserError, StoppedError):
         raise
     except Exception as error:
-        reason = _reason(error)
+        reason = in_a_line(error)
         if "trust_remote_code" in str(error):
             raise UserError(
                 f"model {model!r} brings Python code of its own (auto_map in its config.json), which is never run: "
@@ -142,15 +142,6 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says; its kind too, where the words alone would not tell, as of a missing key."""
-    kind, lines = type(error).__name__, str(error).strip().splitlines()
-    if not lines:
-        return kind
-    said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
-    return said if isinstance(error, (OSError, ValueError, RuntimeError, ImportError)) else f"{kind}: {said}"
 
 
 def _package_folder(name: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compute import Precision, has_bf16
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..files import file_digest
 from ..networks import load_tokenizer
 from ..pairmodel import calibration_of, read_contract, token_budget
@@ -176,8 +176,7 @@ def _open_graph(kind: Kind, graph: Path, engine: str, threads: int, half: bool) 
         with contextlib.redirect_stdout(None):
             return kind.opens(graph, threads, half)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{graph} cannot be opened by {kind.library}: {reason}. Make the engine again (`secondstage export BUNDLE "
-            f"--to {engine}`), or set serve.backend=torch"
+            f"{graph} cannot be opened by {kind.library}: {in_a_line(error)}. Make the engine again (`secondstage "
+            f"export BUNDLE --to {engine}`), or set serve.backend=torch"
         ) from error
