@@ -21,6 +21,10 @@ MUST_KEEP = 0.99
 TOLERANCE = {"fp32": SCORES_AGREE, "int8": 0.1}
 
 
+class ParityError(UserError):
+    """An export whose scores are too far off."""
+
+
 class Parity(NamedTuple):
     """What was measured.
 
@@ -96,7 +100,7 @@ def compare(first: Run, torch_scores: Scores, scores: Scores, qrels: Qrels, basi
 
 
 def check(name: str, parity: Parity, *, int8: bool) -> None:
-    """Raise `UserError` if an export is too far off.
+    """Raise `ParityError` if an export is too far off.
 
     Single precision may be off by `SCORES_AGREE`; eight bits may lose `MAY_LOSE` nDCG@10, or, without judgements, a
     hundredth of the order of neighbours.
@@ -113,7 +117,7 @@ def check(name: str, parity: Parity, *, int8: bool) -> None:
         way = f"name a collection with --collection, or use {name.removesuffix('-int8')}"
     else:
         return
-    raise UserError(f"{name} is refused, and nothing was written: {parity.sentence}; {rule}. Way out: {way}")
+    raise ParityError(f"{name} is refused, and nothing was written: {parity.sentence}; {rule}. Way out: {way}")
 
 
 def _kept(first: Run, torch_scores: Scores, scores: Scores, tolerance: float) -> float:

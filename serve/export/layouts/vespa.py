@@ -31,9 +31,9 @@ schema reranked {{
         }}
     }}
 
-    # Token ids of title and text; zeros fill it up.
+    # Token ids of title and text, with a line break where there are both; zeros fill it up.
     field tokens type tensor<float>(d0[{document_tokens}]) {{
-        indexing: (input title || "") . "\\n" . (input text || "") | embed tokenizer | attribute
+        indexing: ((input title . "\\n" . input text) || input title || input text || "") | embed tokenizer | attribute
     }}
 
     fieldset default {{
@@ -82,6 +82,9 @@ vespa deploy MY_APPLICATION
 vespa query 'yql=select title, text from reranked where userQuery()' 'query=a query' ranking=reranked \\
   'input.query(q_tokens)=embed(tokenizer, "a query")'
 ```
+
+A document that has no title, or no text, should be fed without that field: an empty one gets a line break that the
+bundle's own has not.
 
 `tokenizer.json` adds no special tokens, as Vespa's function puts them around query and document. Scores are those
 below for pairs of at most MAX_LENGTH tokens with a query of at most QUERY_TOKENS; Vespa cuts the end of longer ones,
