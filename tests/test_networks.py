@@ -254,11 +254,13 @@ def test_a_tokenizer_that_transformers_made_up_is_refused(
             load_cross_encoder(str(tmp_path))
 
 
-MIXING = {
+MIXING: dict[str, dict[str, Any]] = {
     "big_bird": {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+    "canine": {"max_position_embeddings": 256},
     "convbert": {"embedding_size": 32},
     "fnet": {},
     "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 8},
+    "yoso": {},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,11 @@ from .quantize import quantize_onnx, quantize_openvino
 from .rankedlists import Lists, calibration_pairs, lists_of
 
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
-MAKERS = {"onnx": to_onnx, OLD_ONNX: partial(to_onnx, old=True), "openvino": to_openvino}
+MAKERS: dict[str, Callable[[Path, Path], Path]] = {
+    "onnx": to_onnx,
+    OLD_ONNX: partial(to_onnx, old=True),
+    "openvino": to_openvino,
+}
 # Feed-forward networks of OpenVINO in eight bits that are spared, from the first layer on: the second try spares all.
 SPARED = (1, None)
 # A decoder has no graph, and sentence-transformers does not open it.

@@ -61,8 +61,8 @@ def check_pairs(model: str, tokenizer: Any) -> None:
     if query and document and any(pair[i : i + len(texts)] == texts for i in range(len(pair))):
         raise UserError(
             f"model {model!r} has a head that was trained, and a tokenizer that runs query and document together: its "
-            "scores would mean nothing. Give the decoder itself, asked for yes or no (kind or head yes_no), or one "
-            "without a head, which training then gives a head and words around the texts"
+            "scores would mean nothing. Give the decoder itself, asked for yes or no (train.head=yes_no, a teacher of "
+            "kind decoder), or one without a head, which training gives a head and words around the texts"
         )
 
 
