@@ -12,7 +12,8 @@ import pytest
 from secondstage.backends import auto, open_engine
 from secondstage.backends.auto import Trial, order_kept, reason_against
 from secondstage.backends.engine import EngineReranker
-from secondstage.backends.record import write_record
+from secondstage.backends.record import GRAPHS, write_record
+from secondstage.errors import UserError
 
 Captured = pytest.CaptureFixture[str]
 GOOD = Trial(100.0, 1e-5, 1.0)
@@ -79,6 +80,29 @@ def test_what_cannot_be_opened_is_left_out_in_words(model: Path, engines: Path, 
     assert "openvino left out" in said
     assert "was changed since it was made" in said
     assert "onnx-int8 left out: it was never checked on ranked lists" in said
+
+
+@pytest.mark.parametrize("error", [UserError("a score that is not finite"), ValueError("shape mismatch")])
+def test_an_engine_that_opens_and_gives_no_score_is_left_out(
+    model: Path, engines: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: EngineReranker, *_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(EngineReranker, "score", fail)
+    assert name_of(open_engine(model, engines, precision="fp32")) == "torch"
+    said = capsys.readouterr().err
+    assert said.count(f"left out: {error}") == 4
+    assert set(json.loads((engines / "auto.json").read_text())["left_out"]) == set(GRAPHS)
+
+
+def test_where_no_engine_scores_all_are_named(model: Path, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("it is broken")
+
+    monkeypatch.setattr(auto, "_measured", fail)
+    with pytest.raises(UserError, match=r"no backend .*: torch: it is broken; onnx: it is broken; .*openvino-int8: it"):
+        open_engine(model, engines, precision="fp32")
 
 
 def test_a_folder_that_cannot_be_written_is_no_fault(

@@ -100,12 +100,14 @@ def test_the_config_explains_every_key_and_shows_its_default() -> None:
         for key in section:
             (row,) = (i for i, line in enumerate(lines) if line.startswith(f"{prefix}{key}:"))
             assert re.match(rf"{prefix}# ", lines[row - 1]), f"{key} is not explained"
-    # What is not the default of train says so.
-    for key, value in shown["student"].items():
-        default = StudentTraining(steps=1).model_dump()[key]
+    # What is not the default says so, and what says a default says the right one.
+    for key in shown["student"]:
+        default = getattr(usual.student, key) if key != "minutes" else None
         (row,) = (i for i, line in enumerate(lines) if line.startswith(f"    {key}:"))
-        if value != default:
-            assert re.search(r"default[:.]", lines[row - 1], re.IGNORECASE), key
+        said = re.search(r"\b(No default|Default: ([^.]+))\.$", lines[row - 1])
+        assert said or getattr(config.student, key) == default, key
+        if said and said[2]:
+            assert (None if said[2] == "none" else yaml.safe_load(said[2])) == default, key
 
 
 def test_other_teachers_and_a_query_log_are_an_override_away() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from secondstage.backends.record import read_record
 from secondstage.cli import main
+from secondstage.errors import UserError
 from secondstage.exportcommand import TARGETS
 from secondstage.files import read_manifest
 from secondstage.plan import claimed
@@ -129,6 +131,36 @@ def test_openvinos_eight_bits_are_tried_again_with_more_in_higher_precision(
     assert main(["export", str(bundle), "--to", "openvino-int8"]) == 0
     assert tried == [1, None]
     assert "again, with more of it in higher precision" in capsys.readouterr().err
+
+
+def test_a_quantisation_that_fails_otherwise_is_not_tried_again(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[int | None] = []
+
+    def failing(xml: Path, rows: object, target: Path, *, spared: int | None) -> None:
+        tried.append(spared)
+        raise UserError("nncf is not installed")
+
+    monkeypatch.setattr(command, "quantize_openvino", failing)
+    assert "nncf is not installed" in fails(capsys, "export", str(bundle), "--to", "openvino-int8")
+    assert tried == [1]
+
+
+def test_what_opensearch_gets_is_what_was_compared(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old graph, which no engine here serves."""
+    compared: list[bytes] = []
+
+    def scored(folder: Path, engine: str, reranker: Path, pairs: list[tuple[str, str]], *, label: str) -> Scores:
+        compared.append((folder / "model.onnx").read_bytes())
+        return scores_of_graph(folder, engine, reranker, pairs, label=label)
+
+    monkeypatch.setattr(command, "scores_of_graph", scored)
+    assert main(["export", str(bundle), "--to", "opensearch", "--output", str(tmp_path / "out")]) == 0
+    with zipfile.ZipFile(tmp_path / "out" / "opensearch" / "my-run.zip") as archive:
+        assert [archive.read("my-run.onnx")] == compared
 
 
 def test_what_cannot_be_done_is_refused_before_any_work(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from secondstage.backends.engine import EngineReranker
+from secondstage.backends.openvino import OpenvinoSession
 from secondstage.backends.record import write_record
+from secondstage.backends.session import Features
 from secondstage.errors import UserError
 from secondstage.pairmodel import CONTRACT
 from secondstage.reranker import Reranker
-from secondstage.serve.export.graphs import to_onnx, to_openvino
+from secondstage.serve.export.graphs import hushed, to_onnx, to_openvino
+from secondstage.serve.export.loaded import scores_of_graph
 
 from .families import PAIRS, save_family
 
@@ -120,6 +126,81 @@ def test_other_families_become_graphs_too(family: str, tiny_model: Path, tmp_pat
         found = opened(folder, tmp_path / engine, engine)
         found.batch_tokens = 96
         assert off(found.score(PAIRS), expected) < 1e-4, engine
+
+
+def test_an_old_graph_is_read_by_old_runtimes_and_scores_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    """ONNX Runtime 1.16 falls over a normalisation without a bias, as ModernBERT's are: zeros are given."""
+    import onnx
+
+    folder = saved("modernbert", tmp_path, tiny_model)
+    graph = to_onnx(folder, tmp_path / "onnx", old=True)
+    model = onnx.load(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, [(part.domain, part.version) for part in model.opset_import]) == (8, [("", 18)])
+    normalised = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert normalised
+    assert {len(node.input) for node in normalised} == {3}
+    expected = Reranker.load(folder, precision="fp32").score(PAIRS)
+    assert off(opened(folder, tmp_path / "onnx", "onnx").score(PAIRS), expected) < 1e-4
+
+
+def test_a_short_text_beside_a_long_one_keeps_its_score_in_openvino(tiny_model: Path, tmp_path: Path) -> None:
+    """A ModernBERT whose last two layers see 16 tokens on either side.
+
+    What the first of them makes of padding that sees nothing but padding, the second reads.
+    """
+    model = tmp_path / "model"
+    save_family("modernbert", model, tiny_model, layers=3, head="classification", local_attention=32)
+    Reranker.load(model, precision="fp32").save(tmp_path / "reranker")
+    to_openvino(tmp_path / "reranker", tmp_path / "openvino")
+    found = opened(tmp_path / "reranker", tmp_path / "openvino", "openvino")
+    pairs = [("snow", "ice " * 55), ("snow", "ice")]
+    expected = Reranker.load(tmp_path / "reranker", precision="fp32").score(pairs)
+    assert off(found.logits(found.collate(found.tokenize(pairs), (0, 1))).numpy(), expected) < 1e-4
+
+
+@pytest.mark.parametrize("broken", [np.nan, 3.0])
+def test_parity_is_measured_on_a_short_pair_beside_a_long_one_too(
+    bert: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch, broken: float
+) -> None:
+    """Of many pairs, batched by length, none is padded by half of it: an engine that is off there passes."""
+    pairs = [("snow", "ice " * length) for length in range(26, 57) for _ in range(70)]
+    logits = OpenvinoSession.logits
+
+    def off_in_padding(self: OpenvinoSession, features: Features) -> npt.NDArray[np.float32]:
+        mask = features["attention_mask"]
+        return np.where(mask.shape[1] - mask.sum(1) > 16, np.float32(broken), logits(self, features))
+
+    monkeypatch.setattr(OpenvinoSession, "logits", off_in_padding)
+    expected = Reranker.load(bert, precision="fp32").score(pairs)
+    assert off(opened(bert, graphs / "openvino", "openvino").score(pairs), expected) < 1e-4
+    if np.isnan(broken):
+        with pytest.raises(UserError, match=r"openvino: a short pair .* together with a long one .* not finite"):
+            scores_of_graph(graphs / "openvino", "openvino", bert, pairs)
+    else:
+        found = scores_of_graph(graphs / "openvino", "openvino", bert, pairs)
+        (place,) = np.flatnonzero(np.abs(found - expected) > 1e-3)
+        assert place == 0
+        assert found[place] == broken
+
+
+def test_a_graph_that_cannot_be_computed_is_told_in_words(
+    bert: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("shape mismatch\nand more")
+
+    monkeypatch.setattr(EngineReranker, "score", fail)
+    with pytest.raises(UserError, match=r"onnx: the graph was made, but cannot be computed: shape mismatch\. Export"):
+        scores_of_graph(graphs / "onnx", "onnx", bert, PAIRS)
+
+
+def test_what_exporters_print_is_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    with hushed():
+        print("a whole graph")
+        print("another", file=sys.stderr)
+        logging.getLogger("an.exporter").warning("a step")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_decoder_is_refused_with_the_way_out(tmp_path: Path) -> None:

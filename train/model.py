@@ -9,7 +9,8 @@ from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
 from secondstage.firsttoken import FAMILIES, read_first_token
-from secondstage.networks import load_cross_encoder, longest, read_network_config
+from secondstage.models import read_config
+from secondstage.networks import load_cross_encoder, longest
 from secondstage.pairmodel import PairModel, read_contract
 from secondstage.reranker import Reranker
 
@@ -29,7 +30,7 @@ def start_model(config: TrainConfig) -> PairModel:
         UserError: the model cannot be had, or has not what the configuration asks for.
     """
     check_kind(config)
-    model_config = read_network_config(config.model)
+    model_config = read_config(config.model)
     set_dropout(model_config, config.dropout)
     # SDPA's backward is slow on CPUs: with eager attention a step is 1.5 times as fast (bench/step.py). BERT's families
     # get our own, which is a little faster still.

@@ -7,7 +7,8 @@ from itertools import islice
 
 from secondstage.compute import resolve
 from secondstage.lists import POSITIVE
-from secondstage.networks import has_head, read_network_config
+from secondstage.models import read_config
+from secondstage.networks import has_head
 
 from .advice import Data, advise
 from .loop import Loop
@@ -37,7 +38,7 @@ def outlook(loop: Loop, documents: int) -> list[str]:
     tokens = round(sum(sum(lengths) for step in drawn for lengths in step.lengths) / part)
     positives = sum(len(found.with_role(POSITIVE)) for found in loop.steps.lists)
     data = Data(len(loop.steps.lists), positives, pairs, tokens, len(loop.selection), documents)
-    new_head = config.head == "classification" and not has_head(read_network_config(config.model))
+    new_head = config.head == "classification" and not has_head(read_config(config.model))
     size = size_of(loop.weights.working, new_head=new_head, half=resolve(config.precision) != "fp32")
     return advise(data, size, config, seconds_per_token=_seconds_per_token(loop, drawn[0]))
 

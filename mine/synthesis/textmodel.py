@@ -10,7 +10,7 @@ from secondstage.answercache import Reply
 from secondstage.compute import Precision, device, resolve
 from secondstage.errors import UserError
 from secondstage.files import fingerprint, folder_digests
-from secondstage.models import loading, locate, quiet_transformers, read_writer
+from secondstage.models import locate, pretrained, quiet_transformers, read_writer
 
 from .prompts import Messages
 
@@ -53,8 +53,8 @@ class TextModel:
             config = read_writer(model)
             kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             dtype = "bfloat16" if chosen == "bf16" else "float32"
-            network = loading(model, lambda place: kind.from_pretrained(place, dtype=dtype))
-            tokenizer: Any = loading(model, AutoTokenizer.from_pretrained)
+            network = pretrained(kind, model, dtype=dtype)
+            tokenizer: Any = pretrained(AutoTokenizer, model)
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
             raise UserError(f"model {model!r} has a tokenizer with neither padding nor end: no batch can be made")
         place = locate(model)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +24,19 @@ from secondstage.run import Scores
 from ..opening import KIND as BUNDLE
 from ..pipeline import Pipeline
 from .graphs import check_exportable, installed, to_onnx, to_openvino
-from .layouts import LAYOUTS, Source
+from .layouts import LAYOUTS, OLD_ONNX, Source
 from .layouts.parts import copy_graph
 from .loaded import scores_of_folder, scores_of_graph
-from .parity import TOLERANCE, Parity, check, compare
+from .parity import TOLERANCE, Parity, ParityError, check, compare
 from .quantize import quantize_onnx, quantize_openvino
 from .rankedlists import Lists, calibration_pairs, lists_of
 
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+MAKERS: dict[str, Callable[[Path, Path], Path]] = {
+    "onnx": to_onnx,
+    OLD_ONNX: partial(to_onnx, old=True),
+    "openvino": to_openvino,
+}
 # Feed-forward networks of OpenVINO in eight bits that are spared, from the first layer on: the second try spares all.
 SPARED = (1, None)
 # A decoder has no graph, and sentence-transformers does not open it.
@@ -61,7 +67,7 @@ class Exports(NamedTuple):
 
     @property
     def graphs(self) -> list[str]:
-        """The engines whose graphs are needed."""
+        """The engines whose graphs are needed, and `OLD_ONNX`."""
         return sorted({graph for name in self.targets if (graph := LAYOUTS[name].graph)})
 
     def folder(self, target: str) -> Path:
@@ -121,7 +127,7 @@ def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collectio
     for name in wanted.targets if output else ():
         LAYOUTS[name].check(Source(_name(bundle), wanted.reranker, None, ""))
     for name in wanted.graphs:
-        installed(*LIBRARIES[name.removesuffix("-int8")], *(("nncf",) if name == "openvino-int8" else ()))
+        installed(*LIBRARIES[name.partition("-")[0]], *(("nncf",) if name == "openvino-int8" else ()))
     return wanted
 
 
@@ -160,7 +166,7 @@ def _made(wanted: Exports, engine: str, pipeline: Pipeline, lists: Lists, refere
     for spared in SPARED[:-1] if engine == "openvino-int8" else ():
         try:
             return _once(wanted, engine, pipeline, lists, reference, place, spared)
-        except UserError as error:
+        except ParityError as error:
             say(f"{error}\n{engine}: again, with more of it in higher precision")
     return _once(wanted, engine, pipeline, lists, reference, place, SPARED[-1])
 
@@ -177,13 +183,14 @@ def _once(
     say(f"{engine}: making the graph")
     plain, int8 = engine.removesuffix("-int8"), engine.endswith("-int8")
     if not (place / plain).is_dir():
-        (to_onnx if plain == "onnx" else to_openvino)(wanted.reranker, place / plain)
-    graph = place / plain / GRAPHS[plain]
+        MAKERS[plain](wanted.reranker, place / plain)
     if engine == "onnx-int8":
-        quantize_onnx(graph, place / engine)
+        quantize_onnx(place / plain / GRAPHS[plain], place / engine)
     elif engine == "openvino-int8":
-        quantize_openvino(graph, _calibration(wanted, pipeline, lists), place / engine, spared=spared)
-    scores = scores_of_graph(place / engine, engine, wanted.reranker, lists.pairs, label=engine)
+        rows = _calibration(wanted, pipeline, lists)
+        quantize_openvino(place / plain / GRAPHS[plain], rows, place / engine, spared=spared)
+    runs = "onnx" if engine == OLD_ONNX else engine
+    scores = scores_of_graph(place / engine, runs, wanted.reranker, lists.pairs, label=engine)
     return _compared(engine, lists, reference, scores, int8=int8)
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from secondstage.errors import UserError
+import numpy as np
+
+from secondstage.errors import UserError, in_a_line
 from secondstage.files import writing_whole
 from secondstage.firsttoken import FAMILIES
-from secondstage.models import quiet_transformers
+from secondstage.models import quiet_transformers, read_config
 from secondstage.networks import load_cross_encoder
 from secondstage.pairmodel import read_contract
 from secondstage.reranker import Reranker
@@ -24,14 +26,20 @@ OUTPUT = "logits"
 # The first that has Gelu as one operator, which engines compute faster than the five that it is made of. ONNX Runtime
 # reads it from 1.17 on.
 OPSET = 20
+# What older runtimes read, ONNX Runtime from 1.14 on: the opset, and the format of the file.
+OLD_OPSET, OLD_FORMAT = 18, 8
+# How configurations name how many tokens one of them sees in some layers.
+WINDOWS = ("local_attention", "sliding_window")
 # Added to the attention of padding: its weight is 0 after the softmax, and the number stays finite in half precision.
 NO_ATTENTION = -30000.0
 # Pairs that the network is traced with: of two lengths, so that none of the two dimensions is taken for a constant.
 EXAMPLE = [("a query", "a document"), ("another query", "another document that is somewhat longer than the first")]
 
 
-def to_onnx(reranker: Path, target: Path) -> Path:
+def to_onnx(reranker: Path, target: Path, *, old: bool = False) -> Path:
     """Write a reranker's graph in single precision as `target/model.onnx`, weights included; returns its path.
+
+    An `old` one is read by runtimes that are years old.
 
     Inputs are those of the tokenizer, `[batch, length]` of 64-bit integers, both free; the output `logits` is
     `[batch, 1]`. The last layer is computed for the first token alone where the head reads no other (`firsttoken`).
@@ -55,17 +63,21 @@ def to_onnx(reranker: Path, target: Path) -> Path:
             input_names=names,
             output_names=[OUTPUT],
             dynamic_shapes={"inputs": tuple({0: batch, 1: length} for _ in names)},
-            opset_version=OPSET,
+            opset_version=OLD_OPSET if old else OPSET,
             external_data=False,
             verbose=False,
         )
+        if old:
+            _make_old(temporary)
     return path
 
 
 def to_openvino(reranker: Path, target: Path) -> Path:
     """Write the same graph as `target/openvino_model.xml` and `.bin`, in single precision; returns the first's path.
 
-    From the network itself, not through ONNX: attention stays one operator, as OpenVINO computes it.
+    From the network itself, not through ONNX: attention stays one operator, as OpenVINO computes it. Where tokens see a
+    window only, it is written out: that operator gives a token of the padding that sees nothing but padding no number,
+    and the next layer spreads it over the row.
 
     Raises:
         UserError: the folder holds no cross-encoder with a classification head, or openvino is not installed.
@@ -73,7 +85,7 @@ def to_openvino(reranker: Path, target: Path) -> Path:
     installed("openvino")
     import openvino
 
-    graph, features = _opened(reranker)
+    graph, features = _opened(reranker, write_out=True)
     free = openvino.PartialShape([-1, -1])
     with hushed(), _in_words(reranker, "OpenVINO"):
         model = openvino.convert_model(
@@ -91,6 +103,26 @@ def to_openvino(reranker: Path, target: Path) -> Path:
     return target / OPENVINO
 
 
+def _make_old(path: Path) -> None:
+    """Have a file of ONNX say an older version of its format, and give every normalisation a bias.
+
+    The format has all that the graph uses. ONNX Runtime 1.16 takes the process down with it when it optimises a
+    normalisation without a bias, as ModernBERT's are.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    model.ir_version = OLD_FORMAT
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and len(node.input) == 2:
+            scale = weights[node.input[1]]
+            zeros = np.zeros(scale.dims, onnx.helper.tensor_dtype_to_np_dtype(scale.data_type))
+            node.input.append(f"{node.name}.zeros")
+            model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, node.input[2]))
+    onnx.save(model, path)
+
+
 def check_exportable(reranker: Path) -> None:
     """Raise `UserError` if the folder holds no cross-encoder with a classification head."""
     kind = read_contract(str(reranker)).get("kind", Reranker.kind)
@@ -102,12 +134,18 @@ def check_exportable(reranker: Path) -> None:
         )
 
 
-def _opened(reranker: Path) -> tuple[Any, dict[str, Any]]:
-    """The module that is traced, and the features of two pairs, in the order of the tokenizer's inputs."""
+def _opened(reranker: Path, *, write_out: bool = False) -> tuple[Any, dict[str, Any]]:
+    """The module that is traced, and the features of two pairs, in the order of the tokenizer's inputs.
+
+    Attention to a window is not one operator if it is to be written out.
+    """
     import torch
 
     check_exportable(reranker)
-    network, tokenizer = load_cross_encoder(str(reranker))
+    config = read_config(str(reranker))
+    windowed = write_out and any(getattr(config, name, None) for name in WINDOWS)
+    settings = {"attn_implementation": "eager"} if windowed else {}
+    network, tokenizer = load_cross_encoder(str(reranker), config=config, **settings)
     network = network.to("cpu").eval()
     by_family = type(network).__name__ in FAMILIES
 
@@ -151,9 +189,10 @@ def _in_words(reranker: Path, form: str) -> Iterator[None]:
     except (OSError, UserError):
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise UserError(
-            f"{reranker} cannot be written as {form}: {reason}. Export --to safetensors instead, which needs no graph"
+            f"{reranker} cannot be written as {form}: {in_a_line(cause)}. Export --to safetensors instead, which needs "
+            "no graph"
         ) from error
 
 
@@ -163,8 +202,10 @@ def hushed() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with quiet_transformers(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with quiet_transformers(), warnings.catch_warnings(), contextlib.ExitStack() as redirected:
             warnings.simplefilter("ignore")
+            for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+                redirected.enter_context(redirect(io.StringIO()))
             yield
     finally:
         logging.disable(level)

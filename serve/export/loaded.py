@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from secondstage.backends.engine import EngineReranker
+from secondstage.backends.engine import KINDS, EngineReranker
 from secondstage.backends.record import write_record
+from secondstage.errors import UserError, in_a_line
 from secondstage.run import Scores
 
 from .graphs import hushed
@@ -22,16 +23,41 @@ def scores_of_graph(
     In single precision, but for eight bits: there the rest is computed as it will be served, in bfloat16 where the
     processor has it.
 
+    Thousands of pairs are batched by length, so that hardly one is padded, while a search of a few documents pads a
+    short one to the length of a long one: the scores of the shortest pair and of the longest are those of the two
+    together.
+
     Args:
         folder: holds the graph's files; it gets a record.
         engine: a key of `GRAPHS`.
         reranker: the folder that it was made from.
         pairs: `[n]` (query text, document text).
         label: shows a progress bar under this name.
+
+    Raises:
+        UserError: the graph cannot be computed, or a score is not finite.
     """
     write_record(folder, engine, reranker, {})
     opened = EngineReranker.open(reranker, folder, engine, precision="auto" if engine.endswith("int8") else "fp32")
-    return opened.score(pairs, label=label)
+    try:
+        scores = opened.score(pairs, label=label)
+        if pairs and not KINDS[engine].alone:
+            lengths = [len(query) + len(document) for query, document in pairs]
+            ends = [int(np.argmin(lengths)), int(np.argmax(lengths))]
+            scores[ends] = opened.logits(opened.collate(opened.tokenize([pairs[i] for i in ends]), (0, 1))).numpy()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{engine}: the graph was made, but cannot be computed: {in_a_line(error)}. Export --to safetensors "
+            "instead, which needs no graph"
+        ) from error
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"{engine}: a short pair that is computed together with a long one gets a score that is not finite, so "
+            "searches would fail. Export --to safetensors instead, which needs no graph"
+        )
+    return scores
 
 
 def scores_of_folder(folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:

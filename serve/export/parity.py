@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from secondstage.backends.record import MAY_LOSE
 from secondstage.collection import Qrels
 from secondstage.errors import UserError
 from secondstage.measures import evaluate, mean
@@ -14,12 +15,14 @@ from secondstage.run import Run, Scores
 MEASURE = "nDCG@10"
 # Logits that an export in single precision may be off by.
 SCORES_AGREE = 1e-3
-# nDCG@10 that eight bits may cost.
-MAY_LOSE = 0.003
 # Without judgements: the share of neighbours that must keep their order.
 MUST_KEEP = 0.99
 # Neighbours whose logits are nearer than this may change places: a hundredth of a probability at its steepest is 0.04.
 TOLERANCE = {"fp32": SCORES_AGREE, "int8": 0.1}
+
+
+class ParityError(UserError):
+    """An export whose scores are too far off."""
 
 
 class Parity(NamedTuple):
@@ -97,7 +100,7 @@ def compare(first: Run, torch_scores: Scores, scores: Scores, qrels: Qrels, basi
 
 
 def check(name: str, parity: Parity, *, int8: bool) -> None:
-    """Raise `UserError` if an export is too far off.
+    """Raise `ParityError` if an export is too far off.
 
     Single precision may be off by `SCORES_AGREE`; eight bits may lose `MAY_LOSE` nDCG@10, or, without judgements, a
     hundredth of the order of neighbours.
@@ -114,7 +117,7 @@ def check(name: str, parity: Parity, *, int8: bool) -> None:
         way = f"name a collection with --collection, or use {name.removesuffix('-int8')}"
     else:
         return
-    raise UserError(f"{name} is refused, and nothing was written: {parity.sentence}; {rule}. Way out: {way}")
+    raise ParityError(f"{name} is refused, and nothing was written: {parity.sentence}; {rule}. Way out: {way}")
 
 
 def _kept(first: Run, torch_scores: Scores, scores: Scores, tolerance: float) -> float:

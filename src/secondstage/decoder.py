@@ -11,8 +11,8 @@ import numpy as np
 from .calibration import Calibration
 from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
-from .models import loading, locate, quiet_transformers
-from .networks import check_vocabulary, longest
+from .models import locate, pretrained, quiet_transformers
+from .networks import check_vocabulary, load_tokenizer, longest
 from .pairmodel import PairModel, calibration_of, read_contract
 from .yesno import template_of, token_of
 
@@ -113,8 +113,8 @@ class DecoderReranker(PairModel):
         """
         network, tokenizer = load_decoder(str(model), dtype=torch_dtype(precision))
         contract = read_contract(str(model))
-        if max_length is None and "max_length" in contract:
-            max_length = int(contract["max_length"])
+        if max_length is None:
+            max_length = contract.get("max_length")
         return cls(
             network.eval().to(device()),
             tokenizer,
@@ -193,14 +193,13 @@ def load_decoder(model: str, **settings: Any) -> tuple[Any, Any]:
     """Open a causal model and its tokenizer. `settings` go to `from_pretrained`.
 
     Raises:
-        UserError: the model cannot be found, is no causal one, or the tokenizer does not fit it.
+        UserError: the model cannot be found, is no causal one, or the tokenizer does not fit it or knows no words.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     with quiet_transformers():
-        settings = {"dtype": "float32"} | settings
-        network: Any = loading(model, lambda place: AutoModelForCausalLM.from_pretrained(place, **settings))
-        tokenizer = loading(model, AutoTokenizer.from_pretrained)
+        network = pretrained(AutoModelForCausalLM, model, **{"dtype": "float32"} | settings)
+    tokenizer = load_tokenizer(model)
     check_vocabulary(model, network, tokenizer)
     return network, tokenizer
 

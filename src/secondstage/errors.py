@@ -18,6 +18,15 @@ class StoppedError(Exception):
     """Work that was asked to stop, by SIGTERM, and has kept what is needed to go on. The command line exits with 4."""
 
 
+def in_a_line(error: Exception) -> str:
+    """The first line of what an error says; its kind too, where the words alone would not tell, as of a missing key."""
+    kind, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return kind
+    said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
+    return said if isinstance(error, (UserError, OSError, ValueError, RuntimeError, ImportError)) else f"{kind}: {said}"
+
+
 class Faults:
     """Collects the faults of one input, so that all of them are reported at once.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import UserError
+from .errors import StoppedError, UserError, in_a_line
 from .files import file_digest, fingerprint
 
 T = TypeVar("T")
@@ -65,16 +65,18 @@ def commit_of(hub_id: str) -> str:
 def loading(model: str, load: Callable[[str], T]) -> T:
     """Call `load` with the located model, and turn what a hub or a folder may raise into one clear error.
 
+    A folder may make the libraries raise anything: a wrong type in its config.json, a package that its weights need.
+
     Raises:
         UserError: which model, why it could not be loaded, and what to do.
     """
-    from safetensors import SafetensorError
-
     place = locate(model)
     try:
         return load(place)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (UserError, StoppedError):
+        raise
+    except Exception as error:
+        reason = in_a_line(error)
         if "trust_remote_code" in str(error):
             raise UserError(
                 f"model {model!r} brings Python code of its own (auto_map in its config.json), which is never run: "
@@ -90,17 +92,39 @@ def loading(model: str, load: Callable[[str], T]) -> T:
         ) from error
 
 
-def read_config(model: str) -> Any:
-    """The configuration of a model, without its weights: whether there is one is known in an instant.
+def pretrained(kind: Any, model: str, **settings: Any) -> Any:
+    """What `kind.from_pretrained` opens of a model, and never by code that the model brings.
 
-    What the hub's cache holds is taken from there: neither a run that goes on nor one without a network waits for it.
+    Of a hub model whose configuration the cache holds, all comes from that commit: its parts fit each other, and
+    neither a run that goes on nor one without a network waits for what the cache has.
+
+    Args:
+        kind: one of transformers' Auto classes.
+        model: see `locate`.
+        settings: go to `from_pretrained`.
+
+    Raises:
+        UserError: as `loading`.
+    """
+
+    def load(place: str) -> Any:
+        commit = commit_of(place)
+        pinned = {"revision": commit} if commit else {}
+        # Said outright: where nothing is said of trust, transformers asks on the terminal.
+        return kind.from_pretrained(place, trust_remote_code=False, **pinned, **settings)
+
+    return loading(model, load)
+
+
+def read_config(model: str) -> Any:
+    """The configuration of a model, a new one at each call, without its weights: known in an instant.
 
     Raises:
         UserError: as `loading`.
     """
     from transformers import AutoConfig
 
-    return loading(model, lambda place: AutoConfig.from_pretrained(place, local_files_only=bool(commit_of(place))))
+    return pretrained(AutoConfig, model)
 
 
 def read_writer(model: str) -> Any:

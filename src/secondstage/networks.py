@@ -10,10 +10,15 @@ from typing import Any
 from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
 from .firsttoken import read_first_token
-from .models import loading, quiet_transformers
-from .pairtext import pool_last_token, put_words_around
+from .models import pretrained, quiet_transformers, read_config
+from .pairtext import check_pairs, pool_last_token, put_words_around
 
 HEAD = "ForSequenceClassification"
+# Families that mix padding into the other tokens, or draw what they attend to: a pair's score would depend on the pairs
+# that it is padded with. `tests/test_networks.py` asks all others that it has.
+MIX_PADDING = ("big_bird", "canine", "convbert", "fnet", "nystromformer", "yoso")
+# Tokenizers without a limit of their own say a number like 1e30.
+NO_LIMIT = 1_000_000_000
 
 
 def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
@@ -23,38 +28,52 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
     `from_pretrained`.
 
     Raises:
-        UserError: the model cannot be found, is not a single-label classifier, or the tokenizer does not fit it.
+        UserError: the model cannot be found, is not a single-label classifier, mixes padding into its scores, or was
+            trained on pairs that run together, or the tokenizer does not fit it.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     with quiet_transformers():
-        config = settings.pop("config", None) or read_network_config(model)
+        config = settings.pop("config", None) or read_config(model)
         trained = has_head(config)
         check_outputs(model, config)
+        check_padding(model, config)
         config.num_labels = 1
         if getattr(config, "use_cache", False):
             config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
-        settings = {"dtype": "float32", "config": config, "trust_remote_code": False} | settings
-        network: Any = loading(
-            model, lambda place: AutoModelForSequenceClassification.from_pretrained(place, **settings)
-        )
-        tokenizer = loading(model, lambda place: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
+        settings = {"dtype": "float32", "config": config} | settings
+        network = pretrained(AutoModelForSequenceClassification, model, **settings)
+    tokenizer = load_tokenizer(model)
     check_vocabulary(model, network, tokenizer)
     _leave_out_unread_inputs(network, tokenizer)
     pool_last_token(network, tokenizer)
-    if not trained:
+    if trained:
+        check_pairs(model, tokenizer)
+    else:
         put_words_around(tokenizer)
     read_first_token(network)
     return network, tokenizer
 
 
-def read_network_config(model: str) -> Any:
-    """The configuration of a model, a new one at each call."""
-    from transformers import AutoConfig
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a model, made to cut the end of a text, as exports do: what comes first is the query.
 
-    # Said outright: where nothing is said, transformers asks on the terminal.
-    return loading(model, lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False))
+    Raises:
+        UserError: it cannot be loaded, or knows no words.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = pretrained(AutoTokenizer, model)
+    # Where a folder has no files of a tokenizer, transformers makes one up.
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise UserError(
+            f"model {model!r} has a tokenizer that knows no words, only special tokens, so all texts would be alike: "
+            "its files (tokenizer.json, or a vocabulary) are missing; copy those of the model that it was trained from"
+        )
+    tokenizer.truncation_side = "right"
+    return tokenizer
 
 
 def has_head(config: Any) -> bool:
@@ -69,6 +88,18 @@ def check_outputs(model: str, config: Any) -> None:
             f"model {model!r} is not a single-label classifier: it has {config.num_labels} outputs, and the score of a "
             "pair is one; give a reranker with one output, or the encoder that it was made from"
         )
+
+
+def check_padding(model: str, config: Any) -> None:
+    """Raise `UserError` if a pair's score would depend on the pairs that it is computed with."""
+    kind = config.model_type
+    if kind not in MIX_PADDING or getattr(config, "attention_type", "") == "original_full":
+        return
+    other = ', or set "attention_type": "original_full" in its config.json' if kind == "big_bird" else ""
+    raise UserError(
+        f"model {model!r} is of the family {kind}, in which the score of a pair depends on the pairs that it is "
+        f"computed with, so no order would hold: give an encoder of another family (BERT, DeBERTa, …){other}"
+    )
 
 
 def check_vocabulary(model: str, network: Any, tokenizer: Any) -> None:
@@ -91,14 +122,23 @@ def longest(network: Any, tokenizer: Any, wanted: int | None) -> int:
 
     Some configurations say nothing or -1 of their positions: then the tokenizer's limit stands. Some families, RoBERTa
     among them, count positions from behind the padding's.
+
+    Raises:
+        UserError: nothing says a limit.
     """
     positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or -1
     table = getattr(getattr(network.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     if positions > 0 and padding is not None:
         positions -= padding + 1
-    limits = [tokenizer.model_max_length, wanted, positions if positions > 0 else None]
-    return int(min(limit for limit in limits if limit is not None))
+    given = (tokenizer.model_max_length, wanted, positions if positions > 0 else None)
+    limits = [limit for limit in given if limit is not None and limit < NO_LIMIT]
+    if not limits:
+        raise UserError(
+            f"neither the {network.config.model_type} model nor its tokenizer says how long a text may be: give "
+            "max_length, or write model_max_length into its tokenizer_config.json"
+        )
+    return int(min(limits))
 
 
 def at_precision(network: Any, precision: Precision) -> Any:

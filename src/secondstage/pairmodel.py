@@ -27,6 +27,13 @@ CONTRACT = "score.json"
 # pair until all are done, which takes tens of bytes a character.
 CHUNK = 8192
 CHARACTERS = 1 << 24
+# By whether torch computed it.
+NOT_FINITE = {
+    True: "the reranker gave a score that is not finite: its weights are broken, or its precision is too low; train it "
+    "again, or set precision=fp32",
+    False: "the reranker gave a score that is not finite, as {engine} computes it: set serve.backend=torch; if torch's "
+    "scores are finite, make the engine again (`secondstage export BUNDLE --to {engine}`)",
+}
 
 
 class PairModel(ABC):
@@ -115,10 +122,7 @@ class PairModel(ABC):
         if progress:
             progress.close()
         if not np.isfinite(scores).all():
-            raise UserError(
-                "the reranker gave a score that is not finite: its weights are broken, or its precision is too low; "
-                "train it again, or set precision=fp32"
-            )
+            raise UserError(NOT_FINITE[self.engine == "torch"].format(engine=self.engine))
         return scores
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -181,9 +185,19 @@ class PairModel(ABC):
 
 
 def read_contract(model: str) -> dict[str, Any]:
-    """The score contract of a model's folder; empty if it has none, or if it is no folder."""
+    """The score contract of a model's folder; empty if it has none, or if it is no folder.
+
+    Raises:
+        UserError: it is none.
+    """
     path = Path(locate(model)) / CONTRACT
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
+    length = found.get("max_length", 1) if isinstance(found, dict) else 0
+    if not isinstance(found, dict) or type(length) is not int or length < 1:
+        raise UserError(
+            f"{path} is no score contract: it must be a JSON object, whose max_length is a whole number of tokens; "
+            "write the reranker again, or delete this file"
+        )
     return found
 
 

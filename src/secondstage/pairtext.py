@@ -50,6 +50,22 @@ def put_words_around(tokenizer: Any) -> bool:
     return True
 
 
+def check_pairs(model: str, tokenizer: Any) -> None:
+    """Raise `UserError` if nothing stands between the texts of a pair: ("black", "bird") would be ("blackbird", "").
+
+    Decoders whose head was trained elsewhere got a prompt that only whoever trained them knows.
+    """
+    query, document = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
+    pair = tokenizer("a", "b")["input_ids"]
+    texts = query + document
+    if query and document and any(pair[i : i + len(texts)] == texts for i in range(len(pair))):
+        raise UserError(
+            f"model {model!r} has a head that was trained, and a tokenizer that runs query and document together: its "
+            "scores would mean nothing. Give the decoder itself, asked for yes or no (train.head=yes_no, a teacher of "
+            "kind decoder), or one without a head, which training gives a head and words around the texts"
+        )
+
+
 def tells_pairs_apart(tokenizer: Any) -> bool:
     """Whether a token stands between the texts of a pair or ends the first; two texts in a row have none."""
     query, document, pair = (tokenizer(*texts)["input_ids"] for texts in (("a",), ("b",), ("a", "b")))

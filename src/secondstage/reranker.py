@@ -45,8 +45,8 @@ class Reranker(PairModel):
         """
         network, tokenizer = load_cross_encoder(str(model))
         contract = read_contract(str(model))
-        if max_length is None and "max_length" in contract:
-            max_length = int(contract["max_length"])
+        if max_length is None:
+            max_length = contract.get("max_length")
         return cls(
             at_precision(network, precision).to(device()).eval(),
             tokenizer,

@@ -9,13 +9,16 @@ from typing import NamedTuple
 from . import elasticsearch, onnx, opensearch, openvino, qdrant, safetensors, vespa
 from .parts import Source, check_nothing, check_tokenizer
 
+# The graph of the engine onnx once more, for engines with an older runtime.
+OLD_ONNX = "onnx-old"
+
 
 class Layout(NamedTuple):
     """One way out.
 
     Attributes:
         write: writes it into an empty folder.
-        graph: the engine whose graph it holds; none where the plain weights do.
+        graph: the engine whose graph it holds, or `OLD_ONNX`; none where the plain weights do.
         check: raises `UserError` if this reranker cannot be written so; asked before any work, when there is no graph.
     """
 
@@ -30,10 +33,10 @@ LAYOUTS = {
     "onnx-int8": Layout(onnx.write, "onnx-int8"),
     "openvino": Layout(openvino.write, "openvino"),
     "openvino-int8": Layout(openvino.write, "openvino-int8"),
-    "opensearch": Layout(opensearch.write, "onnx", check_tokenizer),
+    "opensearch": Layout(opensearch.write, OLD_ONNX, check_tokenizer),
     "vespa": Layout(vespa.write, "onnx", vespa.check),
     "qdrant": Layout(qdrant.write, "onnx", check_tokenizer),
     "elasticsearch": Layout(elasticsearch.write, None, elasticsearch.check),
 }
 
-__all__ = ["LAYOUTS", "Layout", "Source"]
+__all__ = ["LAYOUTS", "OLD_ONNX", "Layout", "Source"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from secondstage.networks import load_tokenizer
+
 from .parts import Source, copy_graph, copy_reranker, write_readme
 
 TEXT = """
@@ -61,9 +63,7 @@ def write(source: Source, folder: Path) -> None:
 
 def filled(source: Source, text: str) -> str:
     """The text with what differs between models put in."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.reranker)
+    tokenizer = load_tokenizer(str(source.reranker))
     inputs = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
     words = {
         "INPUTS": ", ".join(f"`{name}`" for name in inputs),

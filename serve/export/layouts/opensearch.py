@@ -18,7 +18,7 @@ NO_DATE = (1980, 1, 1, 0, 0, 0)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXT = """
 An archive for OpenSearch (2.12 or later): `NAME.zip` holds `NAME.onnx` and `tokenizer.json`, and `model_config.json` is
-the body of the call that registers it, with the archive's SHA-256.
+the body of the call that registers it, with the archive's SHA-256. The graph is for ONNX Runtime 1.14 or later.
 
 Put the archive where the cluster can fetch it, write its address into `url`, and register it:
 

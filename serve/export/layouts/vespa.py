@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from secondstage.errors import UserError
+from secondstage.networks import load_tokenizer
 
 from .parts import Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
 
@@ -30,9 +31,9 @@ schema reranked {{
         }}
     }}
 
-    # Token ids of title and text; zeros fill it up.
+    # Token ids of title and text, with a line break where there are both; zeros fill it up.
     field tokens type tensor<float>(d0[{document_tokens}]) {{
-        indexing: (input title || "") . "\\n" . (input text || "") | embed tokenizer | attribute
+        indexing: ((input title . "\\n" . input text) || input title || input text || "") | embed tokenizer | attribute
     }}
 
     fieldset default {{
@@ -82,6 +83,9 @@ vespa query 'yql=select title, text from reranked where userQuery()' 'query=a qu
   'input.query(q_tokens)=embed(tokenizer, "a query")'
 ```
 
+A document that has no title, or no text, should be fed without that field: an empty one gets a line break that the
+bundle's own has not.
+
 `tokenizer.json` adds no special tokens, as Vespa's function puts them around query and document. Scores are those
 below for pairs of at most MAX_LENGTH tokens with a query of at most QUERY_TOKENS; Vespa cuts the end of longer ones,
 the closing token with it, where the others cut the longer text.
@@ -119,9 +123,7 @@ def write(source: Source, folder: Path) -> None:
 
 def _marks(source: Source) -> tuple[int, int, list[str]]:
     """The ids of the start and of the separator, and the inputs of the network."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.reranker)
+    tokenizer = load_tokenizer(str(source.reranker))
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
     row = tokenizer("a", "b")["input_ids"]
     start, separator = row[0], row[-1]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compute import Precision, resolve
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..files import file_digest, fingerprint, read_json, write_json
 from ..pairmodel import PairModel
 from ..progress import say
@@ -21,7 +21,7 @@ from ..run import Scores
 from ..version import __version__
 from .engine import EngineReranker
 from .probe import PROBE_PAIRS
-from .record import GRAPHS, RECORD, WEIGHTS
+from .record import GRAPHS, MAY_LOSE, RECORD, WEIGHTS
 from .threads import available_threads
 from .torch import TORCH, open_torch
 
@@ -32,8 +32,6 @@ ROUNDS = 3
 SAME = 1e-3
 # Logits that are nearer than this share of their range may change places; of the others so many must keep theirs.
 NEAR, KEPT = 0.05, 0.97
-# What an engine in eight bits may lose of nDCG@10 on ranked lists, as its record says.
-MAY_LOSE = 0.003
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -67,7 +65,7 @@ def choose_engine(
     """Open a reranker with the fastest engine in the folder whose scores rank as torch's do.
 
     The choice and its figures are said in a line, and kept in the folder for as long as processor, threads, versions,
-    weights and engines are the same. An engine that cannot be opened is left out, in words.
+    weights and engines are the same. An engine that cannot be opened, or gives no score, is left out, in words.
 
     Args:
         model: the reranker's folder.
@@ -76,6 +74,9 @@ def choose_engine(
         precision: see `open_engine`.
         threads: see `open_engine`.
         pairs: what is measured on.
+
+    Raises:
+        UserError: no engine is left, torch among them.
     """
     threads = threads or available_threads()
 
@@ -143,10 +144,10 @@ def _chosen(
     for name in (TORCH, *present):
         try:
             model = opened(name)
-        except UserError as error:
-            against[name] = str(error)
+            trial = _measured(model, pairs, expected)
+        except Exception as error:  # whatever its library raises: another engine may do
+            against[name] = in_a_line(error)
             continue
-        trial = _measured(model, pairs, expected)
         record = model.record.parity if isinstance(model, EngineReranker) else {}
         reason = None if name == TORCH else reason_against(name, trial, record)
         trials[name] = trial
@@ -154,6 +155,9 @@ def _chosen(
             models[name] = model
         else:
             against[name] = reason
+    if not models:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in against.items())
+        raise UserError(f"no backend gives scores that may be used: {reasons}")
     best = max(models, key=lambda name: trials[name].pairs_per_s)
     line = "; ".join([f"{name} {trial}" for name, trial in trials.items()])
     left = "".join(f"; {name} left out: {reason}" for name, reason in against.items())

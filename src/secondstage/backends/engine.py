@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compute import Precision, has_bf16
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..files import file_digest
-from ..models import loading, quiet_transformers
+from ..networks import load_tokenizer
 from ..pairmodel import calibration_of, read_contract, token_budget
 from ..reranker import Reranker
 from .onnx import OnnxSession
@@ -84,8 +84,8 @@ class EngineReranker(Reranker):
             raise UserError(f"{model} has no score contract, which says how pairs are cut: set serve.backend=torch")
         reranker = cls(
             session,
-            _tokenizer_of(model),
-            max_length=int(contract["max_length"]),
+            load_tokenizer(str(model)),
+            max_length=contract["max_length"],
             batch_tokens=min(batch_tokens, kind.batch_tokens),
             calibration=calibration_of(contract),
             origin=(str(model), "bf16" if half else "fp32"),
@@ -170,21 +170,13 @@ def even_batches(lengths: Sequence[int], batch_tokens: int, threads: int) -> Ite
     yield from token_budget(lengths, min(batch_tokens, -(-sum(lengths) // max(1, rounds * threads))))
 
 
-def _tokenizer_of(model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        return loading(str(model), AutoTokenizer.from_pretrained)
-
-
 def _open_graph(kind: Kind, graph: Path, engine: str, threads: int, half: bool) -> Session:
     """Turn whatever a library raises at a graph that it cannot read into one line."""
     try:
         with contextlib.redirect_stdout(None):
             return kind.opens(graph, threads, half)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{graph} cannot be opened by {kind.library}: {reason}. Make the engine again (`secondstage export BUNDLE "
-            f"--to {engine}`), or set serve.backend=torch"
+            f"{graph} cannot be opened by {kind.library}: {in_a_line(error)}. Make the engine again (`secondstage "
+            f"export BUNDLE --to {engine}`), or set serve.backend=torch"
         ) from error
