@@ -96,7 +96,7 @@ def test_what_was_written_is_loaded(tmp_path: Path) -> None:
     assert collection.name == "fake"
     manifest = collection.manifest
     assert (manifest["documents"], manifest["queries"], manifest["faults"]) == (3, 2, 0)
-    train, test = ({"queries": 1, "answerable": 1, "judgements": count} for count in (2, 1))
+    train, test = ({"queries": 1, "answerable": 1, "judgements": count, "highest": count} for count in (2, 1))
     assert manifest["splits"] == {"train": train, "test": test}
     assert manifest["fingerprint"] == "abc"
     assert manifest["notes"] == ["a note of the source"]

@@ -21,18 +21,16 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, and a key is there once, as in YAML 1.2: the first of two would silently not count."""
+    """YAML in which 1e-4 is a number, as who types a learning rate has it, and no key is there twice: YAML 1.2."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
-            if name in seen:
-                raise ComposerError(
-                    "in a mapping", node.start_mark, f"the key {key.value!r} is there twice: delete one", key.start_mark
-                )
-            seen |= {name} - {None}
+        seen: set[tuple[str, str]] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if (key.tag, key.value) in seen:
+                twice = f"the key {key.value!r} is there twice, and only the last would count: delete one"
+                raise ComposerError("in a mapping", node.start_mark, twice, key.start_mark)
+            seen.add((key.tag, key.value))
         return node
 
 

@@ -20,6 +20,7 @@ from .config import (
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config
+from .networks import check_outputs
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -113,12 +114,18 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
     """What decides whether the model, the teacher and the replayed steps of a training are still the same.
 
     Raises:
-        UserError: one is not there, or the teacher cannot teach: before the work.
+        UserError: one is not there or is no model, or the teacher cannot teach: before the work.
     """
     from . import teachers
 
+    found: dict[str, str] = {}
     # The teacher of a student is what a stage before it made, or is looked for as that stage's own.
-    found = {} if isinstance(config, StudentTraining) and config.model == TEACHER else {"model": identity(config.model)}
+    if not isinstance(config, StudentTraining) or config.model != TEACHER:
+        # Its weights are read when the lists are there; whether there is such a model is told here.
+        network = read_config(config.model)
+        if config.head == "classification":
+            check_outputs(config.model, network)
+        found["model"] = identity(config.model)
     check_means(config)
     if config.replay is not None:
         found["replay"] = file_digest(replayed_steps(config.replay))
