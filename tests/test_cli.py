@@ -380,6 +380,18 @@ def test_a_path_that_is_not_there_is_named(run_folder: Path, runs: Path, capsys:
     )
 
 
+def test_the_folder_of_a_run_is_told_from_its_bundle(
+    run_folder: Path, beir_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meant = f"{run_folder} is not a bundle: it holds no manifest.json; did you mean {run_folder / 'bundle'}?"
+    for command in (["evaluate", str(run_folder)], ["search", str(run_folder), "x"], ["diagnose", str(run_folder)]):
+        assert meant in fails(capsys, *command)
+    what = ["evaluate", str(run_folder / "bundle"), "--collection"]
+    assert f"did you mean {run_folder / 'collection'}?" in fails(capsys, *what, str(run_folder))
+    told = fails(capsys, *what, str(beir_folder))
+    assert "is not a collection: it holds no manifest.json; a run makes one in its output folder" in told
+
+
 def changed(run: Path, path: Path, change: Callable[[list[str]], list[str]]) -> str:
     """Write a TREC run whose lines were changed."""
     path.write_text("".join(f"{line}\n" for line in change(run.read_text().splitlines())))
