@@ -661,6 +661,21 @@ def test_a_train_split_that_teaches_nothing_is_told_before_the_work(
     check_splits(found, config, "mine")
 
 
+def test_lists_that_nothing_would_learn_from_are_told(project: Project) -> None:
+    with pytest.raises(UserError, match=r"train\.steps=0 takes train\.model as it is, which needs no lists, so mine"):
+        project.run("train.steps=0", command="mine")
+
+
+def test_a_finished_run_leaves_no_checkpoints(project: Project, tmp_path: Path) -> None:
+    """Of its own: those of another training that was stopped are kept."""
+    assert not (project.output / "checkpoints").exists()
+    other = project.output / "checkpoints" / "train-other"
+    other.mkdir(parents=True)
+    shutil.rmtree(project.output / "train")
+    assert project.run(command="train") == ["train"]
+    assert [*(project.output / "checkpoints").iterdir()] == [other]
+
+
 def test_a_head_that_nobody_trained_is_told_before_the_work(
     beir_folder: Path, tiny_model: Path, other_model: Path, tmp_path: Path
 ) -> None:

@@ -56,9 +56,15 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
     """The stages that a command carries out, in order; mining reads nothing of a warm-up, and waits for none.
 
     Raises:
-        UserError: there is no such stage in this run.
+        UserError: there is no such stage in this run, or it would make nothing.
     """
-    stages = Stages(config, output).plan(evaluating=command == "evaluate")
+    run = Stages(config, output)
+    if command == "mine" and run.untrained:
+        raise UserError(
+            "train.steps=0 takes train.model as it is, which needs no lists, so mine would make none: give a budget, "
+            "e.g. train.minutes=4, or make the pipeline with `secondstage bundle CONFIG`"
+        )
+    stages = run.plan(evaluating=command == "evaluate")
     last = max((i for i, stage in enumerate(stages, 1) if stage.kind in UP_TO[command]), default=0)
     if not last:
         raise UserError(

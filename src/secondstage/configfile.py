@@ -142,8 +142,13 @@ def check_config(data: Mapping[str, Any], subject: str = "config") -> Config:
 
 def check_section(kind: type[S], overrides: Sequence[str], subject: str) -> S:
     """A section alone, of `key=value` items; `UserError` reports every fault at once."""
+    return section_of(kind, override({}, overrides, kind), subject)
+
+
+def section_of(kind: type[S], data: Mapping[str, Any], subject: str) -> S:
+    """A section alone, of a mapping; `UserError` reports every fault at once."""
     try:
-        return kind.model_validate(_for_pydantic(override({}, overrides, kind), kind))
+        return kind.model_validate(_for_pydantic(data, kind))
     except ValidationError as error:
         faults = Faults(subject)
         for fault in error.errors():
