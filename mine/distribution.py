@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from secondstage.run import all_tied
+
 BINS = 20
 # The finest bins are 2 to this power wide: finer than any difference between scores that one looks at.
 FINEST = -10
@@ -20,12 +22,12 @@ TAIL = 0.005
 def scaled(scores: Sequence[float | None]) -> list[float | None]:
     """Scores of one list, shifted and scaled so that the lowest is 0 and the highest 1.
 
-    Scores of different queries can be compared only so. None stays none; where all are the same, nothing is known.
+    Scores of different queries can be compared only so. None stays none; where all are ties, nothing is known.
     """
     known = [score for score in scores if score is not None and math.isfinite(score)]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    if not low < high:
+    if all_tied(known):
         return [None] * len(scores)
+    low, high = min(known), max(known)
     return [(score - low) / (high - low) if score is not None and math.isfinite(score) else None for score in scores]
 
 

@@ -99,13 +99,8 @@ class Lessons:
         ]
 
     def _asked(self, lists: Sequence[TrainingList]) -> list[TrainingList]:
-        doc_ids = [[c.doc_id for c in found.candidates if self._in_reach(c)] for found in lists]
-        asked = [
-            (self.texts.queries[found.query_id], [document for _, document in self.texts(pairs)])
-            for found, ids in zip(lists, doc_ids, strict=True)
-            for pairs in [[(found.query_id, doc_id) for doc_id in ids]]
-        ]
-        scores = self.teaching.by_document(doc_ids, asked, label="score")
+        asked = [(found.query_id, [c.doc_id for c in found.candidates if self._in_reach(c)]) for found in lists]
+        scores = self.teaching.score(asked, self.texts, label="score")
         return [
             TrainingList(found.query_id, tuple(with_teacher(found.candidates, known, len(self.names))))
             for found, known in zip(lists, scores, strict=True)

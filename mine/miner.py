@@ -75,7 +75,7 @@ class Miner:
     def lists(self, shard: Shard) -> Iterator[TrainingList]:
         """The training lists of a shard's queries, in their order."""
         candidates = self.candidates(shard)
-        taught = self.taught(shard, candidates)
+        taught = self.taught(candidates)
         for (query_id, found), scores, twins in zip(candidates.items(), taught, self._twins(candidates), strict=True):
             made = assemble(
                 query_id,
@@ -102,16 +102,10 @@ class Miner:
             )
         return labelled
 
-    def taught(self, shard: Shard, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[str, TeacherScores]]:
+    def taught(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[dict[str, TeacherScores]]:
         """What the teachers say of each list of a shard."""
-        if not self.teaching.names:
-            return [{}] * len(candidates)
-        doc_ids = [[candidate.doc_id for candidate in found] for found in candidates.values()]
-        lists = [
-            (shard[query_id], [document for _, document in self.texts([(query_id, d) for d in ids])])
-            for query_id, ids in zip(candidates, doc_ids, strict=True)
-        ]
-        return self.teaching.by_document(doc_ids, lists, label="teacher")
+        asked = [(query_id, [candidate.doc_id for candidate in found]) for query_id, found in candidates.items()]
+        return self.teaching.score(asked, self.texts, label="teacher")
 
     def _spared(self, candidate: Candidate) -> Candidate:
         """A positive by a rule, not by a person, is masked if it would give a dev or test query's document away."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from secondstage.config import MineConfig
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate
+from secondstage.run import all_tied
 
 from .candidates import known_scores
 from .decisions import MARGIN, MAX_SCORE, MIN_SCORE, SHARE, WINDOW
@@ -75,11 +76,11 @@ def near_positive(candidates: Sequence[Candidate], scores: Scores, share: float,
 
     Scores are first shifted and scaled so that the list's lowest is 0 and its highest 1: a share of a score has no
     meaning where scores may be negative, as those of a fused list are. Where no positive has a score, or all scores are
-    the same, nothing is known, and nothing is near.
+    ties, nothing is known, and nothing is near.
     """
     positive = reference(candidates, scores, against)
     values = [scores[c.doc_id] for c in candidates if c.doc_id in scores]
-    if positive is None or min(values) == max(values):
+    if positive is None or all_tied(values):
         return set()
     low = min(values)
     threshold = low + share * (positive - low)

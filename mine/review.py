@@ -85,6 +85,7 @@ def read_reviewed(
     doc_ids: Container[str] | None = None,
     *,
     positive_from: int = 1,
+    awaited: bool = False,
 ) -> dict[str, dict[str, int]]:
     """The relevance that a person gave, by query id and document id, of the rows whose `reviewed` is filled in.
 
@@ -92,9 +93,10 @@ def read_reviewed(
         path: an edited `suspicious.tsv`; only its columns query_id, doc_id and reviewed are read. A whole number from
             0 is a relevance, yes is the lowest that makes a positive, no is 0; an empty cell is none.
         query_ids: the queries there are; none to accept any. Rows of a synthetic query that is not made any more are
-            counted and left out.
+            left out, and it is said how many.
         doc_ids: the documents there are; none to accept any.
         positive_from: the lowest relevance that makes a positive.
+        awaited: whether synthetic queries are not made yet: nothing is said of those that are not there.
 
     Raises:
         UserError: with all faults and their lines: no such relevance, unknown ids, two answers for one pair; or the
@@ -123,7 +125,7 @@ def read_reviewed(
     faults.raise_if_any(
         "Mend these cells; ids must be as they were (a spreadsheet may have taken them for numbers: import as text)"
     )
-    if left:
+    if left and not awaited:
         say(f"  {path}: {left} reviewed rows are left out: their synthetic queries are not made any more")
     return found
 

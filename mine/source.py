@@ -1,29 +1,26 @@
-"""What is mined, and how; and what it cost, whoever did it."""
+"""What is mined, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
-from secondstage.files import read_json, write_json
 from secondstage.firststage import FirstStage
 from secondstage.parallel import workers
 from secondstage.scorecache import SCORES
 from secondstage.synthetic import PairTexts, SyntheticQuery, synthetic_qrels
 
+from .costs import COSTS, keep_costs
 from .falsenegatives import positives_elsewhere
 from .miner import Asked, Miner
 from .review import read_reviewed
 from .search import CANDIDATES, Search, cut
 from .synthesis.stage import held_out_documents
-from .teaching import Teaching, merge_reports
+from .teaching import Teaching
 from .trainingqueries import TRAIN, training_queries
-
-# Below a run's output: what teachers cost and is in no manifest yet, a file for each process.
-COSTS = "costs"
 
 
 class Source(NamedTuple):
@@ -57,19 +54,20 @@ class Source(NamedTuple):
         """The documents of dev and test queries that training must not have as positives; none if it may."""
         return held_out_documents(self.collection) if self.config.exclude_leaks == "documents" else set()
 
-    def miner(self, teaching: Teaching, qrels: Qrels, synthetic: Sequence[SyntheticQuery] = ()) -> Miner:
+    def miner(self, teaching: Teaching, qrels: Qrels, synthetic: Sequence[SyntheticQuery] | None = None) -> Miner:
         """What makes the lists.
 
         Args:
             teaching: the teachers.
             qrels: of the training queries.
-            synthetic: queries made from documents, kept or not.
+            synthetic: queries made from documents, kept or not; none where they are not made yet.
         """
-        collection, config = self.collection, self.config
+        collection, config, awaited = self.collection, self.config, synthetic is None
+        synthetic = synthetic or ()
         texts = PairTexts(collection.queries, collection.documents, synthetic)
         made = synthetic_qrels(synthetic, config.positive_from)
         asked = {query_id: texts.queries[query_id] for query_id in (*qrels, *made)}
-        reviewed = self._reviewed(asked)
+        reviewed = self._reviewed(asked, awaited=awaited)
         # Also those that are not mined this time: what answers a question does not depend on how many are asked.
         known = {**collection.qrels.get(TRAIN, {}), **qrels, **made}
         judged = {query_id: {**rows, **reviewed.get(query_id, {})} for query_id, rows in known.items()}
@@ -78,13 +76,14 @@ class Source(NamedTuple):
         told = Asked({**qrels, **made}, shards, reviewed, elsewhere, self.spared())
         return Miner(collection, told, self.search(config.depth), teaching, texts, config, seed=self.seed)
 
-    def _reviewed(self, asked: Mapping[str, str]) -> Qrels:
+    def _reviewed(self, asked: Mapping[str, str], *, awaited: bool) -> Qrels:
         config, collection = self.config, self.collection
         if config.reviewed is None:
             return {}
         path = Path(config.reviewed).expanduser()
         known = {**collection.queries, **asked}
-        return read_reviewed(path, known, collection.documents, positive_from=config.positive_from)
+        least = config.positive_from
+        return read_reviewed(path, known, collection.documents, positive_from=least, awaited=awaited)
 
 
 def share(source: Source) -> None:
@@ -98,23 +97,9 @@ def share(source: Source) -> None:
     teaching = source.teaching()
     miner = source.miner(teaching, qrels)
     team = workers()
-    for number, shard in enumerate(miner.asked.shards):
-        if team.owns(number):
-            miner.taught(shard, miner.candidates(shard))
-    keep_costs(source.cache, teaching)
-
-
-def keep_costs(cache: Path, teaching: Teaching) -> None:
-    """Add what this process's teachers cost to what no manifest tells yet."""
-    if teaching.names:
-        path = cache / COSTS / f"{workers().rank}.json"
-        write_json(path, merge_reports(read_json(path) if path.is_file() else {}, teaching.report()))
-
-
-def take_costs(cache: Path) -> dict[str, Any]:
-    """What all processes kept, added up; it is not told again."""
-    total: dict[str, Any] = {}
-    for path in sorted((cache / COSTS).glob("*.json")):
-        total = merge_reports(total, read_json(path))
-        path.unlink()
-    return total
+    try:
+        for number, shard in enumerate(miner.asked.shards):
+            if team.owns(number):
+                miner.taught(miner.candidates(shard))
+    finally:
+        keep_costs(source.cache / COSTS, teaching.report())

@@ -16,11 +16,12 @@ from secondstage.splits import choose_answerable
 from secondstage.synthetic import SYNTHETIC, SyntheticQuery, read_records
 
 from .auditpage import write_audit
+from .costs import COSTS, GENERATORS, keep_costs, take_costs
 from .counts import count
 from .miner import Miner
 from .search import cut
-from .source import Source, keep_costs, take_costs
-from .synthesis import synthesize
+from .source import Source
+from .synthesis import name, synthesize
 from .teaching import Teaching
 from .trainingqueries import TRAIN, training_queries
 
@@ -74,7 +75,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         miner = source.miner(teaching, asked.qrels, synthetic)
         write_lists(folder / TRAIN, _lists(miner, counts), teaching.names)
     finally:
-        keep_costs(source.cache, teaching)
+        keep_costs(source.cache / COSTS, teaching.report())
     _audit(source, folder, miner, asked.notes, counts, made.get("synthesis_counts", {}))
     for note in asked.notes:
         say(f"  {note}")
@@ -82,7 +83,8 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
         f"{_dropped(counts)}; see audit.html beside them"
     )
-    costs = take_costs(source.cache)
+    costs = take_costs(source.cache / COSTS)
+    made |= _cost_of_synthesis(source)
     found = dict(sorted(counts.items()))
     return {"train_queries": len(miner.asked.qrels), **found, **made, **({"teachers": costs} if costs else {})}
 
@@ -120,12 +122,12 @@ def _audit(
 
 
 def _synthetic(source: Source, teaching: Teaching, folder: Path) -> tuple[list[SyntheticQuery], dict[str, Any]]:
-    """Queries made from documents, how many, and what making them cost; none if that is not asked for."""
+    """Queries made from documents, and how many; none if that is not asked for."""
     config = source.config
     if config.synthesize is None:
         return [], {}
     try:
-        made = synthesize(
+        counts = synthesize(
             source.collection,
             source.first_stage,
             teaching if teaching.names else None,
@@ -133,6 +135,7 @@ def _synthetic(source: Source, teaching: Teaching, folder: Path) -> tuple[list[S
             seed=source.seed,
             folder=folder,
             cache=source.cache / ANSWERS,
+            costs=source.cache / COSTS / GENERATORS,
             spared=source.spared(),
         )
     except UserError as error:
@@ -140,7 +143,17 @@ def _synthetic(source: Source, teaching: Teaching, folder: Path) -> tuple[list[S
             raise
         kept = shutil.copy(folder / SYNTHETIC, _failed(source) / SYNTHETIC)
         raise UserError(f"{error}\n{kept} has all of them") from error
-    return list(read_records(folder / SYNTHETIC)), {"synthesis_counts": made.counts, "synthesis": made.report}
+    return list(read_records(folder / SYNTHETIC)), {"synthesis_counts": counts}
+
+
+def _cost_of_synthesis(source: Source) -> dict[str, Any]:
+    """Who made the queries, and what that cost, also in a run that was stopped; of others under their names."""
+    config = source.config.synthesize
+    if config is None:
+        return {}
+    costs = take_costs(source.cache / COSTS / GENERATORS)
+    own = {"generator": name(config), **costs.pop(name(config), {})}
+    return {"synthesis": {**own, **({"others": costs} if costs else {})}}
 
 
 def _failed(source: Source) -> Path:

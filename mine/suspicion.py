@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from secondstage.lists import POSITIVE, Candidate, TrainingList
@@ -126,14 +126,6 @@ class Suspects:
         ]
         turns = [suspect for turn in range(self._limit) for queue in queues for suspect in queue[turn : turn + 1]]
         return turns[: self._limit]
-
-
-def suspicious(lists: Iterable[TrainingList], limit: int = 100, positive_from: int = 1) -> list[Suspect]:
-    """The `limit` most suspicious candidates of all lists, in one pass and bounded memory."""
-    suspects = Suspects(limit, positive_from)
-    for found in lists:
-        suspects.add(found)
-    return suspects.most()
 
 
 def _backwards(*ids: str) -> Any:

@@ -19,8 +19,9 @@ from secondstage.splits import choose_queries
 from secondstage.synthetic import SYNTHETIC
 from secondstage.unlabelled import UNLABELLED, write_unlabelled
 
+from .costs import COSTS, keep_costs, take_costs
 from .lessons import Lessons
-from .source import Source, keep_costs, take_costs
+from .source import Source
 from .teaching import Teaching
 from .trainingqueries import TRAIN
 
@@ -57,14 +58,14 @@ def teach(
         write_lists(folder / TRAIN, _counted(lessons, counts), lessons.names)
         dev = compare_on_dev(source, mined, teaching) if _only_models(teachers) else None
     finally:
-        keep_costs(source.cache, teaching)
+        keep_costs(source.cache / COSTS, teaching.report())
     write_unlabelled(folder / UNLABELLED, lessons.unlabelled.queries)
     for name in (DEV, SYNTHETIC):
         if (mined / name).is_file():
             shutil.copy(mined / name, folder / name)
     counts.update(lessons.unlabelled.counts)
     _tell(counts)
-    return {**dict(sorted(counts.items())), "dev": dev, "teachers": take_costs(source.cache)}
+    return {**dict(sorted(counts.items())), "dev": dev, "teachers": take_costs(source.cache / COSTS)}
 
 
 def share_teaching(source: Source, mined: Path, config: DistillConfig, teachers: Mapping[str, TeacherConfig]) -> None:
@@ -73,7 +74,7 @@ def share_teaching(source: Source, mined: Path, config: DistillConfig, teachers:
     try:
         Lessons(source, mined, config, teaching).share(workers())
     finally:
-        keep_costs(source.cache, teaching)
+        keep_costs(source.cache / COSTS, teaching.report())
 
 
 def compare_on_dev(source: Source, mined: Path, teaching: Teaching) -> dict[str, Any] | None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from secondstage.config import TeacherConfig
 from secondstage.run import Scores
+from secondstage.synthetic import PairTexts
 from secondstage.teachers import Teacher, open_teacher
 from secondstage.teachers.ensemble import combine
 
 from .assemble import TeacherScores
 
 Lists = Sequence[tuple[str, Sequence[str]]]
+ToScore = tuple[str, Sequence[str]]
+# Of documents, so many characters are held at a time: a shard of long ones would take gigabytes.
+CHARACTERS = 1 << 26
 
 
 class Teaching:
@@ -45,6 +50,24 @@ class Teaching:
     def score_lists(self, lists: Lists, *, label: str | None = None) -> list[Scores]:
         """What the teachers say together; see `Teacher`."""
         return [together for together, _ in self.each(lists, label=label)]
+
+    def score(
+        self, asked: Sequence[ToScore], texts: PairTexts, *, label: str | None = None
+    ) -> list[dict[str, TeacherScores]]:
+        """The scores of each list by document id, as `by_document`; texts are read as they are needed.
+
+        Args:
+            asked: (query id, document ids) of each list.
+            texts: as training will read each pair.
+            label: as `by_document`.
+        """
+        if not self.teachers:
+            return [{} for _ in asked]
+        places, found = iter(asked), list[dict[str, TeacherScores]]()
+        for lists in _parts(asked, texts):
+            doc_ids = [ids for _, ids in islice(places, len(lists))]
+            found += self.by_document(doc_ids, lists, label=label)
+        return found
 
     def by_document(
         self, doc_ids: Sequence[Sequence[str]], lists: Lists, *, label: str | None = None
@@ -79,6 +102,25 @@ def merge_reports(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[s
         elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             merged[name] = sum(values)
     return merged
+
+
+def _parts(asked: Sequence[ToScore], texts: PairTexts) -> Iterator[Lists]:
+    """Lists with their texts, as many as `CHARACTERS` make; within a part a text that is there twice is one string."""
+    part, held, characters = list[tuple[str, list[str]]](), dict[object, str](), 0
+    for query_id, doc_ids in asked:
+        if characters >= CHARACTERS:
+            yield part
+            part, held, characters = [], {}, 0
+        documents = []
+        for doc_id in doc_ids:
+            key = texts.document_key(query_id, doc_id)
+            if key not in held:
+                ((_, held[key]),) = texts([(query_id, doc_id)])
+                characters += len(held[key])
+            documents.append(held[key])
+        part.append((texts.queries[query_id], documents))
+    if part:
+        yield part
 
 
 def _or_none(scores: Scores) -> list[float | None]:

@@ -83,7 +83,9 @@ def make_bundle(
         "serve": config.model_dump(mode="json"),
     }
     write_json(folder / SETTINGS, settings)
-    details = choices.details | ({"leakage": leakage} if qrels else {})
+    # A model may bring a calibration from elsewhere: whether one was fitted here, its contract does not tell.
+    details = choices.details | {"calibrated": choices.calibration is not None}
+    details |= {"leakage": leakage} if qrels else {}
     return {"choices": details, "documents": len(collection.documents), "versions": versions()}
 
 

@@ -57,6 +57,11 @@ class Runs(NamedTuple):
     reranked: Run
     pipeline: Run
 
+    def read(self, depth: int) -> Runs:
+        """The part that the last reranker read: the scores of a cascade's are its own there alone, and fused there."""
+        head = narrowed(self.first_stage, self.reranked, depth)
+        return Runs(head, self.reranked.top(depth), self.pipeline.top(depth))
+
 
 class Cascaded(NamedTuple):
     """What the last reranker read, and where.

@@ -55,6 +55,30 @@ def test_many_queries_need_one_pass_and_few_need_several(lists: int, epochs: flo
 
 
 @pytest.mark.parametrize(
+    ("more", "tokens", "seconds_per_token", "short"),
+    [
+        ({"minutes": 4.0}, 4_000_000, 1e-4, 64),  # 2.4 million tokens
+        ({"minutes": 4.0}, 4_000_000, 5e-5, None),  # 4.8 million
+        ({"minutes": 4.0}, 4_000_000, None, None),
+        ({"minutes": 4.0}, 2_000_000, 1e-3, None),  # pairs of 50 tokens: few are cut
+        ({"steps": 500, "batch_tokens": 4096}, 4_000_000, None, 64),
+        ({"steps": 1000, "batch_tokens": 4096}, 4_000_000, None, None),
+        ({"epochs": 0.5}, 4_000_000, 1e-4, None),
+        ({"minutes": 4.0, "short_length": 32}, 4_000_000, 1e-4, None),
+        ({"minutes": 4.0, "max_length": 96}, 4_000_000, 1e-4, None),
+    ],
+)
+def test_short_pairs_first_where_the_budget_ends_before_the_epoch(
+    more: dict[str, Any], tokens: int, seconds_per_token: float | None, short: int | None
+) -> None:
+    chosen = TrainConfig.model_validate({"max_length": 128} | more)
+    found = propose(DATA._replace(tokens=tokens), MODEL, chosen, seconds_per_token=seconds_per_token)
+    assert (found["short_length"].value if "short_length" in found else None) == short
+    lines = advise(DATA._replace(tokens=tokens), MODEL, chosen, seconds_per_token=seconds_per_token)
+    assert any("train.short_length=64: the budget is enough for" in line for line in lines) == (short == 64)
+
+
+@pytest.mark.parametrize(
     ("parameters", "new_head", "lora", "rate"),
     [
         (22_700_000, True, None, 1e-4),

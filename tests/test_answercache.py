@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secondstage.answercache import Reply, appending, read_replies, write_reply
 from secondstage.errors import UserError
 
-REPLIES = {"a": Reply("yes\n\u2028é\0", 3, 4), "b": Reply(""), "c": Reply("[2] > [1]", 1)}
+REPLIES = {"a": Reply("yes\n\u2028é\0", 3, 4), "b": Reply("", cut=True), "c": Reply("[2] > [1]", 1)}
 
 
 def write(path: Path, replies: dict[str, Reply]) -> None:
@@ -21,7 +21,11 @@ def write(path: Path, replies: dict[str, Reply]) -> None:
             write_reply(file, key, reply)
 
 
-@given(st.dictionaries(st.text("abc", min_size=1), st.builds(Reply, st.text(), st.integers(0), st.integers(0))))
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1), st.builds(Reply, st.text(), st.integers(0), st.integers(0), st.booleans())
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_what_was_written_is_read(replies: dict[str, Reply]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -50,6 +54,24 @@ def test_every_answer_is_in_the_file_before_the_next_is_written(tmp_path: Path) 
 
 def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
     assert read_replies(tmp_path / "answers") == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("how?\nwhy?", "how?\nwhy?"),
+        ("<think>They want two.\nFirst: …</think>\n\nhow?", "\n\nhow?"),
+        # The template of some models opens the thought.
+        ("Okay…\nPerhaps: what is steam?\n</think>\n\nAt which height?", "\n\nAt which height?"),
+        ("I thought [1] > [2]. <think>No.</think></think>[2] > [1]", "[2] > [1]"),
+        ("<think>1 or 2", ""),
+        ("how? <think>or why", "how? "),
+        ("x" * 30_000 + "</think>[2] > [1]", "[2] > [1]"),
+        ("", ""),
+    ],
+)
+def test_what_a_model_thought_it_did_not_say(answer: str, said: str) -> None:
+    assert Reply(answer).said == said
 
 
 @pytest.mark.parametrize(

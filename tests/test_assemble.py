@@ -14,9 +14,11 @@ from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, ROLES, Train
 from secondstage.mine.assemble import assemble
 from secondstage.mine.candidates import label
 from secondstage.mine.counts import count
-from secondstage.mine.decisions import DECISIONS, FALSE_NEGATIVE_RULES, POLICIES
+from secondstage.mine.decisions import FALSE_NEGATIVE_RULES
 from secondstage.run import Ranking, rank
 
+POLICIES = ("window", "min score", "max score", "margin", "share")
+DECISIONS = ("qrels", "review", "sampled", "not sampled", *FALSE_NEGATIVE_RULES, *POLICIES)
 TEACHER: dict[str, Any] = {"teachers": {"t": {"model": "m"}, "u": {"model": "n"}}}
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-import pytest
-
-from secondstage.bakeoff.page import render_page, signed
+from secondstage.bakeoff.page import render_page
 
 from .test_bakeoff_table import FOUND
 
@@ -46,8 +44,3 @@ def test_the_page_is_whole_escapes_its_texts_and_needs_no_network() -> None:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert page.count('class="strip') == 2
     assert page.count('<tr class="pipeline"><th scope="row">x</th>') == 1
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.25, "+0.250"), (-0.25, "−0.250"), (0.0, "0.000"), (None, "–")])
-def test_differences_have_their_sign(value: float | None, text: str) -> None:
-    assert signed(value) == text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from secondstage.bakeoff.table import by_mean, render
+import pytest
+
+from secondstage.bakeoff.page import render_page
+from secondstage.bakeoff.table import budget_in_words, by_mean, render
 
 
 def row(mean: float, delta: float | None, *, low: float | None = 0.01) -> dict[str, Any]:
@@ -50,6 +53,22 @@ def test_the_table_has_every_recipe_best_first_in_columns_that_line_up() -> None
     assert table[2].split()[1:7] == ["0.2500", "0.5000", "–", "–", "–", "–"]
     assert "  8 queries detect a difference of about 0.0200" in lines
     assert "  a note" in lines
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"tokens": 2_048_000}, "2,048,000 tokens"),
+        ({"tokens": 1_234_567}, "1,234,567 tokens"),
+        ({"steps": 300}, "300 steps"),
+        ({"minutes": 0.5}, "0.5 minutes"),
+        ({"minutes": 4.0, "steps": 1e7}, "4 minutes and 10,000,000 steps"),
+    ],
+)
+def test_a_budget_is_written_out(budget: dict[str, float], words: str) -> None:
+    assert budget_in_words(budget) == words
+    assert f"1 seed, {words} of training each" in render(FOUND | {"budget": budget})
+    assert f"<dd>{words}</dd>" in render_page(FOUND | {"budget": budget})
 
 
 def test_every_difference_is_put_in_words() -> None:

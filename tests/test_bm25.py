@@ -19,6 +19,7 @@ from secondstage.files import folder_digests
 from secondstage.firststage import Hits
 from secondstage.firststage import bm25 as bm25_module
 from secondstage.firststage.bm25 import Bm25
+from secondstage.firststage.words import tokenize
 
 AsDocuments = Callable[[Sequence[str]], Documents]
 PLAIN = Bm25Config(language="none")
@@ -172,7 +173,7 @@ def test_the_index_is_bm25s_own_to_the_bit(collection: Collection, monkeypatch: 
     import bm25s
 
     config = Bm25Config(k1=1.2, b=0.7)
-    words = bm25_module.tokenize(config, [document.content for document in collection.documents])
+    words = tokenize(config, [document.content for document in collection.documents])
     vocabulary = {word: i for i, word in enumerate(sorted({word for each in words for word in each}))}
     oracle = bm25s.BM25(k1=1.2, b=0.7, method="lucene")
     oracle.index(([[vocabulary[word] for word in each] for each in words], vocabulary), show_progress=False)
@@ -220,3 +221,25 @@ def test_equal_scores_beyond_one_chunk_keep_the_corpus_order(
     monkeypatch.setattr(bm25_module, "CHUNK", 3)
     bm25 = Bm25.build(PLAIN, as_documents(["snow", "rail"] * 10))
     assert found(bm25, "rail", 4) == [1, 3, 5, 7]
+
+
+def test_hindi_is_found_by_each_of_its_words(as_documents: AsDocuments) -> None:
+    texts = ["हिन्दी", "भाषा", "इतिहास", "नदी", "पर्वत", "मौसम", "रोटी", "गाँव"]
+    for config in (PLAIN, Bm25Config(language="hindi")):
+        bm25 = Bm25.build(config, as_documents([f"{text} है" for text in texts]))
+        assert [found(bm25, text) for text in texts] == [[i] for i in range(len(texts))]
+
+
+@pytest.mark.parametrize("number", [None, 1])
+def test_an_index_of_words_cut_otherwise_is_refused(
+    as_documents: AsDocuments, tmp_path: Path, number: int | None
+) -> None:
+    Bm25.build(PLAIN, as_documents(["snow"])).save(tmp_path)
+    path = tmp_path / "bm25" / "words.json"
+    assert path.is_file()
+    if number is None:
+        path.unlink()
+    else:
+        path.write_text(str(number))
+    with pytest.raises(UserError, match=r"holds an index of words .* give the run's command again"):
+        Bm25.load(PLAIN, tmp_path)

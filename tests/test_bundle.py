@@ -217,7 +217,7 @@ def knowing(run_folder: Path) -> Any:
 
 def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, tmp_path: Path) -> None:
     """The same functions on scores that were computed anew, at the pipeline's depth."""
-    bundle(run_folder, tmp_path / "bundle", depth=12)
+    assert bundle(run_folder, tmp_path / "bundle", depth=12)["calibrated"] is True
     _, reranked = dev_lists(run_folder, 12)
     qrels = Collection.load(run_folder / "collection").split("dev")
     rows = [
@@ -260,7 +260,8 @@ def test_without_dev_nothing_is_chosen_and_nothing_scored(
     run_folder: Path, beir_folder: Path, tmp_path: Path, refuse_to_score: None
 ) -> None:
     found = bundle(without_dev(run_folder, beir_folder, tmp_path / "run"), tmp_path / "bundle")
-    assert found == {"fusion": {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}, "depth": None}
+    fusion = {"weight": 0.5, "chosen_on": "nothing: there is no dev split"}
+    assert found == {"fusion": fusion, "depth": None, "calibrated": False}
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (settings["depth"], settings["weight"], settings["answerability"]) == (50, 0.5, None)
     trained = read_json(run_folder / "train" / "reranker" / CONTRACT)
@@ -286,7 +287,7 @@ def test_without_dev_a_calibration_that_the_model_had_is_kept(
     contract = run / "train" / "reranker" / CONTRACT
     given = Calibration("platt", 2.0, -1.0)
     contract.write_text(json.dumps(read_json(contract) | {"calibration": given.to_json()}))
-    bundle(run, tmp_path / "bundle")
+    assert bundle(run, tmp_path / "bundle")["calibrated"] is False
     assert Reranker.load(tmp_path / "bundle" / "reranker").calibration == given
 
 
@@ -298,7 +299,7 @@ def test_where_no_candidate_is_relevant_there_is_nothing_to_calibrate_on(
     lists = {query_id: [d for d in ranking.doc_ids if d not in qrels[query_id]] for query_id, ranking in run.items()}
     assert 0 < sum(map(len, lists.values())) < len(list(run.pairs()))
     finding(monkeypatch, lists)
-    bundle(run_folder, tmp_path / "bundle", depth=10)
+    assert bundle(run_folder, tmp_path / "bundle", depth=10)["calibrated"] is False
     assert "calibration" not in read_json(tmp_path / "bundle" / "reranker" / CONTRACT)
     settings = read_json(tmp_path / "bundle" / "pipeline.json")
     assert (settings["answerability"], settings["weight"]) == (None, 0)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from secondstage.answercache import Reply
 from secondstage.chat import ChatClient, read_reply
 from secondstage.config import EndpointConfig
 from secondstage.errors import UserError
 
 from .conftest import serving
-from .server import JsonServer, first
+from .server import Answer, JsonServer, first
 
 PROMPTS = [[{"role": "system", "content": "echo"}, {"role": "user", "content": f"say {i}"}] for i in range(11)]
 ANSWERS = [f"echo: say {i}" for i in range(11)]
@@ -42,10 +43,14 @@ def client(api: JsonServer, cache: Path | None = None, price: float = 0.0, **set
     return ChatClient(endpoint, cache=cache, price=price, backoff=0.001)
 
 
+def texts(replies: Sequence[Reply]) -> list[str]:
+    return [reply.answer for reply in replies]
+
+
 def test_answers_come_in_the_order_of_the_prompts(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAT_KEY", "s3cret")
     chat = client(api, price=2.0, api_key_env="CHAT_KEY")
-    assert chat.complete(PROMPTS, **SETTINGS, seed=7) == ANSWERS
+    assert texts(chat.complete(PROMPTS, **SETTINGS, seed=7)) == ANSWERS
     sent = {"path": "/v1/chat/completions", "model": "gpt-x", "max_tokens": 9, "temperature": 0.0, "seed": 7}
     assert sorted(api.seen, key=lambda body: PROMPTS.index(body["messages"])) == [
         {**sent, "messages": messages} for messages in PROMPTS
@@ -64,7 +69,7 @@ def test_what_is_left_to_the_server_is_not_sent(api: JsonServer) -> None:
 
 
 def test_no_prompts_are_no_requests(api: JsonServer, tmp_path: Path) -> None:
-    assert client(api, tmp_path / "answers.jsonl").complete([], **SETTINGS) == []
+    assert texts(client(api, tmp_path / "answers.jsonl").complete([], **SETTINGS)) == []
     assert api.seen == []
     assert list(tmp_path.iterdir()) == []
 
@@ -82,15 +87,15 @@ def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: JsonServer) ->
 
 def test_equal_prompts_are_sent_once(api: JsonServer) -> None:
     chat = client(api)
-    assert chat.complete(PROMPTS[:2] * 3, **SETTINGS) == ANSWERS[:2] * 3
+    assert texts(chat.complete(PROMPTS[:2] * 3, **SETTINGS)) == ANSWERS[:2] * 3
     assert (len(api.seen), chat.report()["cached"]) == (2, 4)
 
 
 def test_a_prompt_is_paid_for_once_and_anything_else_is_another_prompt(api: JsonServer, tmp_path: Path) -> None:
     cache = tmp_path / "new" / "answers.jsonl"
-    assert client(api, cache).complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert texts(client(api, cache).complete(PROMPTS, **SETTINGS)) == ANSWERS
     chat = client(api, cache)
-    assert chat.complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert texts(chat.complete(PROMPTS, **SETTINGS)) == ANSWERS
     assert len(api.seen) == 11
     assert (chat.report()["cached"], chat.report()["requests"], chat.report()["cost"]) == (11, 0, 0.0)
     others: list[dict[str, Any]] = [{"max_tokens": 8}, {"temperature": 0.5}, {"seed": 1}, {"seed": 2}]
@@ -111,7 +116,7 @@ def test_an_error_leaves_what_was_answered_in_the_cache(api: JsonServer, tmp_pat
     sent = len(api.seen)
     assert 7 <= sent < 11
     api.misbehave = lambda server, body: None
-    assert client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert texts(client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS)) == ANSWERS
     # All but the refused one were answered, and kept.
     assert len(api.seen) == sent + 11 - (sent - 1)
 
@@ -122,12 +127,12 @@ def test_a_refused_prompt_has_no_answer_and_is_asked_again_by_the_next_run(api: 
     for sent in (11, 2):  # the second time all that is sent is refused
         api.seen.clear()
         chat = client(api, tmp_path / "answers.jsonl")
-        assert chat.complete(PROMPTS, **SETTINGS) == expected
+        assert texts(chat.complete(PROMPTS, **SETTINGS)) == expected
         report = chat.report()
         assert (report["refused"], report["prompts"], report["cached"]) == (2, 9, 11 - sent)
         assert len(api.seen) == sent
     api.misbehave = lambda server, body: None
-    assert client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert texts(client(api, tmp_path / "answers.jsonl").complete(PROMPTS, **SETTINGS)) == ANSWERS
     # Other prompts were answered: that tells nothing of these.
     api.misbehave = first(99, (400, b"too many tokens", {}))
     with pytest.raises(UserError, match=r"too long an input .*passage_words.*content filter.*name of the model"):
@@ -135,22 +140,22 @@ def test_a_refused_prompt_has_no_answer_and_is_asked_again_by_the_next_run(api: 
 
 
 def test_an_answer_of_no_use_is_given_but_not_kept(api: JsonServer, tmp_path: Path) -> None:
-    def usable(place: int, answer: str) -> bool:
-        return answer == ANSWERS[place] and place != 4
+    def usable(place: int, reply: Reply) -> bool:
+        return reply.answer == ANSWERS[place] and place != 4
 
-    assert client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable) == ANSWERS
+    assert texts(client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable)) == ANSWERS
     assert len(api.seen) == 11
     # Kept by a caller who took everything, it is asked for again as well.
     client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS)
     assert len(api.seen) == 12
-    assert client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable) == ANSWERS
+    assert texts(client(api, tmp_path / "answers").complete(PROMPTS, **SETTINGS, usable=usable)) == ANSWERS
     assert len(api.seen) == 13
 
 
 def test_a_busy_server_is_asked_again_and_one_that_stays_so_is_given_up(api: JsonServer) -> None:
     api.misbehave = first(3, (429, b"busy", {"Retry-After": "0"}))
     chat = client(api)
-    assert chat.complete(PROMPTS, **SETTINGS) == ANSWERS
+    assert texts(chat.complete(PROMPTS, **SETTINGS)) == ANSWERS
     assert (chat.report()["requests"], chat.report()["retries"]) == (14, 3)
     api.misbehave = first(99, (500, b"", {}))
     with pytest.raises(UserError, match="status 500, '', in 3 attempts; check that the server runs"):
@@ -186,7 +191,22 @@ def test_a_faulty_answer_is_refused_with_what_is_wrong(name: str, api: JsonServe
 )
 def test_tokens_that_are_not_told_are_none(usage: object) -> None:
     answer = {"choices": [{"message": {"content": None}}], "usage": usage}
-    assert read_reply(json.dumps(answer).encode()) == ("", 0, 0)
+    assert read_reply(json.dumps(answer).encode()) == Reply("")
+
+
+def test_an_answer_that_was_cut_off_is_told_from_one_that_ended(api: JsonServer, tmp_path: Path) -> None:
+    def cut(server: JsonServer, body: dict[str, Any]) -> Answer | None:
+        reason = {PROMPTS[0][1]["content"]: "length", PROMPTS[1][1]["content"]: "stop"}.get(
+            body["messages"][1]["content"]
+        )
+        choice = {"message": {"content": "How does alti"}, "finish_reason": reason}
+        return (200, json.dumps({"choices": [choice]}).encode(), {}) if reason else None
+
+    api.misbehave = cut
+    for _ in range(2):  # the second time from the file
+        replies = client(api, tmp_path / "answers").complete(PROMPTS[:3], **SETTINGS)
+        assert [reply.cut for reply in replies] == [True, False, False]
+    assert len(api.seen) == 3
 
 
 def test_an_address_or_a_key_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +218,8 @@ def test_an_address_or_a_key_that_cannot_be_is_refused(monkeypatch: pytest.Monke
 
 
 def test_texts_of_every_script_and_broken_ones_are_sent_and_kept(api: JsonServer, tmp_path: Path) -> None:
-    texts = ["שלום", "漢字", "😀", "\0\u2028", "half \ud83d", "x" * 1_000_000]
-    prompts = [[{"role": "user", "content": text}] for text in texts]
+    sent = ["שלום", "漢字", "😀", "\0\u2028", "half \ud83d", "x" * 1_000_000]
+    prompts = [[{"role": "user", "content": text}] for text in sent]
     for _ in range(2):
-        assert client(api, tmp_path / "answers").complete(prompts, **SETTINGS) == texts
-    assert len(api.seen) == len(texts)
+        assert texts(client(api, tmp_path / "answers").complete(prompts, **SETTINGS)) == sent
+    assert len(api.seen) == len(sent)

@@ -72,7 +72,7 @@ def beir_folder(folder: Path, compress: bool = False) -> Path:
     records = [{"_id": doc_id, "title": title, "text": text} for doc_id, title, text, _ in DOCUMENTS]
     lines = {
         "corpus.jsonl": [json.dumps(record) for record in records],
-        "queries.jsonl": [json.dumps({"_id": query_id, "text": text}) for query_id, text, _ in QUERIES],
+        "queries.jsonl": [json.dumps({"_id": query_id, "text": text}) for query_id, text, *_ in QUERIES],
         **{f"qrels/{split}.tsv": ["\t".join(map(str, qrel)) for qrel in qrels] for split, qrels in QRELS.items()},
     }
     (folder / "qrels").mkdir(parents=True)
@@ -112,11 +112,22 @@ def test_settings_are_those_of_the_section(beir_folder: Path, tmp_path: Path) ->
 
 def test_documents_alone_are_the_same_documents(collection: Collection) -> None:
     alone = collection.documents_only()
-    assert (alone.queries, alone.qrels, alone.synthetic) == ({}, {}, frozenset())
+    assert (alone.queries, alone.qrels, alone.synthetic, alone.clicked) == ({}, {}, frozenset(), {})
     assert alone.documents is collection.documents
     assert (alone.name, alone.folder) == (collection.name, collection.folder)
     assert len(collection.queries) == 64
     assert set(collection.qrels) == {"train", "dev", "test"}
+
+
+def test_what_clicks_alone_judged_is_marked(tmp_path: Path) -> None:
+    folder = beir_folder(tmp_path / "beir")
+    lines = [
+        {"_id": "q1", "text": "first?", "metadata": {"clicked": ["d1", 7, "d2"]}},
+        {"_id": "q2", "text": "second?", "metadata": {"clicked": 3}},
+    ]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Collection.read(folder, tmp_path / "c").clicked == {"q1": {"d1", "d2"}}
+    assert stored(tmp_path / "none", Fake()).clicked == {}
 
 
 def test_synthetic_queries_are_marked(tmp_path: Path) -> None:
@@ -137,7 +148,7 @@ def test_a_collection_from_before_there_were_marks_still_opens(tmp_path: Path) -
         writer.write_table(table)
     collection = Collection.load(folder)
     assert collection.queries == {"q1": "first?", "q2": "second?"}
-    assert collection.synthetic == frozenset()
+    assert (collection.synthetic, collection.clicked) == (frozenset(), {})
 
 
 def test_a_mark_in_a_beir_folder_is_stored_and_is_part_of_what_the_collection_is(tmp_path: Path) -> None:
@@ -145,7 +156,7 @@ def test_a_mark_in_a_beir_folder_is_stored_and_is_part_of_what_the_collection_is
     before = Collection.read(source, tmp_path / "stored").manifest["fingerprint"]
     lines = [
         json.dumps({"_id": query_id, "text": text, "metadata": {"synthetic": query_id == "q2"}})
-        for query_id, text, _ in QUERIES
+        for query_id, text, *_ in QUERIES
     ]
     (source / "queries.jsonl").write_text("\n".join(lines))
     collection = Collection.read(source, tmp_path / "stored")

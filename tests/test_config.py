@@ -39,6 +39,12 @@ def test_one_fold_is_none() -> None:
     assert fault("train.folds=1") == "train.folds: 1 leaves nothing to train on: give 0 for none, or 2 and more"
 
 
+def test_a_short_length_is_shorter_and_cuts_no_prompt() -> None:
+    assert check("train.short_length=64", "train.max_length=128").train.short_share == 0.5
+    assert "short_length=128 is not below max_length=128" in fault("train.short_length=128", "train.max_length=128")
+    assert "short_length is for head=classification" in fault("train.short_length=64", "train.head=yes_no")
+
+
 def test_the_least_that_a_run_needs() -> None:
     config = check()
     assert (config.output, config.collection.source, config.train.minutes) == ("runs/x", "pydocs", 4.0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -14,21 +15,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondstage.collection import Collection, Document, Documents, Qrels
+from secondstage.decoder import DecoderReranker
 from secondstage.errors import UserError
 from secondstage.measures import evaluate
 from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, rank
 from secondstage.scorecache import CachedScorer
 from secondstage.scoring import rerank
-from secondstage.serve.cascade import Runs
+from secondstage.serve.cascade import Runs, drive, reranking
 from secondstage.serve.fuse import fuse
 from secondstage.serve.proof.diagnosis import CAUSES, Failure, Placed, Reader, diagnose
 from secondstage.serve.proof.failures import as_records, describe, summarise
 from secondstage.serve.proof.windows import Cut, cut_off
 
+from .test_decoder import small
+from .test_decoder import tokenizer as byte_tokenizer
+
 AsDocuments = Callable[[Sequence[str]], Documents]
 Lists = Mapping[str, Sequence[str]]
 
+# What the tokenizer puts around a pair.
+SPECIAL = 3
 LONG = "water " * 40
 EVIDENT, DULL, DULL_TOO, CUT_OFF, SEEN, EVIDENT_TOO, SHOUTED, ALIKE = (f"d{i}" for i in range(8))
 TEXTS = [
@@ -52,6 +59,8 @@ def tokenizer(tiny_model: Path) -> Any:
 
 class Finder:
     """Scores 1 for "queen" and 1 for "rook" in what it sees of a document."""
+
+    overhead = SPECIAL
 
     def __init__(self, tokenizer: Any, max_length: int = 24) -> None:
         self.tokenizer = tokenizer
@@ -333,6 +342,48 @@ def test_a_real_reranker_decides_what_is_truncated(
             assert (found_at < 4) == (failure.cause == "truncated")
 
 
+class Hashed:
+    """A scorer that knows nothing: each document has a score of its own."""
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        return np.array([crc32(document.encode()) % 1000 / 100 for _, document in pairs], np.float32)
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.8, 1.0])
+def test_of_a_cascade_the_last_reranker_decides_what_is_truncated_of_what_it_read(
+    reranker: Reranker, collection: Collection, as_documents: AsDocuments, weight: float
+) -> None:
+    """The oracle is the cascade itself, told the score of the window."""
+    contents = [document.content for document in collection.documents]
+    documents = as_documents(["\n".join(contents[i : i + 1 + i % 6]) for i in range(40)])
+    rng, depths = np.random.default_rng(5), (12, 7)
+    lists = {f"q{i}": [f"d{j}" for j in rng.permutation(40)[:12]] for i in range(24)}
+    qrels = {q: {ids[j]: 1 for j in rng.permutation(12)[:2]} for q, ids in lists.items()}
+
+    def ask(last: Any, asked_lists: Lists) -> Runs:
+        first = run_all(reranker, asked_lists, documents, weight).first_stage
+        asking = reranking(first, asked(asked_lists), documents, 2, lambda stage: depths[stage])
+        return drive(asking, [Hashed(), last]).runs(first, weight)
+
+    runs = ask(reranker, lists)
+    failures = diagnose(runs, qrels, asked(lists), documents, reranker, weight=weight, depth=7, cutoff=3)
+    read = {q: runs.reranked[q].doc_ids[:7] for q in lists}
+    seen = unread = 0
+    for failure in failures:
+        assert failure.relevant
+        if failure.doc_id not in read[failure.query_id]:
+            unread += 1
+            assert (failure.window, failure.cause == "truncated") == (None, False)
+        elif failure.window_score is not None:
+            seen += 1
+            best = max(failure.window_score, failure.relevant.reranker_score)
+            told = Told(reranker, documents.by_id(failure.doc_id).content, best)
+            pipeline = ask(told, {failure.query_id: lists[failure.query_id]}).pipeline[failure.query_id]
+            assert (pipeline.doc_ids.index(failure.doc_id) < 3) == (failure.cause == "truncated")
+    assert min(seen, unread) > 0
+    assert any(failure.cause == "truncated" for failure in failures)
+
+
 def test_the_summary_counts_every_cause(finder: Finder, documents: Documents) -> None:
     failures = list(found(finder, PLANTED, PLANTED_QRELS, documents).values())
     expected = {"cutoff": 2, "queries": 5, "failed": 4, "counts": dict.fromkeys(CAUSES, 1)}
@@ -402,7 +453,7 @@ def test_windows_fit_and_cover_what_is_not_seen(
     whole = tokenizer(query, content, truncation=False, verbose=False)
     found = tokenizer(query, content, truncation=True, max_length=max_length, return_offsets_mapping=True)
     ends = [end for (_, end), part in zip(found["offset_mapping"], found.sequence_ids(0), strict=True) if part == 1]
-    cut = cut_off(tokenizer, query, document, max_length)
+    cut = cut_off(tokenizer, query, document, max_length, SPECIAL)
 
     assert cut.tokens == len(whole["input_ids"])
     assert bool(cut.windows) == (ends[-1] < len(content))
@@ -418,7 +469,7 @@ def test_windows_fit_and_cover_what_is_not_seen(
 def test_there_are_windows_just_where_something_is_cut_off(tokenizer: Any) -> None:
     for asked, length, max_length in product(range(8, 14), range(8, 14), range(20, 26)):
         query, document = "king " * asked, "water " * length
-        cut = cut_off(tokenizer, query, Document("d", "", document), max_length)
+        cut = cut_off(tokenizer, query, Document("d", "", document), max_length, SPECIAL)
         assert bool(cut.windows) == (len(seen(tokenizer, query, document, max_length)) < length)
 
 
@@ -429,25 +480,48 @@ def test_windows_begin_at_a_word_and_hold_every_short_one_whole(tokenizer: Any, 
     for word in words:
         tokens += len(word)
         unseen |= {word} if tokens > 60 else set()
-    cut = cut_off(tokenizer, "king", Document("d", "", " ".join(words)), 64)
+    cut = cut_off(tokenizer, "king", Document("d", "", " ".join(words)), 64, SPECIAL)
     assert unseen <= {word for window in cut.windows for word in window.split()}
     assert bool(unseen) == bool(cut.windows)
     assert {window.split()[0] for window in cut.windows} <= set(words)
 
 
+@pytest.mark.parametrize(
+    ("query", "count"), [("a query", 95), ("a query", 200), ("a query " * 40, 95), ("a query", 20)]
+)
+def test_what_a_decoder_does_not_see_beside_its_prompt_is_in_a_window(tmp_path: Path, query: str, count: int) -> None:
+    """Every byte is a token, and the prompt takes half of all tokens."""
+    own = byte_tokenizer()
+    small("qwen3", len(own)).save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    decoder = DecoderReranker.load(tmp_path, precision="fp32", max_length=512)
+    words = [f"w{i:03d}" for i in range(count)]
+
+    def shown(content: str) -> set[str]:
+        text = own.decode(decoder.tokenize([(query, content)])["input_ids"][0])
+        return {word for word in words if word in text}
+
+    document = Document("d", "", " ".join(words))
+    cut = cut_off(own, query, document, decoder.max_length, decoder.overhead)
+    assert decoder.overhead > 200
+    assert cut.tokens == decoder.overhead + len(query) + len(document.text)
+    assert bool(cut.windows) == (shown(document.text) != set(words))
+    assert shown(document.text).union(*map(shown, cut.windows)) == set(words)
+
+
 def test_windows_are_full_and_few(tokenizer: Any) -> None:
     """60 tokens of the document fit, 7 of them are repeated: 360 unseen ones need 7 windows."""
-    cut = cut_off(tokenizer, "king", Document("d", "", "water " * 420), 64)
+    cut = cut_off(tokenizer, "king", Document("d", "", "water " * 420), 64, SPECIAL)
     assert cut == Cut(424, ("water " * 59 + "water",) * 7)
 
 
 def test_a_short_title_is_in_front_of_every_window_and_a_long_one_of_none(tokenizer: Any) -> None:
     for title, kept in (("the river", True), ("river " * 15, True), ("river " * 16, False)):
-        cut = cut_off(tokenizer, "king", Document("d", title, LONG * 4), 64)
+        cut = cut_off(tokenizer, "king", Document("d", title, LONG * 4), 64, SPECIAL)
         assert len(cut.windows) > 1
         assert {window.startswith(title + "\n") for window in cut.windows} == {kept}
         assert {len(tokenizer.tokenize(window)) for window in cut.windows} == {60}
-    titled = cut_off(tokenizer, "king", Document("d", "river " * 90, ""), 64)
+    titled = cut_off(tokenizer, "king", Document("d", "river " * 90, ""), 64, SPECIAL)
     assert {window.strip() for window in titled.windows} == {("river " * 60).strip()}
 
 
@@ -457,7 +531,6 @@ class Silent:
     is_fast = False
 
     def __init__(self, tokenizer: Any) -> None:
-        self.num_special_tokens_to_add = tokenizer.num_special_tokens_to_add
         self.tokenizer = tokenizer
 
     def __call__(self, text: str, **settings: Any) -> Any:
@@ -467,15 +540,15 @@ class Silent:
 
 def test_a_tokenizer_without_offsets_will_do(tokenizer: Any) -> None:
     text = "water abc " * 30 + "queen"
-    cut = cut_off(Silent(tokenizer), "king", Document("d", "", text), 64)
+    cut = cut_off(Silent(tokenizer), "king", Document("d", "", text), 64, SPECIAL)
     assert cut.tokens == 4 + 121
     assert all(len(tokenizer.tokenize(window)) <= 60 and window in text for window in cut.windows)
     assert cut.windows[-1].endswith("queen")
-    assert cut_off(Silent(tokenizer), "king", Document("d", "", ""), 64) == Cut(4, ())
+    assert cut_off(Silent(tokenizer), "king", Document("d", "", ""), 64, SPECIAL) == Cut(4, ())
 
 
 def test_a_document_may_be_longer_than_the_model_reads_without_a_warning(
     tokenizer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cut_off(tokenizer, "king", Document("d", "", LONG * 10), 64)
+    cut_off(tokenizer, "king", Document("d", "", LONG * 10), 64, SPECIAL)
     assert caplog.text == ""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondstage.mine.distribution import BINS, KEPT, SHOWN, Histogram, bin_of, scaled
+from secondstage.run import strictly_decreasing
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 
@@ -22,6 +23,7 @@ VALUES = st.floats(-1e6, 1e6, width=32)
         ([-4.0, None, 0.0], [0.0, None, 1.0]),
         ([math.inf, 1.0, 2.0], [None, 0.0, 1.0]),
         ([7.0, 7.0], [None, None]),
+        ([*strictly_decreasing([7.0] * 3).tolist(), None], [None] * 4),
         ([7.0], [None]),
         ([None, None], [None, None]),
         ([], []),

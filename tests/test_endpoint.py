@@ -90,7 +90,7 @@ def test_who_stops_listening_sends_no_more(api: JsonServer) -> None:
     assert len(api.seen) <= 5
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400, 403, 413, 422])
 def test_one_request_that_is_refused_is_left_out(
     status: int, api: JsonServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +107,7 @@ def test_one_request_that_is_refused_is_left_out(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 404])
 def test_what_concerns_all_requests_ends_it_even_so(status: int, api: JsonServer) -> None:
     api.misbehave = lambda server, body: (status, b"no", {}) if body["number"] == 30 else None
     with pytest.raises(UserError, match=f"status {status}"):
@@ -121,6 +121,37 @@ def test_a_server_that_refuses_everything_is_given_up_soon(api: JsonServer) -> N
     assert len(api.seen) <= 14
     # Unless it answered in an earlier run: then what is left may well be what it refused then.
     assert dict(endpoint(api).ask(JOBS[:12], number, proven=True)) == dict.fromkeys(range(12))
+
+
+def test_a_key_that_may_not_is_told_from_prompts_that_may_not(api: JsonServer) -> None:
+    api.misbehave = lambda server, body: (403, b"no", {}) if len(server.seen) <= 3 else None
+    assert [key for key, found in endpoint(api, concurrency=1).ask(JOBS, number) if found is None] == [0, 1, 2]
+    # Taken at first, then no longer.
+    api.seen.clear()
+    api.misbehave = lambda server, body: (403, b"no credit", {}) if len(server.seen) > 20 else None
+    given: list[int] = []
+    with pytest.raises(UserError, match=r"'no credit'; .*check the API key.* \(so for the last 10 requests\)$"):
+        given.extend(found for _, found in endpoint(api, concurrency=2).ask(JOBS, number) if found is not None)
+    assert len(given) == 20
+    assert len(api.seen) <= 20 + 10 + 4
+    api.misbehave = first(99, (403, b"", {}))
+    with pytest.raises(UserError, match=r"check the API key.* \(so for all of 10 requests\)$"):
+        list(endpoint(api, concurrency=1).ask(JOBS, number))
+
+
+def test_an_answer_that_does_not_come_in_time_is_asked_for_once_more_and_the_timeout_named(api: JsonServer) -> None:
+    over = threading.Event()
+
+    def late(server: JsonServer, body: dict[str, Any]) -> None:
+        over.wait(timeout=10)
+
+    api.misbehave = late
+    try:
+        with pytest.raises(UserError, match=r"no answer within 0\.2 seconds, in 2 attempts; raise timeout"):
+            list(endpoint(api, timeout=0.2).ask(JOBS[:1], number))
+    finally:
+        over.set()
+    assert len(api.seen) == 2
 
 
 def test_an_answer_that_cannot_be_read_is_asked_for_once_more_then_left_out(api: JsonServer) -> None:
@@ -160,4 +191,5 @@ def test_a_server_may_name_the_time_to_come_back() -> None:
 
 
 def test_a_refused_key_without_a_variable_is_told_how_to_give_one() -> None:
-    assert "api_key_env can name" in way_out(401, kind=KIND)
+    assert way_out(401, kind=KIND).startswith("check the API key, which api_key_env can name")
+    assert way_out(403, kind=KIND) == f"unless it is about what was sent, {way_out(401, kind=KIND)}"

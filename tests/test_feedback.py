@@ -13,8 +13,10 @@ from secondstage.cli import main
 from secondstage.collection import Collection, Document
 from secondstage.config import ServerConfig, TrainConfig
 from secondstage.errors import Faults, UserError
+from secondstage.exchange import export_lists
 from secondstage.files import folder_digests, read_manifest
 from secondstage.lists import NEGATIVE, POSITIVE, TrainingList, has_labels, read_lists
+from secondstage.mine.review import read_reviewed
 from secondstage.serve import Pipeline
 from secondstage.serve.feedback import make_feedback
 from secondstage.serve.feedback.make import record_of
@@ -106,6 +108,65 @@ def test_the_lists_have_what_was_passed_over_as_negatives(made: Path, served: Pa
     assert sum(map(has_labels, found.values())) == 4
 
 
+def test_what_was_passed_over_is_a_reviewed_sample(made: Path, served: Path, tmp_path: Path) -> None:
+    collection = Collection.read(made, tmp_path / "collection")
+    found = read_reviewed(made / "reviewed.tsv", collection.queries, collection.documents)
+    lists = shown(served)
+    ids = {text: query_id for query_id, text in collection.queries.items()}
+    assert found == {ids[query]: {lists[f"s{number}"][1]: 0} for number, query in enumerate(ASKED)}
+
+
+def test_the_next_round_may_overturn_clicks_and_no_judgement(
+    run_folder: Path, made: Path, served: Path, tmp_path: Path
+) -> None:
+    """People click what they passed over before, and pass over what they clicked."""
+    collection, lists = Collection.read(made, tmp_path / "collection"), shown(served)
+    third = {query: lists[f"s{number}"][2] for number, query in enumerate(ASKED)}
+    ids = {text: query_id for query_id, text in collection.queries.items()}
+    assert collection.clicked == {ids[query]: {doc_id} for query, doc_id in third.items()}
+    said, journal = Judgements(tmp_path / "judgements.jsonl"), tmp_path / "journal.jsonl"
+    other = next(doc_id for doc_id in collection.documents.ids if doc_id not in (*lists["s3"], "winter-0"))
+    seen = [third[ASKED[3]], "winter-0", other]
+    journal.write_text(json.dumps({"kind": "search", "id": "t3", "shown": seen}) + "\n")
+    said.add(Judged("t3", ASKED[3], other, 1, "click"))
+    said.close()
+    make_feedback([tmp_path / "judgements.jsonl", journal], run_folder / "bundle", tmp_path / "next",
+                  collection=tmp_path / "collection")  # fmt: skip
+    after = Collection.read(tmp_path / "next", tmp_path / "after")
+    assert after.qrels["train"][ids[ASKED[3]]] == {"winter-0": 3, other: 1}
+    assert after.clicked == {**collection.clicked, ids[ASKED[3]]: {other}}
+    assert {key: rows for key, rows in after.qrels["train"].items() if key != ids[ASKED[3]]} == {
+        key: rows for key, rows in collection.qrels["train"].items() if key != ids[ASKED[3]]
+    }
+
+
+def test_documents_that_the_bundle_lacks_are_in_no_list(
+    run_folder: Path, beir_folder: Path, served: Path, tmp_path: Path
+) -> None:
+    """The collection judged documents that were taken out since; the journal shows one as well."""
+    shutil.copytree(beir_folder, tmp_path / "grown")
+    qrels = tmp_path / "grown" / "qrels" / "train.tsv"
+    stored = Collection.load(run_folder / "collection")
+    known = next(query_id for query_id in stored.qrels["train"] if stored.queries[query_id] == "flour of the bread")
+    with (tmp_path / "grown" / "corpus.jsonl").open("a") as corpus, qrels.open("a") as rows:
+        for doc_id, relevance in (("gone-0", 1), ("gone-1", 0)):
+            corpus.write(json.dumps({"_id": doc_id, "title": "", "text": f"bread that is {doc_id}"}) + "\n")
+            rows.write(f"{known}\t{doc_id}\t{relevance}\n")
+    Collection.read(tmp_path / "grown", tmp_path / "collection")
+    journal = (served / "journal.jsonl").read_text().replace(shown(served)["s0"][1], "gone-0")
+    (tmp_path / "journal.jsonl").write_text(journal)
+    said = make_feedback([served / "judgements.jsonl", tmp_path / "journal.jsonl"], run_folder / "bundle",
+                         tmp_path / "out", collection=tmp_path / "collection")  # fmt: skip
+    assert "left out: 2 judgements of the collection, of documents that the bundle does not have" in said
+    lists = {each.query_id: each for each in read_lists(tmp_path / "out" / "mine" / "train")}
+    assert "bread-3" in {c.doc_id for c in lists[known].candidates}
+    after = Collection.read(tmp_path / "out", tmp_path / "after")
+    doc_ids = {c.doc_id for each in lists.values() for c in each.candidates}
+    assert doc_ids <= set(after.documents.ids)
+    read_reviewed(tmp_path / "out" / "reviewed.tsv", after.queries, after.documents)
+    export_lists(tmp_path / "out", "bge", tmp_path / "bge.jsonl", collection=tmp_path / "after")
+
+
 def test_the_lists_are_trained_on(made: Path, tiny_model: Path, tmp_path: Path) -> None:
     collection = Collection.read(made, tmp_path / "collection")
     found = tuned(collection, made / "mine", tiny_model, tmp_path / "train")
@@ -116,8 +177,10 @@ def test_the_lists_are_trained_on(made: Path, tiny_model: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_collection_is_mined_and_trained_on_by_the_command(made: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """As the last line of the command says: `secondstage train CONFIG collection.source=…`."""
+def test_the_collection_is_mined_and_trained_on_by_the_command(
+    made: Path, served: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """As the last line of the command says, and with what was passed over as negatives."""
     output = tmp_path / "run"
     config = {
         "output": str(output),
@@ -126,10 +189,14 @@ def test_the_collection_is_mined_and_trained_on_by_the_command(made: Path, tiny_
         "train": {"model": str(tiny_model), "steps": 3, "max_length": 32, "batch_tokens": 512, "precision": "fp32"},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
-    assert main(["train", str(tmp_path / "config.yaml"), f"collection.source={made}"]) == 0
+    options = [f"collection.source={made}", f"mine.reviewed={made / 'reviewed.tsv'}"]
+    assert main(["train", str(tmp_path / "config.yaml"), *options]) == 0
     queries = Collection.load(output / "collection").queries
-    mined = {queries[each.query_id] for each in read_lists(output / "mine" / "train")}
-    assert set(ASKED) <= mined
+    mined = {queries[each.query_id]: each for each in read_lists(output / "mine" / "train")}
+    for number, query in enumerate(ASKED):
+        roles = {c.doc_id: (c.role, c.decision) for c in mined[query].candidates}
+        _, skipped, clicked = shown(served)[f"s{number}"][:3]
+        assert (roles[skipped], roles[clicked][0]) == ((NEGATIVE, "review"), POSITIVE)
     assert read_manifest(output / "train", "train")["steps"] == 3
 
 
@@ -142,7 +209,8 @@ def test_the_command_says_what_was_made_and_left_out(
     said = capsys.readouterr().out
     assert "2 judgements and 8 clicks; 5 queries with news, 4 positives by clicks" in said
     assert "4 lists with a positive and a negative, of 5" in said
-    assert f"collection.source={output}" in said
+    assert said.endswith(f" collection.source={output} mine.reviewed={output / 'reviewed.tsv'}\n")
+    assert "4 negatives that were passed over for a positive" in said
     first = folder_digests(output)
     # Again: the folder is its own, and the same comes out. Without the journal, clicks say nothing.
     assert main(arguments) == 0

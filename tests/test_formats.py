@@ -93,6 +93,8 @@ def test_negatives_may_be_missing_in_bge() -> None:
         ("bge", {"query": "q", "pos": ["p"], "pos_scores": [1, 2]}, "one number for each of 1 documents"),
         ("bge", {"query": "q", "pos": ["p"], "pos_scores": ["1"]}, "holds '1', which is no finite number"),
         ("bge", {"query": "q", "pos": ["p"], "pos_scores": [float("nan")]}, "which is no finite number"),
+        ("bge", {"query": "q", "pos": ["p"], "pos_scores": [1e39]}, r"1e\+39, which is no finite number in single"),
+        ("labeled-list", {"q": "q", "d": ["p"], "labels": [10**400]}, "which is no finite number in single precision"),
         ("triplet", {"query": "q", "positive": "p"}, "a query, a positive and a negative are expected"),
         ("triplet", {"q": "q", "p": "p", "n1": "n", "n2": "n"}, "there is q, p, n1, n2"),
         ("triplet", {"query": "q", "positive": "p", "negative": "n", "label": 0.5}, "must be a list with one number"),

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from secondstage.collection import Collection
-from secondstage.config import Bm25Config, MineConfig
+from secondstage.config import Bm25Config, FirstStageConfig, MineConfig
 from secondstage.errors import UserError
 from secondstage.exchange import export_lists, import_lists
 from secondstage.exchange.importing import text_id
 from secondstage.exchange.rows import write_rows
+from secondstage.firststage import build
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import NEGATIVE, POSITIVE, read_index, read_lists, write_lists
 from secondstage.mine import Source, mine
@@ -112,6 +114,30 @@ def test_an_imported_collection_can_be_mined(tmp_path: Path) -> None:
     source = Source(collection, bm25, "bm25", MineConfig(max_share=None), 1, tmp_path)
     counts = mine(source, tmp_path / "mine", dev_depth=5)
     assert counts["positives"] == 3
+
+
+def test_training_as_the_note_says_takes_every_candidate(tmp_path: Path) -> None:
+    rows = [
+        {
+            "query": f"query {i}",
+            "pos": [f"positive {i} {j}" for j in range(3)],
+            "neg": [f"n {j}" for j in range(i, 100)],
+        }
+        for i in range(3)
+    ]
+    notes = import_lists(written(tmp_path / "in.jsonl", rows), "bge", tmp_path / "out")
+    (told,) = (note for note in notes if note.startswith("to train on these candidates: "))
+    config = yaml.safe_load(f"{{{told.partition(': ')[2].partition(';')[0]}}}")
+    collection = Collection.read(config["collection"], tmp_path / "collection", dev_share=0.0)
+    first_stage = build(
+        FirstStageConfig.from_json(config["first_stage"]), collection.documents, queries=collection.queries
+    )
+    (tmp_path / "mine").mkdir()
+    source = Source(collection, first_stage, "run", MineConfig.from_json(config["mine"]), 1, tmp_path)
+    mine(source, tmp_path / "mine", dev_depth=5)
+    lists = list(read_lists(tmp_path / "mine" / "train"))
+    assert sorted(len(found.with_role(NEGATIVE)) for found in lists) == [98, 99, 100]
+    assert all(candidate.rank for found in lists for candidate in found.with_role(POSITIVE))
 
 
 def test_rows_of_one_query_are_one_list_and_a_positive_is_no_negative(tmp_path: Path) -> None:

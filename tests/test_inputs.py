@@ -64,7 +64,9 @@ def test_two_teachers_that_are_the_same_are_refused() -> None:
     assert list(mined_from(one)) == ["teacher a"]
 
 
-def test_a_generator_that_is_not_there_is_told_before_the_work(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_generator_that_is_not_there_or_writes_nothing_is_told_before_the_work(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     def of(model: Path) -> MineConfig:
         return MineConfig.model_validate({"synthesize": {"generator": "local", "model": str(model)}})
 
@@ -72,7 +74,27 @@ def test_a_generator_that_is_not_there_is_told_before_the_work(tiny_model: Path,
         mined_from(of(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="cannot be loaded from"):
         mined_from(of(tmp_path))  # a folder without a model
-    assert list(mined_from(of(tiny_model))) == ["generator"]
+    with pytest.raises(UserError, match=r"is an encoder \(bert\), which writes no text"):
+        mined_from(of(tiny_model))
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "config.json").write_text('{"model_type": "llama"}')
+    assert list(mined_from(of(tmp_path / "llama"))) == ["generator"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fault"),
+    [
+        ({"url": "htp:/bad"}, "a chat endpoint has an address such as"),
+        ({"url": "http://127.0.0.1/v1", "api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY is not set"),
+    ],
+)
+def test_a_generators_endpoint_is_told_before_the_work(
+    endpoint: dict[str, str], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    config = MineConfig.model_validate({"synthesize": {"generator": "endpoint", "endpoint": endpoint}})
+    with pytest.raises(UserError, match=fault):
+        mined_from(config)
 
 
 def test_unlabelled_queries_decide_by_what_is_in_them_and_how_they_are_read(tmp_path: Path) -> None:

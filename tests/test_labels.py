@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from secondstage.serve.feedback.clicks import Preferred
 from secondstage.serve.feedback.events import CLICK, JUDGEMENT, Events, Said
-from secondstage.serve.feedback.labels import Known, gather, new_id
+from secondstage.serve.feedback.labels import Known, Labels, gather, new_id
 
 NOTHING = Known({}, {})
 DOCUMENTS = set("abcde")
@@ -21,8 +22,8 @@ def click(doc_id: str, search_id: str | None = "s1", **changes: Any) -> Said:
     return said(doc_id, kind=CLICK, search_id=search_id, **changes)
 
 
-def events(*several: Said, shown: dict[str, Sequence[str]] | None = None) -> Events:
-    return Events(list(several), {**SHOWN} if shown is None else shown, 0)
+def events(*several: Said, shown: Mapping[str, Sequence[str]] = SHOWN) -> Events:
+    return Events(list(several), dict(shown), 0)
 
 
 def test_the_latest_judgement_counts() -> None:
@@ -35,6 +36,48 @@ def test_a_judgement_counts_more_than_clicks_before_and_after_it() -> None:
     (found,), _ = gather(events(click("c"), said("c", 0), click("c", "s2"), click("d", "s2")), NOTHING, DOCUMENTS)
     assert found.relevance == {"c": 0, "d": 1}
     assert found.clicks.negatives == set("ab")
+
+
+def collected(found: Labels) -> Known:
+    """What the collection that is made of these labels has."""
+    query_id = found.query_id
+    clicked = {query_id: found.clicks.positives}
+    return Known({query_id: found.query}, {"train": {query_id: found.relevance}}, clicked)
+
+
+def test_clicks_of_an_earlier_round_are_no_judgement() -> None:
+    """In rounds, each on the collection that the one before made, clicks come to what they come to all at once."""
+    one, other = [click("b", "b0")], [click("a", f"a{i}") for i in range(20)]
+    shown = {"b0": "ab", **{f"a{i}": "ba" for i in range(20)}}
+    (first,), _ = gather(events(*one, shown=shown), NOTHING, DOCUMENTS)
+    (second,), counts = gather(events(*other, shown=shown), collected(first), DOCUMENTS)
+    (at_once,), _ = gather(events(*one, *other, shown=shown), NOTHING, DOCUMENTS)
+    assert (first.relevance, second) == ({"b": 1}, at_once)
+    assert (second.relevance, second.clicks.negatives, counts["judgements_replaced"]) == ({"a": 1}, frozenset("b"), 0)
+
+
+def test_what_earlier_clicks_came_to_stays_where_nobody_says_otherwise() -> None:
+    def after(*several: Said) -> Labels:
+        judged = {"a": 2, "b": 1, "c": 1}
+        known = Known({"q": "some words"}, {"train": {"q": judged}}, {"q": frozenset("bc"), "gone": frozenset("a")})
+        (found,), _ = gather(events(*several), known, DOCUMENTS)
+        return found
+
+    assert after(said("d")).relevance == {"a": 2, "b": 1, "c": 1, "d": 1}
+    assert after(said("d")).judged == {"a": 2, "d": 1}
+    assert after(said("b", 0)).relevance == {"a": 2, "b": 0, "c": 1}
+    # d was clicked below b and c, and a, which a person judged, is in no pair.
+    assert after(click("d")).relevance == {"a": 2, "d": 1}
+    assert after(click("d")).clicks.negatives == set("bc")
+
+
+def test_the_same_clicks_again_keep_what_was_passed_over() -> None:
+    """The qrels do not have it, and the next training reads it of the last round alone."""
+    (first,), _ = gather(events(click("c")), NOTHING, DOCUMENTS)
+    known = collected(first)
+    assert gather(events(click("c")), known, DOCUMENTS)[0] == [first]
+    nothing, counts = gather(events(click("a")), known, DOCUMENTS)
+    assert (nothing, counts["queries_without_news"]) == ([], 1)
 
 
 def test_clicks_of_one_query_in_several_searches_are_weighed_together() -> None:
@@ -83,6 +126,12 @@ def test_dev_and_test_queries_are_never_trained_on() -> None:
     found, counts = gather(events(said("a"), said("b", query="new")), known, DOCUMENTS)
     assert [labels.query for labels in found] == ["new"]
     assert counts["held_out"] == 1
+
+
+def test_documents_that_are_gone_were_passed_over_for_nothing() -> None:
+    shown = {"s1": ["gone", "a", "b"]}
+    (found,), counts = gather(events(click("b"), shown=shown), NOTHING, DOCUMENTS)
+    assert (found.clicks, counts["skipped_negatives"]) == (Preferred(frozenset("b"), frozenset("a")), 1)
 
 
 def test_documents_that_are_gone_are_left_out() -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondstage.answercache import Reply
 from secondstage.chat import ChatClient
 from secondstage.config import EndpointConfig
 from secondstage.errors import UserError
@@ -30,7 +31,8 @@ SHOWN = re.compile(r"^\[(\d+)\] value (\d+)$", re.MULTILINE)
 class Sorting:
     """A model that orders passages "value n" by n, the largest first, and says so as `say` does."""
 
-    def __init__(self, say: str = " > ") -> None:
+    def __init__(self, say: str = " > ", *, cut: bool = False) -> None:
+        self.cut = cut
         self.say, self.asked = say, list[Sequence[Mapping[str, str]]]()
 
     def complete(
@@ -41,12 +43,12 @@ class Sorting:
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-        usable: Callable[[int, str], bool] | None = None,
-    ) -> list[str]:
+        usable: Callable[[int, Reply], bool] | None = None,
+    ) -> list[Reply]:
         assert temperature == 0
         self.max_tokens = max_tokens
         self.asked.extend(prompts)
-        return [self.answer(messages) for messages in prompts]
+        return [Reply(self.answer(messages), cut=self.cut) for messages in prompts]
 
     def answer(self, messages: Sequence[Mapping[str, str]]) -> str:
         shown = SHOWN.findall(messages[-1]["content"])
@@ -185,8 +187,6 @@ def test_a_passage_is_cut_and_cannot_pass_for_another(text: str, shown: str) -> 
         ("2\n1\n3", [2, 1, 3]),
         ("[2]", [2]),
         ("[ 2 ] then [ 1 ]", [2, 1]),
-        ("<think>[1] > [2]? No, 9.</think>[2] > [1]", [2, 1]),
-        ("<think>[1] > [2] and so on without", []),
         ("[2] > [2] > [9] > [0]", [2, 2, 9, 0]),
         ("[12345678901234567890] > [1]", [1]),
         ("", []),
@@ -238,7 +238,7 @@ def test_faulty_answers_are_counted_and_lose_no_document(
     (scores,) = asked.score_lists([("q", values(1, 2, 3))])
     assert np.isnan(scores).tolist() == [not expected] * 3
     assert not expected or ranks(scores) == expected
-    assert ("1 of 1 answers of the listwise teacher name no passage" in capsys.readouterr().err) == (unreadable > 0)
+    assert ("1 of 1 answers of the listwise teacher give no order" in capsys.readouterr().err) == (unreadable > 0)
     assert asked.report() == {
         "requests": 1,
         "lists": 1,
@@ -246,8 +246,32 @@ def test_faulty_answers_are_counted_and_lose_no_document(
         "documents": 3,
         "windows": 1,
         "unreadable": unreadable,
+        "cut_off": 0,
         "incomplete": incomplete,
     }
+
+
+@pytest.mark.parametrize(
+    ("answer", "cut", "expected"),
+    [
+        # Of models whose template opens the thought.
+        ("I thought [1] > [2] > [3]. But no.</think>[3] > [2] > [1]", False, [3, 2, 1]),
+        ("x" * 30_000 + "[1] > [2] > [3]</think>[3] > [2] > [1]", False, [3, 2, 1]),
+        ("<think>[1] > [2]? No, 9.</think>[2] > [1] > [3]", False, [2, 1, 3]),
+        ("Perhaps [2] > [1], but", True, []),
+        ("[3] > [2] > [1]. For the third", True, [3, 2, 1]),
+        ("<think>[3] > [2] > [1]", True, []),
+    ],
+)
+def test_what_a_model_thought_is_no_order(
+    answer: str, cut: bool, expected: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = teacher(Saying(answer, cut=cut), max_tokens=99)
+    (scores,) = asked.score_lists([("q", values(1, 2, 3))])
+    assert np.isnan(scores).tolist() == [not expected] * 3
+    assert not expected or ranks(scores) == expected
+    assert asked.report()["cut_off"] == (not expected)
+    assert ("1 of them were cut off: raise max_tokens (now 99)" in capsys.readouterr().err) == (not expected)
 
 
 def test_only_a_list_of_which_nothing_was_told_has_no_scores() -> None:

@@ -90,8 +90,9 @@ def test_the_same_seed_gives_the_same_bits(
 def test_a_replay_of_a_time_budget_gives_the_same_bits(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=0.03))
-    again = tuned(collection, mined, tmp_path / "again", config(tiny_model, replay=str(tmp_path / "first")))
+    more = {"short_length": 8}
+    first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=0.03, **more))
+    again = tuned(collection, mined, tmp_path / "again", config(tiny_model, replay=str(tmp_path / "first"), **more))
     assert first["steps"] == len(lines(tmp_path / "first" / "steps.jsonl")) > 2
     assert told(again) == told(first)
     assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
@@ -301,10 +302,29 @@ def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
     assert identical(weights(tmp_path / "long"), weights(tmp_path / "short"))
 
 
-def test_epochs_see_every_list_as_often(
-    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_first_share_of_a_training_reads_short_pairs(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:
-    loop = Loop(texts(collection), lists, no_dev(collection), config(tiny_model, epochs=2.0), seed=13, folder=tmp_path)
+    settings = config(tiny_model, steps=10, short_length=8, short_share=0.4, batch_tokens=256)
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    loop.run()
+    records = lines(tmp_path / "steps.jsonl")
+    tokens = [(line["tokens"] - line["padding"]) / line["pairs"] for line in records]
+    assert len(tokens) == 10
+    assert max(tokens[:4]) <= 8 < min(tokens[4:])
+
+
+@pytest.mark.parametrize("more", [{}, {"short_length": 8, "short_share": 0.7}], ids=str)
+def test_epochs_see_every_list_as_often(
+    collection: Collection,
+    lists: list[TrainingList],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+) -> None:
+    settings = config(tiny_model, epochs=2.0, **more)
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
     seen: Counter[str] = Counter()
     step = loop._step
 

@@ -29,6 +29,7 @@ from secondstage.firststage.dense import load_encoder
 from secondstage.firststage.hybrid import fuse
 from secondstage.firststage.milvusindex import collection_name
 from secondstage.firststage.without import search_without
+from secondstage.firststage.words import WORDS
 
 pytest.importorskip("pymilvus", reason="needs the extra milvus")
 
@@ -154,6 +155,23 @@ def test_a_collection_is_named_by_the_weights_not_by_the_name_of_the_model(
     assert names[0] == names[1] != names[2]
 
 
+def test_a_collection_of_words_cut_otherwise_is_another(
+    as_documents: AsDocuments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = as_documents(["snow", "ice"])
+    name = collection_name(config(), documents, None)
+    save(build(config(), documents), config(), tmp_path)
+    assert load(tmp_path).search(["ice"], 2)[0].rows.tolist() == [1]
+    path = tmp_path / "milvus.json"
+    settings = json.loads(path.read_text())
+    for words in ({}, {"words": WORDS - 1}):
+        path.write_text(json.dumps({key: settings[key] for key in ("collection", "documents")} | words))
+        with pytest.raises(UserError, match=r"holds an index of words .* otherwise"):
+            load(tmp_path)
+    monkeypatch.setattr(index_module, "WORDS", WORDS + 1)
+    assert collection_name(config(), documents, None) != name
+
+
 def test_queries_beyond_one_request(
     collection: Collection, hybrid: FirstStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,12 +195,22 @@ def test_depth_beyond_the_corpus_gives_all_of_it(hybrid: FirstStage) -> None:
 
 
 def test_any_script_and_any_quotes(as_documents: AsDocuments) -> None:
-    texts = ['say "snow"; drop', "l'été là-bas", "雪 東京 氷", "ثلج وجليد", "", "'; --", "snow_storm\0\n\tsnow"]
+    texts = [
+        'say "snow"; drop',
+        "l'été là-bas",
+        "雪 東京 氷",
+        "ثلج وجليد",
+        "",
+        "'; --",
+        "snow_storm\0\n\tsnow",
+        "हिन्दी भाषा",
+    ]
     built = build(config(bm25=Bm25Config(language="none")), as_documents(texts))
-    queries = ['"snow"', "été", "東京", "جليد", "snow_storm", "'; --", '{"a": 1}']
+    queries = ['"snow"', "été", "東京", "جليد", "snow_storm", "'; --", '{"a": 1}', "भाषा", "भाष"]
     rows = [hits.rows.tolist() for hits in built.search(queries, 10)]
     ours = Bm25.build(Bm25Config(language="none"), as_documents(texts)).search(queries, 10)
     assert rows == [hits.rows.tolist() for hits in ours]
+    assert rows[-2:] == [[7], []]
     assert rows[:5] == [[6, 0], [1], [2], [3], [6]] or sorted(rows[0]) == [0, 6]
 
 
@@ -363,7 +391,7 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match="the environment variable MILVUS_TOKEN is not set"):
         made_from(wanted)
     monkeypatch.setenv("MILVUS_TOKEN", "root:secret")
-    assert made_from(wanted) == {}
+    assert made_from(wanted) == {"words": str(WORDS)}
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from secondstage.answercache import Reply
 from secondstage.collection import Collection
 from secondstage.commands import carry_out_up_to
 from secondstage.config import Bm25Config, MineConfig, TrainConfig
@@ -20,9 +22,10 @@ from secondstage.firststage import search_run
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, TrainingList, read_lists
 from secondstage.mine import Source, mine
-from secondstage.mine.source import COSTS
+from secondstage.mine.costs import COSTS, GENERATORS
 from secondstage.mine.stage import FAILED
 from secondstage.mine.synthesis import held_out_documents
+from secondstage.mine.synthesis.prompts import Messages
 from secondstage.run import read_trec
 from secondstage.splits import answerable
 from secondstage.synthetic import SYNTHETIC, read_records, synthetic_qrels
@@ -352,6 +355,40 @@ def test_a_corpus_alone_without_synthesis_is_refused_before_the_work(
     with pytest.raises(UserError, match=r"(?s)no train split.*mine\.synthesize makes queries from documents"):
         carry_out_up_to("mine", configured(tmp_path / "documents", tmp_path / "out", tiny_model))
     assert not (tmp_path / "out" / "first_stage").exists()
+
+
+def test_what_a_generator_cost_before_the_run_stopped_is_told_by_the_next(
+    collection: Collection, bm25: Bm25, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Titles:
+        """Answers with the words that a document begins with."""
+
+        prompts = 0
+
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            self.prompts += len(prompts)
+            shown = [messages[-1]["content"] for messages in prompts]
+            return [Reply(" ".join(text.partition("write for:\n")[2].split()[:3])) for text in shown]
+
+        def report(self) -> dict[str, Any]:
+            return {"prompts": self.prompts, "cost": 0.25 * self.prompts}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secondstage.mine.synthesis.stage.open_generator", lambda config, cache: Titles())
+    write_json(tmp_path / COSTS / GENERATORS / "0.json", {"local other": {"prompts": 7}})
+    settings: dict[str, Any] = {"synthesize": {"generator": "local", "model": "m", "min_words": 3, "documents": 9}}
+    with monkeypatch.context() as patch:
+        patch.setattr("secondstage.mine.stage.write_lists", stop)
+        with pytest.raises(KeyboardInterrupt):
+            mined(collection, bm25, tmp_path / "stopped", **settings)
+    told = mined(collection, bm25, tmp_path / "mined", **settings)
+    assert told["synthesis"] == {
+        "generator": "local m", "prompts": 2 * 27, "cost": 2 * 27 * 0.25, "others": {"local other": {"prompts": 7}}
+    }  # fmt: skip
+    again = mined(collection, bm25, tmp_path / "again", **settings)
+    assert again["synthesis"] == {"generator": "local m", "prompts": 27, "cost": 27 * 0.25}
 
 
 def test_costs_are_in_the_manifest_and_not_in_the_audit(

@@ -51,7 +51,7 @@ def test_a_review_makes_and_takes_away_positives(collection: Collection, tmp_pat
 
 
 def test_what_was_drawn_at_random_and_reviewed_stays(collection: Collection, tmp_path: Path) -> None:
-    settings = {"negatives": 8, "random_share": 0.5}
+    settings: dict[str, Any] = {"negatives": 8, "random_share": 0.5}
     before = mined(collection, tmp_path, **settings)["q-bread-0"]
     drawn = [c.doc_id for c in before.candidates if c.retriever == FROM_CORPUS]
     no, yes = drawn[0], drawn[-1]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from secondstage.page import STYLE, add_charts, environment, number, percent
+from secondstage.page import STYLE, add_charts, environment, number, percent, signed
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -20,6 +20,12 @@ NBSP = "\N{NO-BREAK SPACE}"
         (number(None), "–"),
         (number(float("nan")), "–"),
         (percent(0.3315), f"33{NBSP}%"),
+        (signed(0.0701), "+0.070"),
+        (signed(-0.0701), "−0.070"),
+        (signed(0.0), "0.000"),
+        (signed(0.0001), "0.000"),
+        (signed(-0.0001), "0.000"),
+        (signed(None), "–"),
     ],
 )
 def test_numbers_are_written_in_one_style(text: str, expected: str) -> None:
@@ -32,8 +38,10 @@ def test_texts_are_escaped_and_charts_are_not() -> None:
 
     found = environment()
     add_charts(found, drawing)
-    template = found.from_string("{{ text }} {{ drawing('x') }} {{ 0.5|percent }} {{ 1234|whole }} {{ none.at.all }}")
-    assert template.render(text="<b>&") == f"&lt;b&gt;&amp; <svg>x</svg> 50{NBSP}% 1,234 "
+    template = found.from_string(
+        "{{ text }} {{ drawing('x') }} {{ 0.5|percent }} {{ 1234|whole }} {{ 2|signed(0) }} {{ none.at.all }}"
+    )
+    assert template.render(text="<b>&") == f"&lt;b&gt;&amp; <svg>x</svg> 50{NBSP}% 1,234 +2 "
 
 
 def test_the_style_asks_nothing_of_the_network_and_knows_the_dark() -> None:

@@ -51,6 +51,10 @@ def test_another_network_computes_under_the_same_contract(scorer: PairModel) -> 
     assert scorer.score(PAIRS).tolist() == scores.tolist()
 
 
+def test_the_overhead_is_all_that_is_neither_query_nor_document(scorer: PairModel) -> None:
+    assert scorer.overhead == len(scorer.tokenize([("", "")])["input_ids"][0])
+
+
 @given(lengths=st.lists(st.integers(1, 300), max_size=200), batch_tokens=st.integers(1, 2000))
 @example(lengths=[], batch_tokens=1)
 @example(lengths=[50, 50, 50], batch_tokens=100)

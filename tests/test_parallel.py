@@ -45,6 +45,17 @@ def test_an_odd_environment_is_refused(monkeypatch: pytest.MonkeyPatch, rank: st
         workers()
 
 
+def test_processes_without_a_place_to_meet_are_told_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")  # set on the way: put back afterwards
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for meet in (wait, lambda: gather(1)):
+        with pytest.raises(UserError, match=r"tell of 2 processes.*MASTER_ADDR.*unset both"):
+            meet()
+
+
 def launch(script: str, size: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
     """Run a script in `size` processes that know of each other, as a launcher would."""
     with socket.socket() as free:

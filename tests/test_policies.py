@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secondstage.config import MineConfig
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate
 from secondstage.mine.candidates import known_scores
-from secondstage.mine.decisions import POLICIES
+from secondstage.mine.decisions import MARGIN, MAX_SCORE, MIN_SCORE, SHARE, WINDOW
 from secondstage.mine.policies import (
     Against,
     above,
@@ -23,6 +23,7 @@ from secondstage.mine.policies import (
     reference,
     within_margin,
 )
+from secondstage.run import strictly_decreasing
 
 
 def near(found: Sequence[Candidate], share: float, against: Against = "min") -> set[str]:
@@ -82,6 +83,19 @@ TABLE: Sequence[tuple[Sequence[tuple[str, float]], float, set[str]]] = [
 @pytest.mark.parametrize(("scores", "max_share", "expected"), TABLE)
 def test_the_share(scores: Sequence[tuple[str, float]], max_share: float, expected: set[str]) -> None:
     assert near(candidates(*scores), max_share) == expected
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, -3.0, 12.5, 1e-40, 1e30])
+@pytest.mark.parametrize("rank", [1, 16, 20])
+def test_ties_say_nothing_though_a_run_lowers_each_of_them(score: float, rank: int) -> None:
+    lowered = strictly_decreasing([score] * 20).tolist()
+    names = [f"{'p' if i == rank else 'n'}{i}" for i in range(1, 21)]
+    assert near(candidates(*zip(names, lowered, strict=True)), 0.95) == set()
+    # One real difference is enough.
+    apart = [*lowered[:-1], score - 1e31]
+    assert near(candidates(*zip(names, apart, strict=True)), 0.95) == {
+        name for name in names[:-1] if name[0] == "n"
+    } or (rank == 20)
 
 
 lists = st.lists(st.integers(-64, 64), min_size=2, max_size=12, unique=True)
@@ -162,7 +176,13 @@ def test_the_first_policy_that_forbids_is_named() -> None:
         "c": "margin",
         "d": "share",
     }
-    assert list(dict.fromkeys(forbidden(found, MineConfig(**settings, max_share=0.9)).values())) == list(POLICIES)
+    assert list(dict.fromkeys(forbidden(found, MineConfig(**settings, max_share=0.9)).values())) == [
+        WINDOW,
+        MIN_SCORE,
+        MAX_SCORE,
+        MARGIN,
+        SHARE,
+    ]
     assert forbidden(found, MineConfig(max_share=None)) == {}
     assert forbidden(found, MineConfig(max_share=0.9)) == dict.fromkeys("abcd", "share")
 

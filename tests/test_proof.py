@@ -14,6 +14,7 @@ import ir_measures
 import numpy as np
 import pytest
 
+from secondstage.calibration import Calibration
 from secondstage.collection import Collection
 from secondstage.config import Bm25Config, EvaluateConfig, ServeConfig
 from secondstage.errors import UserError
@@ -26,7 +27,10 @@ from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores, read_trec
 from secondstage.scoring import Random
 from secondstage.serve import Pipeline, Start, evaluate_bundle
+from secondstage.serve.cascade import Stage
+from secondstage.serve.depth import Timing
 from secondstage.serve.fuse import MEASURE
+from secondstage.serve.proof import evaluate as evaluating
 from secondstage.significance import compare
 from secondstage.synthetic import SYNTHETIC, SyntheticQuery, write_synthetic
 
@@ -91,10 +95,12 @@ def prove(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
         serve: ServeConfig | None = None,
         reranker: Knowing | None = None,
         mined: Path | None = None,
+        cascade: Sequence[Stage] = (),
+        choices: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Metrics:
         reranker = reranker or Knowing(collection, tokenizer, sign)
-        pipeline = Pipeline(first_stage, reranker, collection.documents, depth=DEPTH, weight=weight)
+        pipeline = Pipeline(first_stage, reranker, collection.documents, depth=DEPTH, weight=weight, cascade=cascade)
         monkeypatch.setattr(Pipeline, "load", lambda bundle: pipeline)
         return evaluate_bundle(
             collection,
@@ -104,7 +110,7 @@ def prove(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
             seed=13,
             folder=tmp_path,
             scores=tmp_path / "scores",
-            choices={},
+            choices=choices or {},
             serve=serve or ServeConfig(depth=DEPTH),
             seconds={},
             mined=mined,
@@ -410,6 +416,37 @@ def test_a_single_retriever_is_not_compared_with_itself(
     assert "bm25" not in tested["systems"]
     assert {row["baseline"] for row in tested["comparisons"]} == {"first_stage"}
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {f"{name}.trec" for name in tested["systems"]}
+
+
+def test_a_cascade_is_timed_no_deeper_than_it_is_measured(
+    prove: Prove, collection: Collection, bm25: Bm25, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def timed(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[int]) -> Mapping[int, Timing]:
+        asked.extend(depths)
+        return dict.fromkeys(depths, Timing(1.0, 2.0))
+
+    monkeypatch.setattr(evaluating, "time_searches", timed)
+    for cascade, deepest in (([Stage(Knowing(collection, tokenizer, 1), 2 * DEPTH)], DEPTH), ([], 50)):
+        asked.clear()
+        serve = ServeConfig(depth=DEPTH, max_depth=50)
+        found = prove(collection, bm25, 1, cascade=cascade, serve=serve)["test_sets"]["test"]
+        assert max(asked) == deepest == found["depth"]["depths"][-1]
+        assert found["depth"]["p95_ms"] == [2.0] * len(found["depth"]["depths"])
+
+
+@pytest.mark.parametrize(("choices", "fitted_on"), [({}, "dev"), ({"calibrated": True}, "dev"),
+                                                    ({"calibrated": False}, "this test set")])  # fmt: skip
+def test_what_dev_did_not_fit_is_not_said_to_be_fitted_on_dev(
+    prove: Prove, collection: Collection, bm25: Bm25, tokenizer: Any, choices: dict[str, bool], fitted_on: str
+) -> None:
+    """The model brings a calibration from elsewhere."""
+    reranker = Knowing(collection, tokenizer, 1)
+    reranker.calibration = Calibration("platt", 1.0, -4.0)
+    found = prove(collection, bm25, 1, reranker=reranker, choices=choices)["test_sets"]["test"]["calibration"]
+    assert found["fitted_on"].split(",")[0] == fitted_on
+    assert (found["ece_inherited"] is None) == (fitted_on == "dev")
 
 
 def test_a_query_without_results_counts_as_zero(prove: Prove, collection: Collection, bm25: Bm25) -> None:

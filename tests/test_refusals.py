@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from secondstage.errors import UserError
-from secondstage.refusals import HOPELESS, Refusals, RefusedError
+from secondstage.refusals import HOPELESS, BarredError, Refusals, RefusedError
 
 
 def refuse() -> int:
@@ -33,6 +33,19 @@ def test_nothing_but_refusals_are_an_error() -> None:
     assert refusals.failure(proven=True) is None
     with pytest.raises(UserError, match="too long"):
         refusals.counted(refuse, proven=False)
+
+
+def test_barred_again_and_again_is_an_error_unless_others_are_answered_in_between() -> None:
+    def bar() -> int:
+        raise BarredError("not with this key")
+
+    refusals = Refusals()
+    for _ in range(3):
+        refusals.counted(lambda: 5, proven=False)
+        for _ in range(HOPELESS - 1):
+            assert refusals.counted(bar, proven=False) is None
+    with pytest.raises(UserError, match="not with this key"):
+        refusals.counted(bar, proven=True)
 
 
 def test_any_other_error_is_its_own() -> None:

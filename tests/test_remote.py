@@ -98,7 +98,7 @@ def test_as_many_requests_as_allowed_are_under_way_at_a_time(api: JsonServer) ->
     assert api.most_under_way == 3
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
 def test_a_busy_server_is_asked_again(status: int, api: JsonServer) -> None:
     api.misbehave = first(3, (status, b"busy", {"Retry-After": "0"}))
     scorer = remote(api, documents_per_request=5)
@@ -133,7 +133,7 @@ def test_a_slow_answer_is_asked_for_again(api: JsonServer) -> None:
         assert again.wait(timeout=10)
 
     api.misbehave = no_answer_before_the_second_request
-    scorer = remote(api, timeout=0.05, retries=9)
+    scorer = remote(api, timeout=1.0, retries=9)
     assert scorer.score(PAIRS[:1]).tolist() == Random(1).score(PAIRS[:1]).tolist()
     assert scorer.retries >= 1
 
@@ -313,6 +313,38 @@ def test_a_refused_document_leaves_no_other_without_score(api: JsonServer, tmp_p
         assert len(api.seen) == sent
     answered = Counter(document for body in api.seen for document in body["documents"])
     assert answered == dict.fromkeys(bad, 1)
+
+
+@pytest.mark.parametrize(("lists", "size"), [(1, 20), (3, 20), (12, 20), (12, 2)])
+def test_a_refused_document_in_every_list_leaves_no_other_without_score(
+    lists: int, size: int, api: JsonServer, tmp_path: Path
+) -> None:
+    pairs = [(f"query {i}", f"document {j}") for i in range(lists) for j in range(size)]
+    bad = {f"query {i}": f"document {7 * i % size}" for i in range(lists)}
+    api.misbehave = lambda server, body: (413, b"", {}) if bad[body["query"]] in body["documents"] else None
+    config = RemoteConfig(url=api.url)
+    scorer = RemoteReranker.from_config(config)
+    found = keep_remote_scores(scorer, tmp_path, config).score(pairs)
+    expected = Random(1).score(pairs)
+    expected[[document == bad[query] for query, document in pairs]] = np.nan
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert (scorer.refused, scorer.documents) == (lists, (size - 1) * lists)
+    answered = [(body["query"], document) for body in api.seen for document in body["documents"]
+                if bad[body["query"]] not in body["documents"]]  # fmt: skip
+    assert sorted(answered) == sorted(pair for pair in pairs if pair[1] != bad[pair[0]])  # each is paid for once
+
+
+@pytest.mark.parametrize("size", [1, 20, 100])
+def test_a_server_that_refuses_every_document_is_given_up_soon(
+    size: int, api: JsonServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.misbehave = first(9999, (400, b"no such model", {}))
+    pairs = [(f"query {i}", f"document {j}") for i in range(20) for j in range(99)]
+    message = failure(remote(api, documents_per_request=size), pairs)
+    assert "left out" not in capsys.readouterr().err
+    assert message.endswith("(so for all of 10 requests)")
+    assert "no such model" in message
+    assert len(api.seen) <= 10 + 8 + 10
 
 
 def test_a_run_with_refused_documents_is_not_put_in_an_order(

@@ -21,7 +21,6 @@ from secondstage.serve.proof.report import (
     milliseconds,
     p_value,
     render_report,
-    signed,
 )
 
 VOID = ("meta", "br", "hr", "img", "input", "link")
@@ -442,14 +441,22 @@ def test_decay_is_told_in_words(metrics: dict[str, Any], decay: dict[str, Any], 
     assert words in Page(render_report(metrics)).text
 
 
+def test_of_one_depth_nothing_is_said_about_others(metrics: dict[str, Any]) -> None:
+    """A depth that is set, or that of a cascade, is the best of one by construction."""
+    metrics["development"] = None
+    curve = metrics["test_sets"]["test"]["depth"]
+    at = curve["depths"].index(curve["recommended"])
+    curve |= {key: value[at : at + 1] for key, value in curve.items() if isinstance(value, list)}
+    curve |= {"best": curve["recommended"], "knee": curve["recommended"]}
+    curve["decay"] |= {"from": curve["recommended"], "to": curve["recommended"], "delta": 0.0, "low": 0.0, "high": 0.0}
+    text = Page(render_report(metrics)).text
+    assert f"Used is depth {curve['recommended']}" in text
+    assert not any(words in text for words in ("deeper", "is best at", "the knee", "decay"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (signed(0.0701), "+0.070"),
-        (signed(-0.0701), "−0.070"),
-        (signed(0.0001), "0.000"),
-        (signed(-0.0001), "0.000"),
-        (signed(None), "–"),
         (interval({"low": -0.01, "high": 0.02}), "[−0.010, +0.020]"),
         (interval({"low": None, "high": 0.02}), "–"),
         (interval(None), "–"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondstage.rerankapi import SIZES, WORD, Answer, Api, first_words, read_answer, request
+from secondstage.rerankapi import SIZES, Answer, Api, read_answer, request
 
 from .test_remote import results
 
@@ -51,19 +51,3 @@ def test_what_was_charged_is_read() -> None:
     cohere = json.dumps({**body, "meta": {"billed_units": {"search_units": 1}}}).encode()
     assert read_answer(jina, 1, "jina") == Answer([0.5], tokens=7)
     assert read_answer(cohere, 1) == Answer([0.5], search_units=1)
-
-
-@given(st.text(" \nab漢", max_size=80), st.integers(1, 9))
-def test_the_first_words_are_a_beginning_of_the_text_and_stay_as_they_are(text: str, count: int) -> None:
-    found = first_words(text, count)
-    assert text.startswith(found)
-    assert len(found) <= WORD * count
-    assert first_words(found, count) == found
-    if len(text) <= WORD * count:
-        assert found.split() == text.split()[:count]
-    if len(text.split()) < count and len(text) <= WORD * count:
-        assert found == text
-
-
-def test_a_text_without_spaces_is_cut_by_its_letters() -> None:
-    assert first_words("漢" * 1000, 7) == "漢" * 7 * WORD

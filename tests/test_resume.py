@@ -115,6 +115,7 @@ def tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         {"precision": "bf16", "dropout": 0.1, "memory_tokens": 64},
         {"epochs": 1.7, "average": 3, "evaluations": 6, "freeze_layers": 1},
         {"patience": 1, "evaluations": 7, "learning_rate": 1e-9, "keep_checkpoints": 2},
+        {"short_length": 8, "short_share": 0.4, "epochs": 1.7},
         {"precision": "bf16", "ema": 0.5, "epochs": 1.2, "loss": {"lce": 1, "lambdaloss": 0.5}, "schedule": "cosine"},
     ],
     ids=str,

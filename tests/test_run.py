@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondstage.errors import UserError
-from secondstage.run import Ranking, Run, rank, read_trec, strictly_decreasing
+from secondstage.run import Ranking, Run, all_tied, rank, read_trec, strictly_decreasing
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -33,6 +33,19 @@ def below(score: float, steps: int = 1) -> float:
     for _ in range(steps):
         number = np.nextafter(number, np.float32(-np.inf))
     return float(number)
+
+
+@given(single.filter(lambda score: abs(score) < 1e37), st.integers(1, 300))
+def test_ties_are_known_again_after_they_were_lowered(score: float, count: int) -> None:
+    lowered = strictly_decreasing([score] * count).tolist()
+    assert all_tied(lowered)
+    assert not all_tied([*lowered, below(lowered[-1], 2 * count + 2)])
+
+
+def test_an_empty_list_has_no_difference_and_the_largest_numbers_may_have() -> None:
+    assert all_tied([])
+    assert all_tied([LARGEST, below(LARGEST)])
+    assert not all_tied([LARGEST, -LARGEST])
 
 
 @pytest.mark.parametrize(
@@ -272,6 +285,9 @@ def test_an_empty_file_is_an_empty_run_named_after_it(tmp_path: Path) -> None:
     (tmp_path / "nothing.trec").write_text("\n")
     run = read_trec(tmp_path / "nothing.trec")
     assert (len(run), run.name, list(run.pairs())) == (0, "nothing", [])
+    for name in ("my own\tnothing.trec", " .trec"):
+        (tmp_path / name).touch()
+    assert [read_trec(tmp_path / name).name for name in ("my own\tnothing.trec", " .trec")] == ["my-own-nothing", "run"]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +312,16 @@ def test_a_score_that_is_no_finite_number_is_named(tmp_path: Path, score: str) -
     path = tmp_path / "faulty.trec"
     path.write_text(f"q0 Q0 d1 1 1.0 name\nq1 Q0 d1 1 {score} name\n")
     with pytest.raises(UserError, match=rf"faulty\.trec, line 2: the score '{score}' is no finite number in single"):
+        read_trec(path)
+
+
+def test_documents_tied_at_the_lowest_number_are_told_with_their_query(tmp_path: Path) -> None:
+    """Others use it for what they did not score; one such document has its place, two have no order."""
+    lowest, path = float(np.finfo(np.float32).min), tmp_path / "sentinel.trec"
+    path.write_text(f"q0 Q0 d1 1 {lowest!r} n\nq1 Q0 d1 1 1.0 n\nq1 Q0 d2 2 {lowest!r} n\n")
+    assert read_trec(path)["q1"].doc_ids == ("d1", "d2")
+    path.write_text(path.read_text() + f"q1 Q0 d3 3 {lowest!r} n\n")
+    with pytest.raises(UserError, match=r"sentinel\.trec: query 'q1' has tied documents at -3\.4028\S+, the lowest"):
         read_trec(path)
 
 

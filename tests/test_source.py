@@ -16,12 +16,12 @@ from secondstage.commands import carry_out_up_to
 from secondstage.config import Bm25Config, MineConfig, TeacherConfig
 from secondstage.configfile import check_config
 from secondstage.errors import UserError
-from secondstage.files import read_json, write_json
+from secondstage.files import read_json
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import read_lists
 from secondstage.mine import Source, share
+from secondstage.mine.costs import COSTS
 from secondstage.mine.search import CANDIDATES, Search
-from secondstage.mine.source import COSTS, keep_costs, take_costs
 from secondstage.mine.synthesis import held_out_documents
 from secondstage.run import Run, Scores
 from secondstage.synthetic import SyntheticQuery
@@ -165,28 +165,6 @@ def test_shards_of_people_are_the_same_with_and_without_synthesis(
     assert both.qrels == {**qrels, **{f"synthetic-{i}": {f"chess-{i}": 2} for i in range(7)}}
 
 
-def test_costs_of_several_processes_add_up_and_are_told_once(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_json(tmp_path / COSTS / "1.json", {"t0": {"pairs_scored": 5, "seconds": 0.5}, "gone": {"requests": 2}})
-    teachers = teach(monkeypatch, Overlap())
-    for _ in range(2):  # once when it shares, once when it makes the lists
-        teaching = source(collection, tmp_path, teachers=teachers).teaching()
-        teaching.score_lists([("a b", ["a", "b"])])
-        keep_costs(tmp_path, teaching)
-    assert sorted(path.name for path in (tmp_path / COSTS).iterdir()) == ["0.json", "1.json"]
-    # The one teacher that the fixture hands out tells both times all that it ever did: 2 pairs, then 2 and 2 found.
-    mine = {"pairs_scored": 2 + 2, "pairs_found": 0 + 2}
-    assert read_json(tmp_path / COSTS / "0.json") == {"t0": mine}
-    assert take_costs(tmp_path) == {"t0": {**mine, "pairs_scored": 9, "seconds": 0.5}, "gone": {"requests": 2}}
-    assert take_costs(tmp_path) == {}
-
-
-def test_who_asks_no_teacher_has_no_costs(collection: Collection, tmp_path: Path) -> None:
-    keep_costs(tmp_path, source(collection, tmp_path).teaching())
-    assert not (tmp_path / COSTS).exists()
-
-
 def test_each_process_searches_and_scores_its_own_shards(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +183,36 @@ def test_each_process_searches_and_scores_its_own_shards(
         collection.queries[query_id] for query_id in collection.split("train")
     )
     assert len(list((tmp_path / CANDIDATES).iterdir())) == 7
+
+
+def test_what_teachers_cost_is_kept_when_one_of_them_stops(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(Overlap):
+        def score(self, query: str, text: str) -> float:
+            if self.scored > 12:
+                raise UserError("no more to say")
+            return super().score(query, text)
+
+    monkeypatch.setattr("secondstage.mine.search.QUERIES_PER_SHARD", 5)
+    teacher = Stopping()
+    with pytest.raises(UserError, match="no more to say"):
+        share(source(collection, tmp_path, teachers=teach(monkeypatch, teacher), depth=4))
+    assert read_json(tmp_path / COSTS / "0.json")["t0"]["pairs_scored"] == teacher.scored > 12
+
+
+def test_only_who_knows_the_synthetic_queries_says_that_reviewed_ones_are_gone(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviewed = review(tmp_path / "r.tsv", "synthetic-0 chess-1 no", "q-bread-0 bread-7 no")
+    made = source(collection, tmp_path, reviewed=reviewed, synthesize={}, depth=4)
+    share(made)
+    assert "not made any more" not in capsys.readouterr().err
+    teaching, qrels = made.teaching(), collection.split("train")
+    assert made.miner(teaching, qrels, synthetic(1)).asked.reviewed["synthetic-0"] == {"chess-1": 0}
+    assert "not made any more" not in capsys.readouterr().err
+    made.miner(teaching, qrels, [])
+    assert "1 reviewed rows are left out" in capsys.readouterr().err
 
 
 def test_without_a_train_split_there_is_nothing_to_share(

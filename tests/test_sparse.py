@@ -20,6 +20,7 @@ from secondstage.firststage import Hits, build, load, made_from, save, share
 from secondstage.firststage import sparse as sparse_module
 from secondstage.firststage.hybrid import fuse
 from secondstage.firststage.sparse import Sparse, TermEncoder
+from secondstage.firststage.words import WORDS
 
 AsDocuments = Callable[[Sequence[str]], Documents]
 QUERIES = ["flour of the bread", "water of the river", "key", "king queen rook of the chess board"]
@@ -272,7 +273,7 @@ def test_a_hybrid_fuses_three(collection: Collection, splade: Path, tiny_model: 
 def test_a_first_stage_is_made_from_the_models_it_uses(splade: Path, tiny_model: Path) -> None:
     models: Any = {"dense": DenseConfig(model=str(tiny_model)), "sparse": SparseConfig(model=str(splade))}
     weights: Any = {"sparse": 1.0, "dense": 1.0}
-    assert made_from(FirstStageConfig(kind="bm25", **models)) == {}
+    assert made_from(FirstStageConfig(kind="bm25", **models)) == {"words": str(WORDS)}
     assert made_from(FirstStageConfig(kind="dense", **models)).keys() == {"dense"}
     assert made_from(FirstStageConfig(kind="sparse", **models)).keys() == {"sparse"}
     both = FirstStageConfig(kind="hybrid", retrievers=("sparse", "dense"), weights=weights, **models)

@@ -67,6 +67,28 @@ def test_every_list_is_there_once_an_epoch_with_the_lengths_of_its_pairs() -> No
             assert tokens == tuple(lengths(example.pairs).tolist())
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, len(MANY) + 9), st.integers(64, 2000), st.integers(0, 3))
+def test_the_first_lists_of_an_epoch_may_be_shorter(short: int, batch_tokens: int, number: int) -> None:
+    """The same lists in the same order; those steps that are over before the change are as if it never came."""
+
+    def shorter(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.int64]:
+        return np.minimum(lengths(pairs), 20)
+
+    made = Steps(MANY, lengths, Shape(1, 3), batch_tokens=batch_tokens, seed=13, short_lengths=shorter)
+    found, all_short = list(made.epoch(number, short)), list(made.epoch(number, None))
+    assert drawn(found) == drawn(all_short) == drawn(list(made.epoch(number)))
+    first = [step for step in found if step.short]
+    assert sum(len(step.examples) for step in first) == min(short, len(MANY))
+    assert found[: len(first)] == first
+    assert first[:-1] == all_short[: len(first) - 1] if first else not short
+    for step in found:
+        measured = shorter if step.short else lengths
+        for example, tokens in zip(step.examples, step.lengths, strict=True):
+            assert tokens == tuple(measured(example.pairs).tolist())
+        assert all(micro.short == step.short for micro in micro_batches(step, processes=2))
+
+
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(64, 2000), st.integers(0, 3))
 def test_steps_have_as_many_lists_as_the_budget_holds(count: int, batch_tokens: int, number: int) -> None:

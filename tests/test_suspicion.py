@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -15,15 +16,23 @@ from secondstage.mine.suspicion import (
     RELABELLED,
     WRONG_POSITIVE,
     Suspect,
+    Suspects,
     suspicions,
-    suspicious,
 )
+from secondstage.run import strictly_decreasing
 
 
 def candidate(doc_id: str, role: str, score: float, teacher: float | None = None, **more: object) -> Candidate:
     """A labelled positive is judged, all else is not."""
     plain = Candidate(doc_id, int(role == POSITIVE), role == POSITIVE, "bm25", 1, score, role, "sampled", teacher)
     return plain._replace(**more)  # type: ignore[arg-type]
+
+
+def suspicious(lists: Iterable[TrainingList], limit: int = 100, positive_from: int = 1) -> list[Suspect]:
+    suspects = Suspects(limit, positive_from)
+    for found in lists:
+        suspects.add(found)
+    return suspects.most()
 
 
 def one(*candidates: Candidate) -> dict[str, Suspect]:
@@ -46,6 +55,12 @@ def test_a_negative_above_the_positive_is_a_false_one() -> None:
     assert found["near"].suspicion == pytest.approx(-0.04)
     assert "the first stage puts it 0.40 above the best positive" in found["above"].why
     assert "0.04 below" in found["near"].why
+
+
+def test_equal_scores_that_a_run_lowered_make_nobody_suspicious() -> None:
+    lowered = strictly_decreasing([2.5] * 20).tolist()
+    found = one(*(candidate(f"d{i}", POSITIVE if i == 15 else NEGATIVE, score) for i, score in enumerate(lowered)))
+    assert found == {}
 
 
 def test_what_is_suggested_would_be_a_positive() -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from secondstage.collection import Collection, Documents
 from secondstage.config import SynthesizeConfig
-from secondstage.mine.synthesis.draw import LONGEST_WORD, draw_passages, in_drawn_order, shorten
+from secondstage.mine.synthesis.draw import draw_documents, in_drawn_order
 
 Corpus = Callable[[Sequence[str]], Documents]
 
@@ -19,7 +15,7 @@ Corpus = Callable[[Sequence[str]], Documents]
 def drawn(corpus: Documents, seed: int = 13, **settings: int | None) -> tuple[list[str], Counter[str]]:
     counts: Counter[str] = Counter()
     config = SynthesizeConfig(**{"min_words": 3, **settings})  # type: ignore[arg-type]
-    return [passage.doc_id for passage in draw_passages(corpus, config, seed=seed, counts=counts)], counts
+    return draw_documents(corpus, config, seed=seed, counts=counts), counts
 
 
 def test_the_draw_hangs_on_the_seed_and_more_documents_are_these_and_more(collection: Collection) -> None:
@@ -52,27 +48,3 @@ def test_short_documents_are_passed_over_and_counted(as_documents: Corpus) -> No
 def test_a_shown_part_shorter_than_the_least_is_long_enough(as_documents: Corpus) -> None:
     found, counts = drawn(as_documents(["one two three four five"]), min_words=5, passage_words=2)
     assert (found, counts["documents_too_short"]) == (["d0"], 0)
-
-
-@pytest.mark.parametrize(
-    ("content", "words", "shown"),
-    [
-        ("a\nb  c d", 3, "a\nb  c"),
-        ("a b", 2, "a b"),
-        (" a b ", 5, "a b"),
-        ("a b c", 1, "a"),
-        ("x" * 100, 3, "x" * 3 * LONGEST_WORD),
-        ("", 3, ""),
-    ],
-)
-def test_a_passage_is_the_beginning(content: str, words: int, shown: str) -> None:
-    assert shorten(content, words) == shown
-
-
-@given(content=st.text(st.sampled_from("ab \n線")), words=st.integers(1, 9))
-def test_a_passage_is_a_part_of_the_document(content: str, words: int) -> None:
-    shown = shorten(content, words)
-    assert shown in content
-    assert len(shown.split()) <= words
-    if len(content) <= LONGEST_WORD * words:
-        assert shown.split() == content.split()[:words]

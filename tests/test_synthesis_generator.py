@@ -10,19 +10,23 @@ from typing import Any
 
 import pytest
 
+from secondstage.answercache import Reply
 from secondstage.chat import answers_file
 from secondstage.config import EndpointConfig, SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.mine.synthesis import generator as module
-from secondstage.mine.synthesis.draw import Passage
 from secondstage.mine.synthesis.generator import generate, name, open_generator
-from secondstage.mine.synthesis.prompts import Messages, asks
+from secondstage.mine.synthesis.prompts import Ask, Messages, asks, messages
 from secondstage.synthetic import SyntheticQuery
 
 from .conftest import serving
 from .server import JsonServer
 
-PASSAGES = [Passage(f"d{i}", f"passage {i}") for i in range(5)]
+DOC_IDS = [f"d{i}" for i in range(5)]
+
+
+def text(ask: Ask) -> Messages:
+    return messages(ask, f"passage {ask.doc_id[1:]}", [])
 
 
 class Fake:
@@ -31,9 +35,9 @@ class Fake:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[str]:
+    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
         self.calls.append({"prompts": len(prompts), **settings})
-        return [self.answer(messages[-1]["content"], settings["seed"]) for messages in prompts]
+        return [Reply(self.answer(messages[-1]["content"], settings["seed"])) for messages in prompts]
 
     def answer(self, content: str, seed: int) -> str:
         passage = re.findall(r"passage \d", content)[-1]
@@ -46,7 +50,7 @@ class Fake:
 
 def made(config: SynthesizeConfig, fake: Fake, seed: int = 7) -> tuple[list[SyntheticQuery], Counter[str]]:
     counts: Counter[str] = Counter()
-    return generate(fake, asks(PASSAGES, [], config), config, seed=seed, counts=counts), counts
+    return generate(fake, asks(DOC_IDS, config), text, config, seed=seed, counts=counts), counts
 
 
 def test_every_query_belongs_to_its_document_and_kind() -> None:
@@ -69,6 +73,27 @@ def test_many_prompts_are_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) 
     fake = Fake()
     assert made(config, fake) == whole
     assert [call["prompts"] for call in fake.calls] == [4, 4, 4, 3]
+
+
+def test_the_text_of_a_prompt_is_made_when_its_part_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASKS_PER_CALL", 4)
+    written: list[Ask] = []
+    behind: list[int] = []
+
+    def counted(ask: Ask) -> Messages:
+        written.append(ask)
+        return text(ask)
+
+    class Late(Fake):
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            behind.append(len(written))
+            return super().complete(prompts, **settings)
+
+    config = SynthesizeConfig(generator="local", model="m")
+    asked = asks(DOC_IDS, config)
+    generate(Late(), asked, counted, config, seed=7, counts=Counter())
+    assert behind == [4, 8, 12, 15]
+    assert written == asked
 
 
 def test_turns_have_seeds_of_their_own() -> None:
@@ -106,6 +131,17 @@ def test_what_is_unusable_is_dropped_by_its_rule_and_what_is_missing_counted() -
     assert counts == {"answers": 5, "queries_missing": 4}
 
 
+def test_thoughts_and_what_was_cut_off_are_no_queries() -> None:
+    class Cut(Fake):
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            return [Reply("what is one?\n</think>first?\nsec", cut=i % 2 > 0) for i in range(len(prompts))]
+
+    config = SynthesizeConfig(generator="local", model="m", per_document=2, kinds=("question",))
+    queries, _ = made(config, Cut())
+    assert [(query.text, query.kept) for query in queries[:2]] == [("first?", True), ("sec", True)]
+    assert [(query.text, query.rule) for query in queries[2:4]] == [("first?", ""), ("sec", "torn")]
+
+
 def test_a_query_says_who_made_it() -> None:
     endpoint = EndpointConfig(url="http://127.0.0.1/v1", model="llm")
     assert name(SynthesizeConfig()) == "title"
@@ -138,7 +174,7 @@ def at(api: JsonServer, **settings: Any) -> SynthesizeConfig:
 
 def asked(config: SynthesizeConfig, cache: Path) -> tuple[list[SyntheticQuery], Mapping[str, Any]]:
     client = open_generator(config, cache)
-    made = generate(client, asks(PASSAGES, [], config), config, seed=7, counts=Counter())
+    made = generate(client, asks(DOC_IDS, config), text, config, seed=7, counts=Counter())
     return made, client.report()
 
 

@@ -64,10 +64,27 @@ def test_every_prompt_is_answered(folders: dict[str, Path], tmp_path: Path, kind
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert len(answers) == 10
-    assert any(answers)
-    for answer in answers:
-        assert len(answer.split()) <= 6
-        assert 1 <= len(parse(answer, 2)) <= 2
+    assert any(reply.answer for reply in answers)
+    for reply in answers:
+        assert len(reply.answer.split()) <= 6
+        assert 1 <= len(parse(reply.said, 2)) <= 2
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+@pytest.mark.parametrize(("ends", "cut"), [(3, [False, False, True, True]), ([3, 9], [False, False, True, False])])
+def test_an_answer_is_cut_off_unless_its_last_token_ends_it(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str, ends: int | list[int], cut: list[bool]
+) -> None:
+    model = loaded(folders[kind])
+    written = torch.tensor([[7, 3, 0, 0], [7, 8, 8, 3], [7, 8, 8, 8], [7, 8, 8, 9]])  # 0 is padding
+
+    def generate(input_ids: torch.Tensor, **settings: Any) -> torch.Tensor:
+        return written if model.seq2seq else torch.cat([input_ids, written], dim=1)
+
+    monkeypatch.setattr(model.model, "generate", generate)
+    model.model.generation_config.eos_token_id = ends
+    replies = model.answer([[5], [5, 6], [5], [5]], max_tokens=4, temperature=0.0, seed=1)
+    assert [reply.cut for reply in replies] == cut
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -84,7 +101,7 @@ def test_a_batch_does_not_change_what_is_likeliest(folders: dict[str, Path], tmp
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     alone = model.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))[0]
     cut = alone[ids.shape[1] :] if kind == "causal" else alone
-    assert found[0][4] == tokenizer.decode(cut, skip_special_tokens=True)
+    assert found[0][4].answer == tokenizer.decode(cut, skip_special_tokens=True)
 
 
 def test_the_seed_decides(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -151,8 +168,8 @@ def test_prompts_that_are_too_long_are_left_out_and_counted(folders: dict[str, P
     generator = LocalGenerator(model, tmp_path)
     for _ in range(2):
         answers = generator.complete([long, PROMPTS[0]], **SETTINGS)
-        assert answers[0] == ""
-        assert answers[1]
+        assert answers[0] == Reply("")
+        assert answers[1].answer
     assert generator.report()["too_long"] == 2
     with pytest.raises(UserError, match=r"all 1 prompts are longer than the 26 tokens .*passage_words"):
         LocalGenerator(model, tmp_path / "new").complete([long], **SETTINGS)

@@ -37,7 +37,6 @@ A, B = "how is bread made", "why does dough rise?"
         f"Sure! Here are two queries for this document.\n1. {A}\n2. {B}",
         f"```\n{A}\n{B}\n```",
         f"```text\n1. {A}\n2. {B}\n```\nLet me know if you need more.",
-        f"<think>They want two queries.\nFirst: …</think>\n\n{A}\n{B}",
         json.dumps([A, B]),
         json.dumps({"queries": [A, B]}),
         json.dumps({"queries": [{"type": "question", "query": A}, {"type": "question", "query": B}]}),
@@ -45,15 +44,15 @@ A, B = "how is bread made", "why does dough rise?"
         json.dumps([{"question": A}, {"question": B}], indent=2),
         f"Here is the JSON:\n```json\n{json.dumps({'queries': [A, B]}, indent=1)}\n```\nDone.",
         f"{A}\r\n{B}\r\nand more",
+        f"{json.dumps({'query': A, 'kind': 'question'})}\n{json.dumps({'query': B, 'kind': 'question'})}",
+        f"Here they are:\n{json.dumps([A])}\n{json.dumps([B])}",
     ],
 )
 def test_two_queries_are_found(answer: str) -> None:
     assert parse(answer, 2) == [Parsed(A), Parsed(B)]
 
 
-@pytest.mark.parametrize(
-    "answer", ["", "  \n ", "<think>never ends", "…", "---", "[]", "{}", "```\n```", '[""]', "1.", "\0", '""']
-)
+@pytest.mark.parametrize("answer", ["", "  \n ", "…", "---", "[]", "{}", "```\n```", '[""]', "1.", "\0", '""'])
 def test_an_answer_without_a_query_is_an_empty_query(answer: str) -> None:
     assert parse(answer, 3) == [Parsed("", "empty")]
 
@@ -96,12 +95,37 @@ def test_what_is_too_long_is_no_query() -> None:
         "'tis the season",
         "why? because!",
         "{x} in LaTeX",
+        "[PDF] annual report",
+        '"Inception": release year',
         "a [b] c",
         "-1 error",
     ],
 )
 def test_what_belongs_to_a_query_stays(text: str) -> None:
     assert parse(text, 1) == [Parsed(text)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "whole", "torn"),
+    [
+        ("one?\ntwo?\nHow does altitude change the boil", ["one?", "two?"], "How does altitude change the boil"),
+        ("How does altitude", [], "How does altitude"),
+        ('[\n  "one?",\n  "two?",\n  "thr', ["one?", "two?"], '"thr'),
+        ('{\n  "queries": [\n    "one?",\n    "tw', ["one?"], '"tw'),
+    ],
+)
+def test_what_was_cut_off_is_torn_and_what_stands_before_it_is_not(answer: str, whole: list[str], torn: str) -> None:
+    assert parse(answer, 3, cut=True) == [*map(Parsed, whole), Parsed(torn, "torn")]
+    assert parse(answer, 3) == [*map(Parsed, whole), Parsed(torn)]
+    assert parse("", 3, cut=True) == [Parsed("", "empty")]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(
+    "answer", ['["a b c", "trunc', '[{"query": "one?"}, {"query": "tw', "{'query': 'one?'}", '"query": "one?", "ki']
+)
+def test_what_looks_like_json_and_is_none_is_torn(answer: str, cut: bool) -> None:
+    assert parse(answer, 3, cut=cut) == [Parsed(answer, "torn")]
 
 
 def test_half_a_surrogate_pair_and_control_characters_are_taken_out() -> None:
@@ -123,9 +147,10 @@ def test_every_style_gives_the_queries_back(queries: list[str], style: str) -> N
 @given(
     answer=st.text(st.sampled_from('ab \n"`*[]{}:,.1-<think>\\/“”\ud800\x00é字'), max_size=200) | st.text(),
     count=st.integers(1, 4),
+    cut=st.booleans(),
 )
-def test_anything_is_survived(answer: str, count: int) -> None:
-    found = parse(answer, count)
+def test_anything_is_survived(answer: str, count: int, cut: bool) -> None:
+    found = parse(answer, count, cut=cut)
     assert 1 <= len(found) <= count
     for text, fault in found:
         assert len(text) <= LONGEST

@@ -10,16 +10,15 @@ import pytest
 from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
 from secondstage.config.mine import QueryKind
-from secondstage.mine.synthesis.draw import Passage
-from secondstage.mine.synthesis.prompts import KINDS, Example, asks, choose_examples
+from secondstage.mine.synthesis.prompts import KINDS, Example, asks, choose_examples, messages
 
-PASSAGES = [Passage(f"d{i}", f"passage {i}") for i in range(6)]
+DOC_IDS = [f"d{i}" for i in range(6)]
 
 
 @pytest.mark.parametrize(("per_document", "kinds"), [(1, 3), (2, 3), (3, 3), (4, 3), (7, 3), (2, 1), (3, 2)])
 def test_kinds_are_taken_in_turn(per_document: int, kinds: int) -> None:
     config = SynthesizeConfig(per_document=per_document, kinds=get_args(QueryKind)[:kinds])
-    made = asks(PASSAGES, [], config)
+    made = asks(DOC_IDS, config)
     of_documents, of_kinds = Counter[str](), Counter[str]()
     for ask in made:
         of_documents[ask.doc_id] += ask.number
@@ -32,29 +31,30 @@ def test_kinds_are_taken_in_turn(per_document: int, kinds: int) -> None:
 
 def test_a_prompt_shows_document_kind_number_and_examples() -> None:
     config = SynthesizeConfig(per_document=4, kinds=("claim", "keyword", "claim"))
-    (first, second) = asks(PASSAGES[:1], [Example("how?", "so"), Example("why?", "therefore")], config)
+    (first, second) = asks(DOC_IDS[:1], config)
+    examples = [Example("how?", "so"), Example("why?", "therefore")]
     assert [(ask.kind, ask.number, ask.turn) for ask in (first, second)] == [("claim", 3, 0), ("keyword", 1, 0)]
-    system, user = first.messages
+    system, user = messages(first, "passage 0", examples)
     assert (system["role"], user["role"]) == ("system", "user")
     assert "passage 0\n\nWrite 3 different queries" in user["content"]
     assert KINDS["claim"] in user["content"]
     assert "Document:\nso\n\nQuery: how?\n\nDocument:\ntherefore\n\nQuery: why?" in user["content"]
     # All up to what is asked for is the same, for servers that keep what they have read.
-    shared = [ask.messages[1]["content"].partition("\n\nWrite ")[0] for ask in (first, second)]
-    assert shared[0] == shared[1]
-    assert "Write 1 query of" in second.messages[1]["content"]
-    (alone, _) = asks(PASSAGES[:1], [], config)
-    assert "people typed" not in alone.messages[1]["content"]
-    assert "queries above" not in alone.messages[1]["content"]
+    texts = [messages(ask, "passage 0", examples)[1]["content"] for ask in (first, second)]
+    assert len({text.partition("\n\nWrite ")[0] for text in texts}) == 1
+    assert "Write 1 query of" in texts[1]
+    alone = messages(first, "passage 0", [])[1]["content"]
+    assert "people typed" not in alone
+    assert "queries above" not in alone
 
 
 def test_a_model_of_passages_is_given_the_passage_alone_once_a_turn() -> None:
     config = SynthesizeConfig(generator="local", model="m", prompt="passage", per_document=2)
-    made = asks(PASSAGES[:2], [], config)
+    made = asks(DOC_IDS[:2], config)
     assert [(ask.doc_id, ask.kind, ask.number, ask.turn) for ask in made] == [
         (f"d{i}", "query", 1, turn) for i in range(2) for turn in range(2)
     ]
-    assert [[message["content"] for message in ask.messages] for ask in made[::2]] == [["passage 0"], ["passage 1"]]
+    assert [message["content"] for message in messages(made[0], "passage 0", [])] == ["passage 0"]
 
 
 def test_examples_are_training_queries_with_their_best_documents(collection: Collection) -> None:

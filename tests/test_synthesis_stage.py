@@ -6,17 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from secondstage.collection import Collection
+from secondstage.answercache import Reply
+from secondstage.collection import Collection, Qrels
 from secondstage.config import Bm25Config, SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.files import file_digest
 from secondstage.firststage.bm25 import Bm25
-from secondstage.mine.synthesis import Synthesized, held_out_documents, stage, synthesize
+from secondstage.mine.costs import take_costs
+from secondstage.mine.synthesis import held_out_documents, stage, synthesize
 from secondstage.mine.synthesis.prompts import Messages
 from secondstage.run import Scores
 from secondstage.synthetic import SYNTHETIC, PairTexts, read_records, read_synthetic, synthetic_qrels
@@ -30,9 +32,9 @@ class Writer:
     def __init__(self) -> None:
         self.prompts: list[str] = []
 
-    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[str]:
+    def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
         self.prompts += [messages[-1]["content"] for messages in prompts]
-        return [self.answer(messages[-1]["content"]) for messages in prompts]
+        return [Reply(self.answer(messages[-1]["content"])) for messages in prompts]
 
     def answer(self, content: str) -> str:
         passage = content.partition("Now the document to write for:\n")[2].partition("\n\nWrite")[0].split()
@@ -70,6 +72,14 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
     return made
 
 
+class Made(NamedTuple):
+    """What synthesis left: the texts of the queries kept, the documents that answer them, and how many there were."""
+
+    queries: dict[str, str]
+    qrels: Qrels
+    counts: dict[str, int]
+
+
 def run(
     collection: Collection,
     bm25: Bm25,
@@ -79,12 +89,15 @@ def run(
     seed: int = 13,
     spared: Set[str] = frozenset(),
     **settings: Any,
-) -> Synthesized:
+) -> Made:
     folder.mkdir(parents=True)
     config = SynthesizeConfig(**{"min_words": 3, "documents": 40, **settings})
     teacher = Agrees() if teach else None
     cache = folder / "cache"
-    return synthesize(collection, bm25, teacher, config, seed=seed, folder=folder, cache=cache, spared=spared)
+    places = {"folder": folder, "cache": cache, "costs": folder / "costs"}
+    counts = synthesize(collection, bm25, teacher, config, seed=seed, **places, spared=spared)
+    path = folder / SYNTHETIC
+    return Made(read_synthetic(path), synthetic_qrels(list(read_records(path))), counts)
 
 
 LOCAL: dict[str, Any] = {"generator": "local", "model": "m"}
@@ -98,8 +111,7 @@ def test_what_is_kept_is_written_with_all_the_rest(
     made = run(collection, bm25, tmp_path / "a", teach=teach, **settings)
     records = list(read_records(tmp_path / "a" / SYNTHETIC))
     kept = {record.query_id: record for record in records if record.kept}
-    assert made.queries == read_synthetic(tmp_path / "a" / SYNTHETIC) == {i: r.text for i, r in kept.items()}
-    assert made.qrels == synthetic_qrels(records)
+    assert made.queries == {i: r.text for i, r in kept.items()}
     assert 0 < len(kept) == made.counts["kept"] < len(records) == made.counts["queries"] or not settings
     for query_id, record in kept.items():
         assert query_id.startswith("synthetic-")
@@ -115,7 +127,8 @@ def test_what_is_kept_is_written_with_all_the_rest(
     assert sum(
         number for name, number in made.counts.items() if re.match("kept_(title|question|keyword|claim)", name)
     ) == len(kept)
-    assert made.report["generator"] == ("local m" if settings else "title")
+    costs = take_costs(tmp_path / "a" / "costs")
+    assert costs == ({"local m": {"prompts": len(writer.prompts)}} if settings else {})
 
 
 def test_no_kept_query_is_near_a_real_one_and_no_positive_is_left_out(
@@ -228,6 +241,18 @@ def test_no_query_left_is_an_error_that_names_the_rules(
     assert len(list(read_records(tmp_path / "a" / SYNTHETIC))) == 120
 
 
+def test_what_a_generator_cost_is_kept_when_it_stops(
+    collection: Collection, bm25: Bm25, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(content: str) -> str:
+        raise UserError("the server has gone")
+
+    monkeypatch.setattr(writer, "answer", stop)
+    with pytest.raises(UserError, match="gone"):
+        run(collection, bm25, tmp_path / "a", **LOCAL)
+    assert take_costs(tmp_path / "a" / "costs") == {"local m": {"prompts": len(writer.prompts)}}
+
+
 def test_the_counts_are_said(
     collection: Collection, bm25: Bm25, writer: Writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,5 +269,6 @@ def test_every_rule_has_a_way_out() -> None:
     source = "".join(
         (Path(stage.__file__).parent / f"{name}.py").read_text() for name in ("filters", "parse", "generator")
     )
-    used = set(re.findall(r'dropped\("(\w+)"', source)) | {"same_text", "leak", "known", "empty", "refusal", "too_long"}
+    named = {"same_text", "leak", "known", "empty", "refusal", "too_long", "torn"}
+    used = set(re.findall(r'dropped\("(\w+)"', source)) | named
     assert used == set(stage.RULES)

@@ -99,6 +99,13 @@ def test_no_document_of_a_title_has_its_own_title_and_none_of_a_sentence_its_own
 def test_the_opening_of_a_text() -> None:
     assert opening("  One two\nthree. Four five.\n\nSix.") == "One two three."
     assert opening("\u30d1\u30f3\u3002\u6c34\u3002") == "\u30d1\u30f3\u3002"
+    for first, rest in (
+        ("یہ پہلا جملہ ہے۔", " یہ دوسرا ہے۔"),
+        ("ما هي عاصمة مصر؟", " هي القاهرة."),
+        ("यह वाक्य है॥", " और यह।"),
+    ):
+        assert opening(first + rest) == first
+        assert document_without(first, first + rest) == rest.strip()
     assert opening("A heading\n\nA text.") == "A heading"
     assert opening(" \n") == ""
 
@@ -125,6 +132,8 @@ def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequenc
         ("the art of party", "The art of party\nand THE art of party.", "and THE art of party."),
         ("不存在", "パン", "パン"),
         ("…", "… and more", "… and more"),
+        ("यह हिन्दी है", "यह हिन्दी है॥ और यह।", "और यह।"),
+        ("बेला", "बेल और बेला", "बेल और"),
         ("بيت كبير", "بيت كبير\nهذا نص", "هذا نص"),
     ],
 )
@@ -146,3 +155,5 @@ def test_nothing_but_the_query_is_taken(query: list[str], before: list[str], aft
 
 def test_units_are_words_and_the_characters_of_scripts_without_spaces() -> None:
     assert units("It's 3 o'clock_now: パンabc 빵") == ["It", "s", "3", "o", "clock", "now", "パ", "ン", "abc", "빵"]
+    assert len(units("हिन्दी भाषा का इतिहास")) == len(units("re\u0301sume\u0301 مُحَمَّدٌ தமிழ் łódź")) == 4
+    assert units("สวัส") == list("สวัส")

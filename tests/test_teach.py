@@ -16,7 +16,7 @@ from secondstage.files import file_digest
 from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import DROPPED, read_index, read_lists
 from secondstage.mine import Source, mine, share_teaching
-from secondstage.mine.source import COSTS
+from secondstage.mine.costs import COSTS
 from secondstage.mine.teach import teach as teach_stage
 from secondstage.synthetic import SYNTHETIC, texts_of_lists
 from secondstage.unlabelled import read_unlabelled

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from secondstage.collection import Documents
 from secondstage.config import TeacherConfig
+from secondstage.mine import teaching as teaching_module
 from secondstage.mine.teaching import Teaching, merge_reports
 from secondstage.run import Scores
+from secondstage.synthetic import PairTexts, SyntheticQuery
 from secondstage.teachers import Teacher
 from secondstage.teachers.ensemble import combine
 
+AsDocuments = Callable[[Sequence[str]], Documents]
 LISTS = [("flour", ["a", "bbb", "cc"]), ("oven", ["dddd", "e"])]
 IDS = [["x", "y", "z"], ["y", "w"]]
 
@@ -120,6 +124,42 @@ def test_each_teachers_work_has_a_name(shy: list[str | None], tmp_path: Path) ->
     teaching.by_document(IDS, LISTS, label="teach")
     teaching.by_document(IDS, LISTS)
     assert shy == ["teach a", "teach b", None, None]
+
+
+class Seen(ByLength):
+    """Remembers the lists that it is asked about together."""
+
+    calls: ClassVar[list[list[tuple[str, list[str]]]]] = []
+
+    def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:
+        self.calls.append([(query, list(documents)) for query, documents in lists])
+        return super().score_lists(lists, label=label)
+
+
+@pytest.mark.parametrize(("characters", "parts"), [(1, [1, 1, 1]), (10, [2, 1]), (1 << 26, [3])])
+def test_a_shard_is_scored_part_by_part_and_a_text_of_a_part_is_one_string(
+    as_documents: AsDocuments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, characters: int, parts: list[int]
+) -> None:
+    monkeypatch.setattr(teaching_module, "open_teacher", lambda config, cache: Seen(float(config.model)))
+    monkeypatch.setattr(teaching_module, "CHARACTERS", characters)
+    monkeypatch.setattr(Seen, "calls", [])
+    contents = ["four", "fives", "sixsix", "a title and more"]
+    made = SyntheticQuery("synthetic-1", "a title", "d3", "title", "given")
+    texts = PairTexts({"q": "query", "r": "other"}, as_documents(contents), [made])
+    asked = [("q", ["d0", "d1"]), ("r", ["d1", "d0", "d2"]), ("synthetic-1", ["d3", "d1", "d1"])]
+    found = Teaching({"one": TeacherConfig(model="1")}, tmp_path).score(asked, texts)
+    assert [len(call) for call in Seen.calls] == parts
+    lists = [each for call in Seen.calls for each in call]
+    assert lists == [
+        (texts.queries[query_id], [document for _, document in texts([(query_id, doc_id) for doc_id in doc_ids])])
+        for query_id, doc_ids in asked
+    ]
+    assert found == [
+        {doc_id: (float(len(text)), (float(len(text)),)) for doc_id, text in zip(doc_ids, documents, strict=True)}
+        for (_, doc_ids), (_, documents) in zip(asked, lists, strict=True)
+    ]
+    assert lists[2][1][1] is lists[2][1][2]
+    assert (lists[0][1][0] is lists[1][1][1]) == (parts[0] > 1)
 
 
 def test_reports_of_several_objects_add_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -123,6 +124,12 @@ def check(found: Tokens, scorer: Scorer, texts: PairTexts) -> None:
     assert dict(found.rows(pairs)) == wanted
     some = pairs[::-2]
     assert dict(found.rows(some)) == {name: rows[::-2] for name, rows in wanted.items()}
+    shorter = copy.copy(scorer)
+    shorter.max_length = max(4, scorer.max_length // 2)
+    wanted = dict(shorter.tokenize(texts(pairs)))
+    assert found.lengths(pairs, shorter.max_length).tolist() == list(map(len, wanted["input_ids"]))
+    assert dict(found.rows(pairs, shorter.max_length)) == wanted
+    assert found.lengths(pairs, 2 * scorer.max_length).tolist() == found.lengths(pairs).tolist()
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "untyped"])

@@ -21,7 +21,7 @@ from secondstage.measures import Values, evaluate, mean
 from secondstage.reranker import Reranker
 from secondstage.run import Run, Scores
 from secondstage.serve import Pipeline
-from secondstage.serve.cascade import Runs
+from secondstage.serve.cascade import Runs, Stage
 from secondstage.serve.fuse import fuse
 from secondstage.serve.proof import variants
 from secondstage.serve.proof.queries import QuerySet, query_set
@@ -43,6 +43,16 @@ class Known(Reranker):
         firsts = [document.partition("\n")[2].split()[0] for _, document in pairs]
         hits = [first in query.split() for first, (query, _) in zip(firsts, pairs, strict=True)]
         return np.array([self.sign * hit for hit in hits], np.float32)
+
+
+class Hindmost:
+    """Scores a document by its row in the corpus."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.rows = {document.content: row for row, document in enumerate(documents)}
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+        return np.array([self.rows[document] for _, document in pairs], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +239,22 @@ def test_the_same_bundle_again_varies_by_nothing(
     gain = own - mean(values(runs.first_stage, tested))
     assert (found["count"], found["sd"], found["min"], found["max"]) == (2, 0, own, own)
     assert found["gains"] == [gain, gain]
+
+
+def test_a_cascade_again_varies_by_nothing(
+    known: Pipeline, tested: QuerySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the reranker before it, the last is given other documents."""
+    stage = Stage(Hindmost(known.documents), 20)
+    cascade = Pipeline(known.first_stage, Known(1.0), known.documents, depth=4, weight=1.0, cascade=[stage])
+    monkeypatch.setattr(Pipeline, "load", lambda bundle: cascade)
+    runs = cascade.rank(tested.queries)
+    single = Pipeline(known.first_stage, Known(1.0), known.documents, depth=4, weight=1.0)
+    own = mean(values(runs.pipeline, tested))
+    assert own != pytest.approx(mean(values(single.rerank(runs.first_stage, tested.queries).pipeline, tested)))
+    found = replicates(cascade, tested, runs, ("again",), tmp_path)
+    assert found is not None
+    assert (found["count"], found["sd"], found["min"], found["max"]) == (2, 0, own, own)
 
 
 def test_a_bundle_over_other_documents_is_refused(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from secondstage.config import DenseConfig
-from secondstage.firststage.vectorkinds import choose, code_bytes, lists_for, size_gib
+from secondstage.firststage.vectorkinds import choose, code_bytes, lists_for, overrun, size_gib
 
 
 def config(index: Any, gib: float = 4.0) -> DenseConfig:
@@ -43,6 +43,18 @@ def test_a_code_is_as_long_as_the_budget_allows(gib: float) -> None:
 
 def test_a_budget_too_small_for_any_gives_the_smallest() -> None:
     assert code_bytes(config("pq", 0.001), 500_000, 384) == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "kind", "smaller"),
+    [("hnsw", "hnsw", "auto may choose"), ("auto", "pq", "none is smaller"), ("pq", "pq", "none is smaller")],
+)
+def test_an_index_beyond_the_budget_is_told(index: str, kind: Any, smaller: str) -> None:
+    told = overrun(config(index, 0.01), kind, 0.168)
+    assert told is not None
+    assert f"{kind} takes 0.168 GiB, more than first_stage.dense.memory_gib=0.01" in told
+    assert smaller in told
+    assert overrun(config(index, 0.168), kind, 0.168) is None
 
 
 @pytest.mark.parametrize("count", [1, 38, 1000, 24_000, 1_000_000])

@@ -44,6 +44,13 @@ def built(corpus: Embeddings) -> dict[str, VectorIndex]:
     return {kind: VectorIndex.build(config(kind), corpus) for kind in KINDS}
 
 
+def test_an_index_beyond_its_budget_says_so(corpus: Embeddings, capsys: pytest.CaptureFixture[str]) -> None:
+    VectorIndex.build(config("flat"), corpus)
+    assert "memory_gib" not in capsys.readouterr().err
+    VectorIndex.build(config("flat", 1e-5), corpus)
+    assert "flat takes 0.0" in capsys.readouterr().err
+
+
 def test_exact_search_is_brute_force(vectors: Vectors, corpus: Embeddings) -> None:
     cosines = vectors[5:9] @ vectors.T
     for rows, expected in zip(exact(vectors[5:9], corpus, 30), cosines, strict=True):

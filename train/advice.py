@@ -24,6 +24,8 @@ PASSES = 3
 # The share of the training's cost that evaluations may take.
 EVALUATING = 0.1
 LEAST_STEPS, LEAST_TOKENS = 100, 1024
+# Where pairs have this share of the tokens allowed, most are cut; shorter ones than this say too little.
+CUT, LEAST_LENGTH = 0.75, 64
 # The share of the memory that is planned with.
 USABLE = 0.7
 
@@ -55,13 +57,16 @@ class Proposal(NamedTuple):
     reason: str
 
 
-def propose(data: Data, model: Size, config: TrainConfig) -> dict[str, Proposal]:
+def propose(
+    data: Data, model: Size, config: TrainConfig, *, seconds_per_token: float | None = None
+) -> dict[str, Proposal]:
     """Values for keys of `train`; `epochs` is always among them, others only where there is a reason for them."""
     found = {"epochs": _epochs(data), "learning_rate": _rate(model, config)}
     epochs = float(found["epochs"].value or 1)
     found |= _evaluations(data, config, epochs)
     found |= _folds(data)
     found |= _steps(data, config, epochs)
+    found |= _short(data, config, seconds_per_token)
     return found | _memory(data, model, config)
 
 
@@ -74,7 +79,7 @@ def advise(data: Data, model: Size, config: TrainConfig, *, seconds_per_token: f
         config: what was decided.
         seconds_per_token: as the first step measured it.
     """
-    proposed = propose(data, model, config)
+    proposed = propose(data, model, config, seconds_per_token=seconds_per_token)
     given = config.model_dump()
     new = {name: found for name, found in proposed.items() if given[name] != found.value}
     if any(given[budget] is not None for budget in ("minutes", "steps", "replay")):
@@ -155,6 +160,21 @@ def _steps(data: Data, config: TrainConfig, epochs: float) -> dict[str, Proposal
         return {}
     steps = math.ceil(data.tokens * epochs / config.batch_tokens)
     return {"batch_tokens": Proposal(tokens, f"{config.batch_tokens:,} make {steps} steps only; about 100 are needed")}
+
+
+def _short(data: Data, config: TrainConfig, seconds_per_token: float | None) -> dict[str, Proposal]:
+    """Short pairs first, where the budget is not enough for an epoch of long ones."""
+    cut = data.tokens > CUT * config.max_length * data.pairs
+    if not cut or config.short_length is not None or config.head == "yes_no" or config.max_length < 2 * LEAST_LENGTH:
+        return {}
+    if config.minutes is not None:
+        tokens = 60 * config.minutes / seconds_per_token if seconds_per_token else math.inf
+    else:
+        tokens = config.steps * config.batch_tokens if config.steps is not None else math.inf
+    if tokens >= data.tokens:
+        return {}
+    reason = f"the budget is enough for {tokens / data.tokens:.0%} of an epoch, most pairs of which are cut anyway"
+    return {"short_length": Proposal(config.max_length // 2, reason)}
 
 
 def _memory(data: Data, model: Size, config: TrainConfig) -> dict[str, Proposal]:

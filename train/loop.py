@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Done:
         evaluations: shares of the budget at which dev was reranked, or that a clock budget passed over.
         evaluated: before which step it was reranked last.
         progress: before the last step.
+        long_from: from which list of which epoch on pairs are no longer cut short.
     """
 
     steps: int = 0
@@ -62,10 +64,12 @@ class Done:
     padding: int = 0
     epoch: int = 0
     steps_in_epoch: int = 0
+    lists_in_epoch: int = 0
     evaluations: int = 0
     seconds: float = 0.0
     evaluated: int = -1
     progress: float = 0.0
+    long_from: Sequence[int] | None = None
 
 
 class Loop:
@@ -115,7 +119,14 @@ class Loop:
         pairs = ((found.query_id, candidate.doc_id) for found in lists for candidate in found.candidates)
         self.tokens = Tokens(self.scorer, texts, pairs, tokens or folder / TOKENS)
         shape = Shape(config.positives, config.negatives, ignored=self.objective.needs_teacher)
-        self.steps = Steps(lists, self.tokens.lengths, shape, batch_tokens=config.batch_tokens, seed=seed)
+        self.steps = Steps(
+            lists,
+            self.tokens.lengths,
+            shape,
+            batch_tokens=config.batch_tokens,
+            seed=seed,
+            short_lengths=partial(self.tokens.lengths, limit=config.short_length),
+        )
         if not self.steps.lists:
             raise UserError(
                 f"none of {len(lists)} lists gives a step with train.positives={config.positives} and train.negatives="
@@ -151,7 +162,8 @@ class Loop:
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
         with heeding_sigterm() as stopped:
             pace = Pace(budget, self.config, clock, stopped)
-            for step in self._steps():
+            steps = self._steps()
+            for step in steps:
                 self.done.seconds = clock()
                 now = pace.ask(self.done.steps, self.done.lists)
                 progress = min(now.progress, stop_at)
@@ -166,7 +178,7 @@ class Loop:
                         break
                 if now.save:
                     self._save()
-                loss = self._step(step, now.progress)
+                loss = self._step(self._in_time(step, steps, now.progress), now.progress)
                 if progress_bar is not None:
                     progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     progress_bar.update(round(100 * now.progress / stop_at) - progress_bar.n)
@@ -259,7 +271,8 @@ class Loop:
 
     def _forward(self, micro: Micro, pairs: int) -> Forward:
         """What scores the chunks of a micro-batch, of a step with so many pairs."""
-        rows, matching = self.tokens.rows(micro.pairs), self.matching
+        rows = self.tokens.rows(micro.pairs, self.config.short_length if micro.short else None)
+        matching = self.matching
 
         def forward(places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
             features = self.scorer.collate(rows, places)
@@ -272,12 +285,35 @@ class Loop:
 
     def _steps(self) -> Iterator[Step]:
         """The steps that are not done yet, without end."""
+        done = self.done
         while True:
-            for number, step in enumerate(self.steps.epoch(self.done.epoch)):
-                if number >= self.done.steps_in_epoch:
-                    yield step
-                    self.done.steps_in_epoch = number + 1
-            self.done.epoch, self.done.steps_in_epoch = self.done.epoch + 1, 0
+            short = self._short()
+            for number, step in enumerate(self.steps.epoch(done.epoch, short)):
+                if number < done.steps_in_epoch:
+                    continue
+                yield step
+                if step.short and done.long_from is not None:
+                    break  # it was not made: what is left of the epoch is longer
+                done.steps_in_epoch, done.lists_in_epoch = number + 1, done.lists_in_epoch + len(step.examples)
+            else:
+                done.epoch, done.steps_in_epoch, done.lists_in_epoch = done.epoch + 1, 0, 0
+
+    def _in_time(self, step: Step, steps: Iterator[Step], progress: float) -> Step:
+        """The step, or the first long one of `steps` when the share of the short ones is over."""
+        if not step.short or progress < self.config.short_share:
+            return step
+        self.done.long_from = self.done.epoch, self.done.lists_in_epoch
+        return next(steps)
+
+    def _short(self) -> int | None:
+        """How many lists of this epoch are cut short; none for all."""
+        done = self.done
+        if self.config.short_length is None:
+            return 0
+        if done.long_from is None:
+            return None
+        epoch, lists = done.long_from
+        return lists if done.epoch == epoch else 0
 
     def _evaluate(self, progress: float, *, last: bool = False) -> None:
         """Rerank dev with the weights as they are, and keep them if they are among the best so far."""
@@ -349,7 +385,7 @@ class Loop:
         """Put the best reranker in its place. Returns the totals."""
         averaged = choose_best(self.folder, self.leaders, self.selection, self.config)
         totals = {**asdict(self.done), "training_seconds": round(seconds, 2), "left_out": self.steps.left_out}
-        inner = ("epoch", "steps_in_epoch", "seconds", "evaluated", "progress")
+        inner = ("epoch", "steps_in_epoch", "lists_in_epoch", "seconds", "evaluated", "progress", "long_from")
         found: dict[str, Any] = {name: totals[name] for name in totals if name not in inner}
         if not len(self.selection):
             return {**found, DEV_VALUE: None, "findings": list(self.watch.findings.values())}

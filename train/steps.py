@@ -25,6 +25,8 @@ WINDOW = 256
 PASS = 48
 
 Pair = tuple[str, str]
+Lengths = Callable[[Sequence[Pair]], npt.NDArray[np.int64]]
+"""From (query id, document id) pairs to their tokens."""
 
 
 class Step(NamedTuple):
@@ -33,10 +35,12 @@ class Step(NamedTuple):
     Attributes:
         examples: the lists.
         lengths: tokens of the pairs of each.
+        short: whether its pairs are cut to `train.short_length`.
     """
 
     examples: tuple[Example, ...]
     lengths: tuple[tuple[int, ...], ...]
+    short: bool = False
 
 
 class Micro(NamedTuple):
@@ -46,11 +50,13 @@ class Micro(NamedTuple):
         examples: the lists.
         lengths: tokens of each pair, list after list.
         chunks: the pairs that go through the model together, as places in `lengths`; each place is in one of them.
+        short: as of its step.
     """
 
     examples: tuple[Example, ...]
     lengths: tuple[int, ...]
     chunks: tuple[tuple[int, ...], ...]
+    short: bool = False
 
     @property
     def pairs(self) -> list[Pair]:
@@ -74,41 +80,51 @@ class Steps:
     def __init__(
         self,
         lists: Sequence[TrainingList],
-        lengths: Callable[[Sequence[Pair]], npt.NDArray[np.int64]],
+        lengths: Lengths,
         shape: Shape,
         *,
         batch_tokens: int,
         seed: int,
+        short_lengths: Lengths | None = None,
     ) -> None:
         """Choose the lists.
 
         Args:
             lists: any.
-            lengths: tokens of (query id, document id) pairs.
+            lengths: of pairs.
             shape: what is drawn of a list.
             batch_tokens: of a step, without padding; a longer list is a step of its own.
             seed: of the run.
+            short_lengths: of pairs that are cut short; by default they are not.
         """
         self.lists = [found for found in lists if shape.teaches(found)]
         self.left_out = len(lists) - len(self.lists)
         self._lengths, self._shape, self._batch_tokens, self._seed = lengths, shape, batch_tokens, seed
+        self._short_lengths = short_lengths or lengths
 
-    def epoch(self, number: int) -> Iterator[Step]:
-        """The steps of one epoch, numbered from 0: every list once, in random order, drawn anew."""
+    def epoch(self, number: int, short: int | None = 0) -> Iterator[Step]:
+        """The steps of one epoch, numbered from 0: every list once, in random order, drawn anew.
+
+        Args:
+            number: of the epoch.
+            short: how many of its lists, the first ones, have pairs that are cut short; none: all. They share no step
+                with others, and the steps that they fill are the same whatever comes after them.
+        """
+        short = len(self.lists) if short is None else short
         examples: list[Example] = []
         lengths: list[tuple[int, ...]] = []
         tokens = 0
-        for example, found in self._drawn(number):
-            if examples and tokens + sum(found) > self._batch_tokens:
-                yield Step(tuple(examples), tuple(lengths))
+        for place, (example, found) in enumerate(self._drawn(number, short)):
+            if examples and (tokens + sum(found) > self._batch_tokens or place == short):
+                yield Step(tuple(examples), tuple(lengths), place <= short)
                 examples, lengths, tokens = [], [], 0
             examples.append(example)
             lengths.append(found)
             tokens += sum(found)
         if examples:
-            yield Step(tuple(examples), tuple(lengths))
+            yield Step(tuple(examples), tuple(lengths), len(self.lists) <= short)
 
-    def _drawn(self, number: int) -> Iterator[tuple[Example, tuple[int, ...]]]:
+    def _drawn(self, number: int, short: int) -> Iterator[tuple[Example, tuple[int, ...]]]:
         """Every list's example, with the tokens of its pairs."""
         order = np.random.default_rng((self._seed, number, 0)).permutation(len(self.lists))
         for start in range(0, len(order), WINDOW):
@@ -117,9 +133,16 @@ class Steps:
                 self._shape.draw(self.lists[i], np.random.default_rng((self._seed, number, 1 + i)))
                 for i in order[start : start + WINDOW].tolist()
             ]
-            lengths = iter(self._lengths([pair for example in examples for pair in example.pairs]).tolist())
-            for example in examples:
-                yield example, tuple(next(lengths) for _ in example.doc_ids)
+            cut = max(0, short - start)
+            for part, lengths in ((examples[:cut], self._short_lengths), (examples[cut:], self._lengths)):
+                yield from _measured(part, lengths) if part else ()
+
+
+def _measured(examples: Sequence[Example], lengths: Lengths) -> Iterator[tuple[Example, tuple[int, ...]]]:
+    """The examples with the tokens of their pairs."""
+    found = iter(lengths([pair for example in examples for pair in example.pairs]).tolist())
+    for example in examples:
+        yield example, tuple(next(found) for _ in example.doc_ids)
 
 
 def micro_batches(
@@ -193,7 +216,7 @@ def _fits(part: Sequence[int], step: Step, limit: float, pass_tokens: int) -> bo
 def _micro(part: Sequence[int], step: Step, limit: float, pass_tokens: int) -> Micro:
     lengths = tuple(length for i in part for length in step.lengths[i])
     chunks = tuple(piece for chunk in chunks_of(lengths, pass_tokens) for piece in _pieces(chunk, lengths, limit))
-    return Micro(tuple(step.examples[i] for i in part), lengths, chunks)
+    return Micro(tuple(step.examples[i] for i in part), lengths, chunks, step.short)
 
 
 def _pieces(chunk: Sequence[int], lengths: Sequence[int], limit: float) -> Iterator[tuple[int, ...]]:

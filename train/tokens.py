@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ class Tokens:
             if self._key(pair) not in self._documents:
                 self._documents[self._key(pair)] = len(self._firsts)
                 self._firsts.append(pair)
-        self._window: tuple[dict[Pair, int], Rows] = {}, {}
+        self._window: tuple[dict[tuple[Pair, int | None], int], Rows] = {}, {}
         digest, characters = self._read()
         self._template, self._features = self._checked(characters)
         self.fast = self._template is not None
@@ -85,39 +86,54 @@ class Tokens:
             wait()
             self._map(path)
 
-    def lengths(self, pairs: Sequence[Pair]) -> Lengths:
-        """`[pairs]` tokens of each pair, special tokens included; `KeyError` if one was not named at the start."""
+    def lengths(self, pairs: Sequence[Pair], limit: int | None = None) -> Lengths:
+        """`[pairs]` tokens of each pair, special tokens included; `KeyError` if one was not named at the start.
+
+        Args:
+            pairs: any.
+            limit: tokens of a pair, if they are fewer than the scorer's `max_length`.
+        """
         if self._template is not None:
-            _, queries, _, documents = self._cut(pairs, self._template)
+            _, queries, _, documents = self._cut(pairs, self._template, limit)
             return queries + documents + self._template.size
-        rows = self._tokenize(pairs)
+        rows = self._tokenize(pairs, limit)
         # Whoever asks for the lengths of many lists will ask for the rows of some of them next.
-        self._window = {pair: i for i, pair in enumerate(pairs)}, rows
+        self._window = {(pair, limit): i for i, pair in enumerate(pairs)}, rows
         return np.array([len(row) for row in rows["input_ids"]], np.int64)
 
-    def rows(self, pairs: Sequence[Pair]) -> Rows:
-        """Token rows of pairs, by feature: `input_ids`, `attention_mask`, … Errors as `lengths`."""
+    def rows(self, pairs: Sequence[Pair], limit: int | None = None) -> Rows:
+        """Token rows of pairs, by feature: `input_ids`, `attention_mask`, … Arguments and errors as `lengths`."""
         if self._template is not None:
-            starts, queries, document_starts, documents = self._cut(pairs, self._template)
+            starts, queries, document_starts, documents = self._cut(pairs, self._template, limit)
             return self._template.rows(
                 self._slices(starts, queries), self._slices(document_starts, documents), self._features
             )
         places, rows = self._window
-        if all(pair in places for pair in pairs):
-            return {feature: [row[places[pair]] for pair in pairs] for feature, row in rows.items()}
-        return self._tokenize(pairs)
+        if all((pair, limit) in places for pair in pairs):
+            return {feature: [row[places[pair, limit]] for pair in pairs] for feature, row in rows.items()}
+        return self._tokenize(pairs, limit)
 
     def _key(self, pair: Pair) -> object:
         return self._texts.document_key(*pair)
 
-    def _tokenize(self, pairs: Sequence[Pair]) -> Rows:
-        return self._scorer.tokenize(self._texts(pairs))
+    def _tokenize(self, pairs: Sequence[Pair], limit: int | None) -> Rows:
+        scorer, most = self._scorer, self._most(limit)
+        if most != scorer.max_length:
+            scorer = copy.copy(scorer)
+            scorer.max_length = most
+        return scorer.tokenize(self._texts(pairs))
 
-    def _cut(self, pairs: Sequence[Pair], template: PairTemplate) -> tuple[Lengths, Lengths, Lengths, Lengths]:
+    def _most(self, limit: int | None) -> int:
+        most = self._scorer.max_length
+        return most if limit is None else min(limit, most)
+
+    def _cut(
+        self, pairs: Sequence[Pair], template: PairTemplate, limit: int | None
+    ) -> tuple[Lengths, Lengths, Lengths, Lengths]:
         """Where the queries of pairs start in the file and what is left of them, and the same of their documents."""
         queries = np.array([self._queries[query_id] for query_id, _ in pairs], np.int64)
         documents = np.array([self._documents[self._key(pair)] for pair in pairs], np.int64) + len(self._queries)
-        left = longest_first(self._sizes[queries], self._sizes[documents], self._scorer.max_length - template.size)
+        left = longest_first(self._sizes[queries], self._sizes[documents], self._most(limit) - template.size)
         return self._starts[queries], left[0], self._starts[documents], left[1]
 
     def _slices(self, starts: Lengths, sizes: Lengths) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Queries made from documents, for collections with few or none."""
 
-from .stage import Synthesized, held_out_documents, synthesize
+from .generator import name
+from .stage import held_out_documents, synthesize
 
-__all__ = ["Synthesized", "held_out_documents", "synthesize"]
+__all__ = ["held_out_documents", "name", "synthesize"]

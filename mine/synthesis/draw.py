@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from typing import NamedTuple
 
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.files import fingerprint
+from secondstage.firstwords import first_words
 from secondstage.synthetic import units
-
-# A word is cut off here: a text without spaces is one word of any length.
-LONGEST_WORD = 10
-
-
-class Passage(NamedTuple):
-    """The part of a document that the generator is shown."""
-
-    doc_id: str
-    text: str
 
 
 def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
@@ -28,34 +18,27 @@ def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:
     return (documents.by_id(doc_id) for doc_id in order)
 
 
-def draw_passages(
+def draw_documents(
     documents: Documents,
     config: SynthesizeConfig,
     *,
     seed: int,
     counts: Counter[str],
     spared: Set[str] = frozenset(),
-) -> list[Passage]:
-    """The first `config.documents` that are long enough; more of them are these and more."""
-    drawn: list[Passage] = []
+) -> list[str]:
+    """The ids of the first `config.documents` that are long enough; more of them are these and more."""
+    drawn: list[str] = []
     for document in in_drawn_order(documents, seed):
         if len(drawn) == config.documents:
             break
         if document.doc_id in spared:
             counts["documents_spared"] += 1
             continue
-        text = shorten(document.content, config.passage_words)
+        shown = first_words(document.content, config.passage_words)
         # Of a passage cut short, the document itself may have the words.
-        if len(units(text)) < min(config.min_words, config.passage_words):
+        if len(units(shown)) < min(config.min_words, config.passage_words):
             counts["documents_too_short"] += 1
             continue
-        drawn.append(Passage(document.doc_id, text))
+        drawn.append(document.doc_id)
     counts["documents"] = len(drawn)
     return drawn
-
-
-def shorten(content: str, words: int) -> str:
-    """The first `words` words of a text, line breaks kept, and no more characters than as many long words have."""
-    content = content[: LONGEST_WORD * words].rstrip() if len(content) > LONGEST_WORD * words else content
-    parts = content.split(maxsplit=words)
-    return content[: len(content) - len(parts[words])].rstrip() if len(parts) > words else content.strip()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from secondstage.answercache import Reply
 from secondstage.config import SynthesizeConfig
 from secondstage.synthetic import SyntheticQuery
 
@@ -19,6 +20,7 @@ FAULTS = {
     "empty": "the answer holds no query",
     "refusal": "the generator refused",
     "too_long": "too long for a query",
+    "torn": "cut off, or JSON that cannot be read",
 }
 
 
@@ -33,7 +35,7 @@ class Generator(Protocol):
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-    ) -> list[str]:
+    ) -> list[Reply]:
         """The answer to each prompt, in the shape of chat messages; a progress bar if there is a label."""
         ...
 
@@ -72,21 +74,28 @@ def name(config: SynthesizeConfig) -> str:
 
 
 def generate(
-    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, *, seed: int, counts: Counter[str]
+    generator: Generator,
+    asked: Sequence[Ask],
+    text: Callable[[Ask], Messages],
+    config: SynthesizeConfig,
+    *,
+    seed: int,
+    counts: Counter[str],
 ) -> list[SyntheticQuery]:
     """The queries in the answers to every prompt, in the order of the prompts; what is unusable is among them.
 
     Args:
         generator: asked in parts, each of one turn.
         asked: the prompts.
+        text: gives the text of one, when its turn has come.
         config: how it is asked.
         seed: of the answers; each turn has one of its own.
         counts: gains "answers" and, where an answer holds fewer queries than asked for, "queries_missing".
     """
-    answers = dict(_answers(generator, asked, config, seed))
+    answers = dict(_answers(generator, asked, text, config, seed))
     made: list[SyntheticQuery] = []
     for i, ask in enumerate(asked):
-        found = parse(answers[i], ask.number)
+        found = parse(answers[i].said, ask.number, cut=answers[i].cut)
         counts["answers"] += 1
         counts["queries_missing"] += ask.number - len(found)
         made += [_query(ask, number, parsed, config) for number, parsed in enumerate(found)]
@@ -94,15 +103,15 @@ def generate(
 
 
 def _answers(
-    generator: Generator, asked: Sequence[Ask], config: SynthesizeConfig, seed: int
-) -> Iterator[tuple[int, str]]:
+    generator: Generator, asked: Sequence[Ask], text: Callable[[Ask], Messages], config: SynthesizeConfig, seed: int
+) -> Iterator[tuple[int, Reply]]:
     turns = sorted({ask.turn for ask in asked})
     for turn in turns:
         places = [i for i, ask in enumerate(asked) if ask.turn == turn]
         for start in range(0, len(places), ASKS_PER_CALL):
             part = places[start : start + ASKS_PER_CALL]
             answers = generator.complete(
-                [asked[i].messages for i in part],
+                [text(asked[i]) for i in part],
                 max_tokens=config.max_tokens,
                 temperature=config.temperature,
                 seed=(seed + turn) % 2**32,

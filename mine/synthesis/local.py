@@ -50,7 +50,7 @@ class LocalGenerator:
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-    ) -> list[str]:
+    ) -> list[Reply]:
         """The answer to each prompt; an empty one where the prompt is longer than the model reads.
 
         Args:
@@ -84,7 +84,7 @@ class LocalGenerator:
                 if progress is not None:
                     progress.update(len(batch))
         self.seconds += time.perf_counter() - started
-        return [self._known[key].answer if key in self._known else "" for key in keys]
+        return [self._known.get(key, Reply("")) for key in keys]
 
     def report(self) -> Mapping[str, Any]:
         """Prompts, how many were answered from the file or too long, tokens read and written now, seconds."""

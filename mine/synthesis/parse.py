@@ -15,7 +15,6 @@ from secondstage.synthetic import units
 MOST_WORDS = 64
 LONGEST = 400
 
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$", re.MULTILINE)
 # A number with a point is one of a list only if no digit follows it.
 _BULLET = re.compile(r"^(?:[-*+•–—·>#]+\s+|\(?\d{1,2}[.):](?!\d)\s*|\d{1,2}\s+-\s+)")
@@ -34,23 +33,29 @@ _REFUSAL = re.compile(
 )
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "*": "*", "_": "_"}
 _KEYS = ("queries", "query", "questions", "question", "keywords", "keyword", "claims", "claim", "text")
+# A line of JSON that is torn or spread over several; one that opens a list or an object holds no query.
+_RAW = re.compile(rf"""^(?:[\[{{][\[{{\s]*["']|"(?:{"|".join(_KEYS)})"\s*:)""")
+_OPENS = re.compile(r'^"\w+"\s*:\s*[\[{]$')
 
 
 class Parsed(NamedTuple):
-    """One query; `fault` is the rule that it breaks: "empty", "refusal", "too_long", or none."""
+    """One query; `fault` is the rule that it breaks: "empty", "refusal", "too_long", "torn", or none."""
 
     text: str
     fault: str = ""
 
 
-def parse(answer: str, count: int) -> list[Parsed]:
+def parse(answer: str, count: int, *, cut: bool = False) -> list[Parsed]:
     """Up to `count` queries of an answer, in its order; one empty query if it holds none.
 
-    Read are lines and JSON; put aside are thoughts, code fences, numbers, bullets, quotes, labels such as "Query 1:",
-    and an introduction.
+    Read are lines and JSON, whole or a line each; put aside are code fences, numbers, bullets, quotes, labels such as
+    "Query 1:", and an introduction. Of an answer that was `cut` off the last piece is torn, and so is what looks like
+    JSON and is none.
     """
-    body = _FENCE.sub("", _THOUGHT.sub("", answer)).strip()
-    found = [_judged(text) for text in map(clean, _pieces(body)) if any(map(str.isalnum, text))]
+    pieces = list(_pieces(_FENCE.sub("", answer).strip()))
+    last = len(pieces) - 1 if cut else None
+    judged = [_judged(clean(piece), torn=i == last or bool(_RAW.match(piece))) for i, piece in enumerate(pieces)]
+    found = [query for query in judged if any(map(str.isalnum, query.text))]
     return found[:count] or [Parsed("", "empty")]
 
 
@@ -75,7 +80,9 @@ def clean(line: str) -> str:
     return text
 
 
-def _judged(text: str) -> Parsed:
+def _judged(text: str, *, torn: bool) -> Parsed:
+    if torn:
+        return Parsed(text[:LONGEST], "torn")
     if _REFUSAL.match(text):
         return Parsed(text[:LONGEST], "refusal")
     if len(text) > LONGEST or len(text.split()) > MOST_WORDS or len(units(text)) > 2 * MOST_WORDS:
@@ -95,8 +102,14 @@ def _pieces(body: str) -> Iterator[str]:
             return
     lines = [line.strip() for line in body.splitlines() if line.strip()]
     for i, line in enumerate(lines):
+        if line.startswith(("[", "{")):
+            try:
+                yield from _leaves(json.loads(line.rstrip(",")))
+                continue
+            except (ValueError, RecursionError):
+                pass
         introduces = line.endswith((":", "：")) or _PREAMBLE.match(line)
-        if not (introduces and i + 1 < len(lines)):
+        if not (introduces and i + 1 < len(lines)) and not _OPENS.match(line):
             yield line.rstrip(",") if line.startswith(('"', "“")) else line
 
 

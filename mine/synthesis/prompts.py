@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
+from secondstage.firstwords import first_words
 from secondstage.splits import choose_answerable
-
-from .draw import Passage, shorten
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -45,21 +44,19 @@ class Example(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One prompt.
+    """One prompt, without its text: that of all of them would not fit into memory.
 
     Attributes:
         doc_id: the document it shows.
         kind: of the queries it asks for.
         number: how many.
         turn: prompts of different turns are answered with different seeds; one document has none twice in one.
-        messages: in the shape of chat completions.
     """
 
     doc_id: str
     kind: str
     number: int
     turn: int
-    messages: Messages
 
 
 def choose_examples(collection: Collection, config: SynthesizeConfig, *, seed: int) -> list[Example]:
@@ -70,35 +67,39 @@ def choose_examples(collection: Collection, config: SynthesizeConfig, *, seed: i
     best = {query_id: min(judged, key=lambda doc_id: (-judged[doc_id], doc_id)) for query_id, judged in chosen.items()}
     words = min(EXAMPLE_WORDS, config.passage_words)
     return [
-        Example(collection.queries[query_id], shorten(collection.documents.by_id(doc_id).content, words))
+        Example(collection.queries[query_id], first_words(collection.documents.by_id(doc_id).content, words).strip())
         for query_id, doc_id in sorted(best.items())
     ]
 
 
-def asks(passages: Iterable[Passage], examples: Sequence[Example], config: SynthesizeConfig) -> list[Ask]:
-    """The prompts of every passage: one for each kind, which asks for all queries of that kind.
+def asks(doc_ids: Iterable[str], config: SynthesizeConfig) -> list[Ask]:
+    """The prompts of every document: one for each kind, which asks for all queries of that kind.
 
-    The kinds are taken in turn, each passage starting with the next one, so that all come equally often. What is the
-    same for several prompts stands first: servers keep what they have read.
+    The kinds are taken in turn, each document starting with the next one, so that all come equally often.
     """
     made: list[Ask] = []
-    for i, (doc_id, text) in enumerate(passages):
+    for i, doc_id in enumerate(doc_ids):
         if config.prompt == "passage":
-            messages = ({"role": "user", "content": text},)
-            made += [Ask(doc_id, UNTOLD, 1, turn, messages) for turn in range(config.per_document)]
+            made += [Ask(doc_id, UNTOLD, 1, turn) for turn in range(config.per_document)]
             continue
         counts = Counter(config.kinds[(i + j) % len(config.kinds)] for j in range(config.per_document))
-        made += [Ask(doc_id, kind, count, 0, _messages(text, kind, count, examples)) for kind, count in counts.items()]
+        made += [Ask(doc_id, kind, count, 0) for kind, count in counts.items()]
     return made
 
 
-def _messages(passage: str, kind: str, count: int, examples: Sequence[Example]) -> Messages:
+def messages(ask: Ask, passage: str, examples: Sequence[Example]) -> Messages:
+    """The text of a prompt, in the shape of chat completions.
+
+    What is the same for several prompts stands first: servers keep what they have read.
+    """
+    if ask.kind == UNTOLD:
+        return ({"role": "user", "content": passage},)
     shown = [f"Document:\n{example.passage}\n\nQuery: {example.query}\n\n" for example in examples]
     if shown:
         shown.insert(0, "Queries that people typed here, each with a document that answers it:\n\n")
-    wanted = "1 query" if count == 1 else f"{count} different queries"
+    wanted = "1 query" if ask.number == 1 else f"{ask.number} different queries"
     asked = (
-        f"Write {wanted} of this kind: {KINDS[kind]}."
+        f"Write {wanted} of this kind: {KINDS[ask.kind]}."
         + (" Take over the language and the style of the queries above, as far as this kind allows." if shown else "")
         + " Answer with one query per line and nothing else."
     )

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from secondstage.collection import Collection, Qrels
+from secondstage.collection import Collection
 from secondstage.config import SynthesizeConfig
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage
+from secondstage.firstwords import first_words
 from secondstage.progress import say
-from secondstage.synthetic import SYNTHETIC, TAKEN, SyntheticQuery, synthetic_qrels, write_synthetic
+from secondstage.synthetic import SYNTHETIC, TAKEN, SyntheticQuery, write_synthetic
 from secondstage.teachers import Teacher
 
-from .draw import draw_passages
+from ..costs import keep_costs
+from .draw import draw_documents
 from .filters import drop_copies, drop_known, drop_lost, drop_repeated
-from .generator import Generator, generate, name, open_generator
-from .prompts import asks, choose_examples
+from .generator import generate, name, open_generator
+from .prompts import Ask, Messages, asks, choose_examples, messages
 from .titles import title_queries
 
 # What became of a query that was dropped, and what to do if that became of all.
@@ -26,6 +27,7 @@ RULES = {
     "empty": ("without a query in the answer", "try another model, or raise mine.synthesize.max_tokens"),
     "refusal": ("refused", "try another model"),
     "too_long": ("too long", "try another model"),
+    "torn": ("cut off, or broken JSON", "raise mine.synthesize.max_tokens"),
     "copy": ("copied from the document", "try another model, or a higher mine.synthesize.temperature"),
     "leak": ("near a dev or test query", "draw more documents (mine.synthesize.documents)"),
     "known": ("near a query of the collection", "draw more documents (mine.synthesize.documents)"),
@@ -37,22 +39,6 @@ RULES = {
 SHOWN = 3
 
 
-class Synthesized(NamedTuple):
-    """What came of it.
-
-    Attributes:
-        queries: the texts of those kept, by id ("synthetic-" and a digest).
-        qrels: the documents that answer each, with relevance 1.
-        counts: documents, queries by kind and, if dropped, by rule.
-        report: who generated, and what it cost.
-    """
-
-    queries: dict[str, str]
-    qrels: Qrels
-    counts: dict[str, int]
-    report: dict[str, Any]
-
-
 def synthesize(
     collection: Collection,
     first_stage: FirstStage,
@@ -62,8 +48,9 @@ def synthesize(
     seed: int,
     folder: Path,
     cache: Path,
+    costs: Path,
     spared: Set[str] = frozenset(),
-) -> Synthesized:
+) -> dict[str, int]:
     """Make queries from the collection's documents, filter them, and write all of them to `folder/synthetic.jsonl`.
 
     Args:
@@ -74,33 +61,56 @@ def synthesize(
         seed: of every choice.
         folder: existing; training reads the texts of the queries there.
         cache: the folder of the generator's answers, which outlive a kill.
+        costs: the folder that keeps what the generator costs, by its name, whatever becomes of the queries.
         spared: ids of documents that no query is made from, e.g. `held_out_documents(collection)`.
+
+    Returns:
+        How many documents, queries by kind and, if dropped, by rule.
 
     Raises:
         UserError: no document is long enough, the generator cannot be reached or loaded, or no query is left.
     """
     counts: Counter[str] = Counter()
-    generator: Generator | None = None
     if config.generator in TAKEN:
         made = title_queries(collection.documents, config, seed=seed, counts=counts, spared=spared)
         _refuse_none(counts, len(collection.documents), config)
     else:
-        passages = draw_passages(collection.documents, config, seed=seed, counts=counts, spared=spared)
+        doc_ids = draw_documents(collection.documents, config, seed=seed, counts=counts, spared=spared)
         _refuse_none(counts, len(collection.documents), config)
-        examples = choose_examples(collection, config, seed=seed)
-        counts["examples"] = len(examples)
-        generator = open_generator(config, cache)
-        made = generate(generator, asks(passages, examples, config), config, seed=seed, counts=counts)
+        made = _generated(doc_ids, collection, config, seed, cache=cache, costs=costs, counts=counts)
     queries = drop_known(drop_copies(made, collection.documents), collection)
     queries = drop_repeated(drop_lost(queries, collection, first_stage, teacher, config))
     write_synthetic(folder / SYNTHETIC, queries)
-    qrels = synthetic_qrels(queries)
     counts.update(count(queries, collection))
     _refuse_all_dropped(queries, counts)
-    say(f"  synthetic queries: {len(qrels)} of {len(queries)} kept, from {counts['documents']} documents{_why(counts)}")
-    report = {"generator": name(config), **(generator.report() if generator else {})}
-    texts = {query.query_id: query.text for query in queries if query.kept}
-    return Synthesized(texts, qrels, dict(sorted(counts.items())), report)
+    kept, documents = counts["kept"], counts["documents"]
+    say(f"  synthetic queries: {kept} of {len(queries)} kept, from {documents} documents{_why(counts)}")
+    return dict(sorted(counts.items()))
+
+
+def _generated(
+    doc_ids: Sequence[str],
+    collection: Collection,
+    config: SynthesizeConfig,
+    seed: int,
+    *,
+    cache: Path,
+    costs: Path,
+    counts: Counter[str],
+) -> list[SyntheticQuery]:
+    """What a generator writes for these documents, usable or not."""
+    examples = choose_examples(collection, config, seed=seed)
+    counts["examples"] = len(examples)
+
+    def text(ask: Ask) -> Messages:
+        content = collection.documents.by_id(ask.doc_id).content
+        return messages(ask, first_words(content, config.passage_words).strip(), examples)
+
+    generator = open_generator(config, cache)
+    try:
+        return generate(generator, asks(doc_ids, config), text, config, seed=seed, counts=counts)
+    finally:
+        keep_costs(costs, {name(config): generator.report()})
 
 
 def count(queries: Sequence[SyntheticQuery], collection: Collection) -> dict[str, int]:

@@ -10,7 +10,7 @@ from secondstage.answercache import Reply
 from secondstage.compute import Precision, device, resolve
 from secondstage.errors import UserError
 from secondstage.files import fingerprint, folder_digests
-from secondstage.models import loading, locate, quiet_transformers
+from secondstage.models import loading, locate, quiet_transformers, read_writer
 
 from .prompts import Messages
 
@@ -50,7 +50,7 @@ class TextModel:
 
         chosen = resolve(precision)
         with quiet_transformers():
-            config = _config(model)
+            config = read_writer(model)
             kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             dtype = "bfloat16" if chosen == "bf16" else "float32"
             network = loading(model, lambda place: kind.from_pretrained(place, dtype=dtype))
@@ -110,7 +110,15 @@ class TextModel:
             output = self.model.generate(**inputs, max_new_tokens=max_tokens, pad_token_id=padding, **sampling)
         answers = output if self.seq2seq else output[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return list(map(Reply, texts, map(len, rows), (answers != padding).sum(dim=1).tolist()))
+        # What has ended is followed by padding, if others have not.
+        cut = [last not in self._ends for last in answers[:, -1].tolist()]
+        return list(map(Reply, texts, map(len, rows), (answers != padding).sum(dim=1).tolist(), cut))
+
+    @property
+    def _ends(self) -> set[int | None]:
+        """The last tokens of an answer that is complete."""
+        ends = self.model.generation_config.eos_token_id
+        return {self.tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
 
     @property
     def _chats(self) -> bool:
@@ -122,18 +130,3 @@ class TextModel:
             [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         return str(filled)
-
-
-def _config(model: str) -> Any:
-    """The configuration of a model that writes text."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
-
-    config: Any = loading(model, AutoConfig.from_pretrained)
-    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
-    if config.model_type in MASKED and not decodes:
-        raise UserError(
-            f"model {model!r} is an encoder ({config.model_type}), which writes no text: give a causal language model "
-            "or a seq2seq one, e.g. Qwen/Qwen3-4B-Instruct-2507"
-        )
-    return config

@@ -22,9 +22,9 @@ class Preferred(NamedTuple):
         undecided: the others that there is evidence about: it contradicts itself, or some stand between.
     """
 
-    positives: frozenset[str]
-    negatives: frozenset[str]
-    undecided: frozenset[str]
+    positives: frozenset[str] = frozenset()
+    negatives: frozenset[str] = frozenset()
+    undecided: frozenset[str] = frozenset()
 
 
 def skipped_above(shown: Sequence[str], clicked: Set[str]) -> list[Pair]:

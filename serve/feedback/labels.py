@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -22,11 +22,13 @@ class Known(NamedTuple):
 
     Attributes:
         queries: texts by query id.
-        qrels: judgements by split.
+        qrels: judgements by split, of documents that there are.
+        clicked: those of them, by query id, that are no person's: earlier feedback made them of clicks.
     """
 
     queries: Mapping[str, str]
     qrels: Mapping[str, Qrels]
+    clicked: Mapping[str, Set[str]] = {}
 
 
 class Labels(NamedTuple):
@@ -36,13 +38,13 @@ class Labels(NamedTuple):
         query_id: that of the collection, where it has this query; else one made of its words.
         query: its text.
         judged: relevance by document id, by people, in the qrels or later.
-        clicks: what the clicks come to beside that.
+        clicks: what the clicks come to beside that; what earlier ones came to as well, where these say nothing of it.
     """
 
     query_id: str
     query: str
     judged: dict[str, int]
-    clicks: Preferred
+    clicks: Preferred = Preferred()
 
     @property
     def relevance(self) -> dict[str, int]:
@@ -56,7 +58,8 @@ def gather(
     """Put together what was said of each query.
 
     Queries are the same if their words are. Those that a split other than train asks are left out: training on them
-    would give it away. So are documents that are no longer there.
+    would give it away. So are documents that are no longer there. What earlier clicks came to stays until later ones
+    or a person say otherwise.
 
     Args:
         events: what was read.
@@ -70,6 +73,7 @@ def gather(
     counts: Counter[str] = Counter()
     held_out = {_key(known.queries[q]) for split, qrels in known.qrels.items() if split != TRAIN for q in qrels}
     train = {_key(known.queries[query_id]): query_id for query_id in known.qrels.get(TRAIN, {})}
+    shown = {search_id: [each for each in ids if each in doc_ids] for search_id, ids in events.shown.items()}
     by_query: dict[str, list[Said]] = {}
     for said in events.said:
         counts[f"{said.kind}s"] += 1
@@ -84,9 +88,13 @@ def gather(
     for key, several in by_query.items():
         query_id = train.get(key) or new_id(key)
         earlier = known.qrels.get(TRAIN, {}).get(query_id, {})
+        clicked = earlier.keys() & known.clicked.get(query_id, frozenset())
+        people = {doc_id: relevance for doc_id, relevance in earlier.items() if doc_id not in clicked}
         text = known.queries[query_id] if key in train else several[-1].query
-        labels = _labels(query_id, text, several, earlier, events.shown, least, counts)
-        if labels.judged != earlier or labels.clicks.positives:
+        before = Labels(query_id, text, people, Preferred(frozenset(clicked)))
+        labels = _labels(before, several, shown, least, counts)
+        # What was passed over is in no qrels: it is news to training each time.
+        if labels.relevance != earlier or labels.clicks.negatives:
             found.append(labels)
         else:
             counts["queries_without_news"] += 1
@@ -94,15 +102,9 @@ def gather(
 
 
 def _labels(
-    query_id: str,
-    text: str,
-    several: Sequence[Said],
-    earlier: Mapping[str, int],
-    shown: Mapping[str, Sequence[str]],
-    least: int,
-    counts: Counter[str],
+    before: Labels, several: Sequence[Said], shown: Mapping[str, Sequence[str]], least: int, counts: Counter[str]
 ) -> Labels:
-    judged, clicked = dict(earlier), dict[str, set[str]]()
+    judged, clicked = dict(before.judged), dict[str, set[str]]()
     for said in several:
         if said.kind != CLICK:
             counts["judgements_replaced"] += judged.get(said.doc_id, said.relevance) != said.relevance
@@ -115,7 +117,9 @@ def _labels(
     counts["clicked_positives"] += len(clicks.positives)
     counts["skipped_negatives"] += len(clicks.negatives)
     counts["undecided"] += len(clicks.undecided)
-    return Labels(query_id, text, judged, clicks)
+    # What earlier clicks came to, and nobody has said anything of since.
+    kept = before.clicks.positives - judged.keys() - clicks.negatives - clicks.undecided
+    return before._replace(judged=judged, clicks=clicks._replace(positives=clicks.positives | kept))
 
 
 def new_id(key: str) -> str:

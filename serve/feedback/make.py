@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from .traininglists import training_list
 
 KIND = "feedback"
 LISTS = "mine"
+# What `mine.reviewed` reads.
+REVIEWED = "reviewed.tsv"
 
 REASONS = {
     "broken": "lines that are no whole record",
@@ -40,8 +42,9 @@ def make_feedback(
 ) -> list[str]:
     """Write a BEIR folder that has what people said in its train split, and training lists below `mine/`.
 
-    The folder is a source of a collection as it stands: `secondstage train CONFIG collection.source=OUTPUT`. The lists
-    are what training reads of a mining, of these queries alone.
+    The folder is a source of a collection as it stands: `secondstage train CONFIG collection.source=OUTPUT`. That mines
+    anew, from qrels, which do not say what was passed over for another: `mine.reviewed=OUTPUT/reviewed.tsv` does. The
+    lists are what training reads of a mining, of these queries alone, e.g. to be exported.
 
     Args:
         files: of judgements, and journals.
@@ -60,22 +63,25 @@ def make_feedback(
     refuse_foreign(output, KIND)
     events = read_events(files)
     documents, stored = Documents(bundle / "documents.arrow"), _collection(bundle, collection)
-    known = Known(stored.queries, stored.qrels) if stored else Known({}, {})
+    known, gone = _known(stored, documents) if stored else (Known({}, {}), 0)
     found, counts = gather(events, known, documents, least=least)
-    counts["broken"] = events.broken
+    counts.update(broken=events.broken, qrels_without_document=gone)
     if not found:
         raise UserError("\n".join(["nothing to train on follows from what was said", *_left_out(counts)]))
     run = _search(bundle, documents, found)
     with replacing(output) as folder:
-        _write_beir(folder, documents, stored, found, counts)
+        _write_beir(folder, documents, known, stored.synthetic if stored else frozenset(), found)
+        _write_reviewed(folder / REVIEWED, found)
         index, trainable = _write_lists(folder / LISTS, found, run)
         write_manifest(folder, KIND, counts=dict(sorted(counts.items())), **_made(found, index, trainable))
     return [
         f"{output}: {counts['judgements']} judgements and {counts['clicks']} clicks; {len(found)} queries with news, "
         f"{counts['clicked_positives']} positives by clicks, {counts['judgements_replaced']} judgements replaced",
-        f"{output / LISTS / TRAIN}: {trainable} lists with a positive and a negative, of {index.lists}",
+        f"{output / LISTS / TRAIN}: {trainable} lists with a positive and a negative, of {index.lists}; a training "
+        "mines its own instead",
+        f"{output / REVIEWED}: {counts['skipped_negatives']} negatives that were passed over for a positive",
         *_left_out(counts),
-        f"train on it: secondstage train CONFIG collection.source={output}",
+        f"train on it: secondstage train CONFIG collection.source={output} mine.reviewed={output / REVIEWED}",
     ]
 
 
@@ -111,23 +117,37 @@ def _write_lists(folder: Path, found: Sequence[Labels], run: Run) -> tuple[Lists
     return index, sum(map(has_labels, lists))
 
 
-def _write_beir(
-    folder: Path, documents: Documents, stored: Collection | None, found: Sequence[Labels], counts: Counter[str]
-) -> None:
-    """Write corpus, queries and qrels: those of the collection, and over them what was found."""
-    new = {labels.query_id: labels for labels in found}
-    qrels: dict[str, Qrels] = {split: dict(each) for split, each in stored.qrels.items()} if stored else {}
-    qrels.setdefault(TRAIN, {}).update((query_id, labels.relevance) for query_id, labels in new.items())
-    queries = {**(stored.queries if stored else {}), **{query_id: labels.query for query_id, labels in new.items()}}
-    synthetic = stored.synthetic if stored else frozenset()
+def _known(stored: Collection, documents: Documents) -> tuple[Known, int]:
+    """What a collection says of documents that the bundle has; and how many judgements it has of others."""
+    qrels: dict[str, Qrels] = {split: {} for split in stored.qrels}
+    gone = 0
+    for split, judged in stored.qrels.items():
+        for query_id, rows in judged.items():
+            qrels[split][query_id] = {doc_id: rows[doc_id] for doc_id in rows if doc_id in documents}
+            gone += len(rows) - len(qrels[split][query_id])
+    return Known(stored.queries, qrels, stored.clicked), gone
+
+
+def _write_beir(folder: Path, documents: Documents, known: Known, synthetic: Set[str], found: Sequence[Labels]) -> None:
+    """Write corpus, queries and qrels: what is known, and over it what was found."""
+    qrels: dict[str, Qrels] = {split: dict(each) for split, each in known.qrels.items()}
+    qrels.setdefault(TRAIN, {}).update((labels.query_id, labels.relevance) for labels in found)
+    queries = {**known.queries, **{labels.query_id: labels.query for labels in found}}
+    clicked = {**known.clicked, **{labels.query_id: labels.clicks.positives for labels in found}}
     _write_records(folder / "corpus.jsonl", map(record_of, documents))
-    marks = {query_id: {"metadata": {"synthetic": True}} for query_id in synthetic}
+    marked = (
+        ({"synthetic": True} if query_id in synthetic else {})
+        | ({"clicked": sorted(clicked[query_id])} if clicked.get(query_id) else {})
+        for query_id in queries
+    )
+    records = ({"_id": query_id, "text": text} for query_id, text in queries.items())
     _write_records(
-        folder / "queries.jsonl", ({"_id": each, "text": text, **marks.get(each, {})} for each, text in queries.items())
+        folder / "queries.jsonl",
+        (record | ({"metadata": marks} if marks else {}) for record, marks in zip(records, marked, strict=True)),
     )
     (folder / "qrels").mkdir()
     for split, judged in qrels.items():
-        counts["qrels_without_document"] += _write_qrels(folder / "qrels" / f"{split}.tsv", judged, documents)
+        _write_qrels(folder / "qrels" / f"{split}.tsv", judged)
 
 
 def record_of(document: Document) -> dict[str, Any]:
@@ -136,17 +156,20 @@ def record_of(document: Document) -> dict[str, Any]:
     return {"_id": document.doc_id, "title": document.title, "text": document.text, **fields}
 
 
-def _write_qrels(path: Path, qrels: Qrels, documents: Documents) -> int:
-    """Write one split; return how many judgements are left out, as their document is not there any more."""
-    left = 0
+def _write_qrels(path: Path, qrels: Qrels) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write("query-id\tcorpus-id\tscore\n")
         for query_id, judged in qrels.items():
-            for doc_id, relevance in judged.items():
-                left += doc_id not in documents
-                if doc_id in documents:
-                    file.write(f"{query_id}\t{doc_id}\t{relevance}\n")
-    return left
+            file.writelines(f"{query_id}\t{doc_id}\t{relevance}\n" for doc_id, relevance in judged.items())
+
+
+def _write_reviewed(path: Path, found: Iterable[Labels]) -> None:
+    """Write what was passed over as a reviewed sample: not relevant beside what was clicked."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
+        writer.writerow(["query_id", "doc_id", "reviewed"])
+        for labels in found:
+            writer.writerows([labels.query_id, doc_id, 0] for doc_id in sorted(labels.clicks.negatives))
 
 
 def _write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

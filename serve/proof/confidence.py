@@ -26,8 +26,8 @@ def calibration(
 ) -> dict[str, Any] | None:
     """How far the probabilities hold on a test set.
 
-    A reranker that was never calibrated, or on another collection than this (`on_dev` is false: there is no dev split),
-    is calibrated here, each query by the others; `ece_inherited` is what its own calibration gives.
+    A reranker that was never calibrated, or on another collection than this (`on_dev` is false: dev fitted none), is
+    calibrated here, each query by the others; `ece_inherited` is what its own calibration gives.
 
     Returns:
         ECE of calibrated probabilities, of the plain sigmoid, and of the documents ranked first; the reliability bins

@@ -53,6 +53,7 @@ def diagnose_bundle(
             pipeline.documents,
             pipeline.reranker,
             weight=pipeline.weight,
+            depth=pipeline.depth,
             cutoff=cutoff,
             scorer=pipeline.scorer,
         )

@@ -5,7 +5,8 @@ Every failed query gets one cause, the first of these that applies:
 - `first_stage_miss`: no relevant document is a candidate.
 - `truncated`: a relevant candidate is too long for the reranker, and if its best unseen window had been scored in its
   place, the pipeline would have it among the first. All else is left as it is: if the reranker read more, long rivals
-  could gain as well, so that this counts what could be won at most.
+  could gain as well, so that this counts what could be won at most. Of a cascade, the last reranker is asked, about
+  what it was given.
 - `unjudged`: the document ranked first has no judgement, and something independent speaks for it: the first stage ranks
   it first as well (at weight 0, where that is no second opinion, the reranker does), or it is nearly the same text as a
   relevant document.
@@ -37,10 +38,16 @@ class Reader(Scorer, Protocol):
     Attributes:
         tokenizer: of the transformers library.
         max_length: tokens of a pair, special tokens included.
+        overhead: how many of them are neither query nor document.
     """
 
     tokenizer: Any
     max_length: int
+
+    @property
+    def overhead(self) -> int:
+        """See the class."""
+        ...
 
 
 class Placed(NamedTuple):
@@ -99,6 +106,7 @@ def diagnose(
     reranker: Reader,
     *,
     weight: float,
+    depth: int | None = None,
     cutoff: int = 10,
     scorer: Scorer | None = None,
     label: str | None = None,
@@ -112,6 +120,7 @@ def diagnose(
         documents: the corpus. A relevant document that it lacks is a miss.
         reranker: the one that made the runs: what it reads of a pair.
         weight: the reranker's share in the pipeline's score.
+        depth: how much of each list the reranker read, as the last of a cascade; by default all.
         cutoff: how many documents are the first.
         scorer: scores the windows of all queries in one call, e.g. the reranker behind a cache; by default itself.
         label: shows a progress bar under this name.
@@ -124,8 +133,9 @@ def diagnose(
     """
     if cutoff < 1:
         raise UserError(f"the cutoff is {cutoff}, must be at least 1")
+    read = runs if depth is None else runs.read(depth)
     failed = {
-        query_id: _relevant_candidates(runs, query_id, judged, queries, documents, reranker)
+        query_id: _relevant_candidates(runs, read, query_id, judged, queries[query_id], documents, reranker)
         for query_id, judged in qrels.items()
         if _relevant(judged) and _relevant(judged).isdisjoint(_list(runs.pipeline, query_id)[:cutoff])
     }
@@ -138,7 +148,7 @@ def diagnose(
     for query_id, found in failed.items():
         best = [max(((scores[queries[query_id], w], w) for w in c.cut.windows), default=None) for c in found]
         candidates = [c._replace(window=window) for c, window in zip(found, best, strict=True)]
-        failures.append(_explain(runs, query_id, qrels[query_id], candidates, documents, weight, cutoff))
+        failures.append(_explain(runs, read, query_id, qrels[query_id], candidates, documents, weight, cutoff))
     return failures
 
 
@@ -152,17 +162,20 @@ def _list(run: Run, query_id: str) -> tuple[str, ...]:
 
 def _relevant_candidates(
     runs: Runs,
+    read: Runs,
     query_id: str,
     judged: Mapping[str, int],
-    queries: Mapping[str, str],
+    query: str,
     documents: Documents,
     reranker: Reader,
 ) -> list[_Candidate]:
-    """In the pipeline's order."""
-    found = []
+    """In the pipeline's order. What the reranker did not read at all has no windows."""
+    found, known = [], frozenset(_list(read.reranked, query_id))
     for doc_id in _list(runs.pipeline, query_id):
         if judged.get(doc_id, 0) > 0:
-            cut = cut_off(reranker.tokenizer, queries[query_id], documents.by_id(doc_id), reranker.max_length)
+            document, most = documents.by_id(doc_id), reranker.max_length
+            cut = cut_off(reranker.tokenizer, query, document, most, reranker.overhead)
+            cut = cut if doc_id in known else cut._replace(windows=())
             found.append(_Candidate(_place(runs, query_id, doc_id), cut))
     return found
 
@@ -181,6 +194,7 @@ def _place(runs: Runs, query_id: str, doc_id: str) -> Placed:
 
 def _explain(
     runs: Runs,
+    read: Runs,
     query_id: str,
     judged: Mapping[str, int],
     candidates: Sequence[_Candidate],
@@ -194,7 +208,7 @@ def _explain(
         # Of equally relevant ones, one that there is to show.
         missed = max(judged, key=lambda doc_id: (judged[doc_id], doc_id in documents))
         return Failure(query_id, "first_stage_miss", missed, None, rival)
-    ranks = [_rank_with_window(runs, query_id, candidate, weight) for candidate in candidates]
+    ranks = [_rank_with_window(read, query_id, candidate, weight) for candidate in candidates]
     if min(ranks) <= cutoff:
         return _failure(query_id, "truncated", candidates[ranks.index(min(ranks))], rival)
     if _is_unjudged(rival, judged, documents, weight):
@@ -209,15 +223,18 @@ def _failure(query_id: str, cause: Cause, candidate: _Candidate, rival: Placed) 
     return Failure(query_id, cause, placed.doc_id, placed, rival, None, cut.tokens, window, score)
 
 
-def _rank_with_window(runs: Runs, query_id: str, candidate: _Candidate, weight: float) -> int:
-    """The rank in the pipeline with the score of the window, or with its own if that is higher."""
+def _rank_with_window(read: Runs, query_id: str, candidate: _Candidate, weight: float) -> int:
+    """The rank in the pipeline with the score of the window, or with its own if that is higher.
+
+    Scores are fused over what the reranker read, as the pipeline does it: that stands before all else.
+    """
     doc_id, own = candidate.placed.doc_id, candidate.placed.reranker_score
     if candidate.window is None or candidate.window[0] <= own:
         return candidate.placed.pipeline_rank
-    doc_ids, scores, retrievers = runs.reranked[query_id]
+    doc_ids, scores, retrievers = read.reranked[query_id]
     replaced = [candidate.window[0] if found == doc_id else score for found, score in zip(doc_ids, scores, strict=True)]
-    reranked = Run(runs.reranked.name, {query_id: rank(doc_ids, replaced, retrievers)})
-    return fuse(runs.first_stage.only([query_id]), reranked, weight)[query_id].doc_ids.index(doc_id) + 1
+    reranked = Run(read.reranked.name, {query_id: rank(doc_ids, replaced, retrievers)})
+    return fuse(read.first_stage.only([query_id]), reranked, weight)[query_id].doc_ids.index(doc_id) + 1
 
 
 def _is_unjudged(rival: Placed, judged: Mapping[str, int], documents: Documents, weight: float) -> bool:

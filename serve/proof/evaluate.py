@@ -19,7 +19,7 @@ from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
 from ..barren import find_barren
-from ..cascade import Runs, narrowed
+from ..cascade import Runs
 from ..depth import Timing, depths_up_to, describe, sweep
 from ..fuse import MEASURE
 from ..latency import time_first_stage, time_searches
@@ -56,6 +56,7 @@ class Bench(NamedTuple):
         met: what training met.
         folder: where runs are written.
         scores: where scores are kept.
+        on_dev: whether the reranker's calibration was fitted on the dev split.
     """
 
     collection: Collection
@@ -67,6 +68,7 @@ class Bench(NamedTuple):
     met: Met
     folder: Path
     scores: Path
+    on_dev: bool
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -114,7 +116,9 @@ def evaluate_bundle(
     pipeline = load_bundle(bundle)
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
     met = met_in_training(collection, mined, trained=trained, warmed=warmed)
-    bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores)
+    # Bundles of before say nothing of it.
+    on_dev = bool(choices.get("calibrated", "dev" in collection.qrels))
+    bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores, on_dev)
     splits = dict.fromkeys((config.split, *config.extra_splits))
     sets = [query_set(collection, split, config.max_queries, seed, met) for split in splits]
     timings, latency = _time(bench, sets[0])
@@ -167,9 +171,7 @@ def _test(
         run.write_trec(bench.folder / "runs" / ("" if tested.split == config.split else tested.split) / f"{name}.trec")
     runs = Runs(*(by_system[name] for name in ("first_stage", "reranked", "pipeline")))
     # Of a cascade, scores are those of what its last reranker reads; of a single one, of all candidates.
-    read = Runs(
-        narrowed(runs.first_stage, runs.reranked, pipeline.depth), *(run.top(pipeline.depth) for run in runs[1:])
-    )
+    read = runs.read(pipeline.depth)
     values = standing(by_system, tested.qrels, measures_at(pipeline.depth))
     parts = slices(tested.queries, runs.first_stage, pipeline.documents, tested.synthetic)
     given = given_slices(config.slices, tested.queries)
@@ -181,6 +183,7 @@ def _test(
         pipeline.documents,
         pipeline.reranker,
         weight=pipeline.weight,
+        depth=pipeline.depth,
         scorer=pipeline.scorer,
         label="windows",
     )
@@ -204,9 +207,7 @@ def _test(
         "leakage": leakage(tested, values, {**bench.collection.queries, **bench.met.queries}, config, seed=bench.seed),
         "differences": quantiles(list(differences(values).values())),
         "depth": _depth(bench, tested, read, timings, deep=deep and not pipeline.cascade),
-        "calibration": calibration(
-            read.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev="dev" in bench.collection.qrels
-        ),
+        "calibration": calibration(read.reranked, tested.qrels, pipeline, seed=bench.seed, on_dev=bench.on_dev),
         "answerability": answerability(read, tested.qrels, pipeline.answerability, barren),
         "diagnosis": summarise(failures, len(tested.queries), CUTOFF),
         "worst": worst(tested, runs, values, causes, pipeline.documents),
@@ -237,8 +238,9 @@ def _time(bench: Bench, tested: QuerySet) -> tuple[Mapping[int, Timing], dict[st
     pipeline = bench.pipeline
     chosen = choose_queries(tested.queries, bench.config.latency_queries, bench.seed)
     texts = [tested.queries[query_id] for query_id in chosen]
-    depths = depths_up_to(max(pipeline.depth, bench.serve.max_depth))
-    timings = time_searches(pipeline, texts[:TIMED_PER_DEPTH], depths)
+    # Deeper than its own depth, nothing of a cascade is measured.
+    deepest = pipeline.depth if pipeline.cascade else max(pipeline.depth, bench.serve.max_depth)
+    timings = time_searches(pipeline, texts[:TIMED_PER_DEPTH], depths_up_to(deepest))
     own = time_searches(pipeline, texts, [pipeline.depth])[pipeline.depth]
     latency = {
         "queries": len(texts),

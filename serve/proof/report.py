@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secondstage.chart import Line, bar, bars, finite, forest, histogram, line_chart, reliability, span
-from secondstage.page import MISSING, SPACE, add_charts, environment, number
+from secondstage.page import MISSING, SPACE, add_charts, environment, number, signed
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -59,12 +59,6 @@ def render_report(metrics: Mapping[str, Any]) -> str:
         measure=metrics.get("measure") or "nDCG@10",
         first=next(iter((metrics.get("test_sets") or {}).values()), None),
     )
-
-
-def signed(value: object, digits: int = 3) -> str:
-    """A difference: with its sign, but for one that rounds to zero."""
-    text = number(value, digits)
-    return f"+{text}" if finite(value) and value > 0 and text.strip("0.") else text
 
 
 def interval(record: Record | None, digits: int = 3) -> str:
@@ -202,7 +196,7 @@ def _marks(positions: Mapping[str, Any]) -> dict[str, float]:
 @cache
 def _template() -> Template:
     found = environment()
-    texts = (signed, interval, p_value, milliseconds, duration)
+    texts = (interval, p_value, milliseconds, duration)
     found.filters |= {function.__name__: function for function in texts}
     found.globals |= {function.__name__: function for function in (columns, by_measure, gain, bounds)}
     found.globals |= {"systems_in_words": SYSTEMS, "causes": CAUSES, "kinds": KINDS, "methods": METHODS}

@@ -106,6 +106,8 @@ def _pipeline_of(bundle: str, pipeline: Pipeline, tested: QuerySet, first: Run, 
             f"evaluate.replicates: {bundle} lacks {missing} of the documents that this pipeline found: give bundles of "
             "the same collection"
         )
-    scorer = keep_scores(other.reranker, scores)
-    reranked = rerank(scorer, first, tested.queries, pipeline.documents, label=f"replicate {Path(bundle).parent.name}")
+    scorer, label = keep_scores(other.reranker, scores), f"replicate {Path(bundle).parent.name}"
+    if other.cascade:  # its last reranker reads what those before it leave
+        return other.with_scorer(scorer).rerank(first, tested.queries, label=label).pipeline
+    reranked = rerank(scorer, first, tested.queries, pipeline.documents, label=label)
     return fuse(first, reranked, other.weight, other.depth)

@@ -20,7 +20,7 @@ class Cut(NamedTuple):
     """A pair, and what the reranker did not see of its document.
 
     Attributes:
-        tokens: of the whole pair, special tokens included.
+        tokens: of the whole pair, uncut, with what the reranker puts around it.
         windows: later stretches of the document, each to be scored in the document's place; none if it is seen whole.
     """
 
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     windows: tuple[str, ...]
 
 
-def cut_off(tokenizer: Any, query: str, document: Document, max_length: int) -> Cut:
+def cut_off(tokenizer: Any, query: str, document: Document, max_length: int, overhead: int) -> Cut:
     """Measure a pair, and lay windows over the part of the document that is cut off.
 
     A window is as long as the pair's length allows. The first begins a little before the cut, every other a little
@@ -36,20 +36,20 @@ def cut_off(tokenizer: Any, query: str, document: Document, max_length: int) -> 
     title is kept in front of each, unless it is long.
 
     Args:
-        tokenizer: the reranker's, which cuts the longer of query and document first, at its end.
+        tokenizer: the reranker's. The longer of query and document is cut first, at its end.
         query: the query's text.
         document: the document; the reranker reads its `content`.
-        max_length: tokens of a pair, special tokens included.
+        max_length: tokens of a pair, all included.
+        overhead: how many of them are neither query nor document: special tokens, a prompt.
     """
     asked = _count(tokenizer, query)
     spans = _spans(tokenizer, document.content)
-    special = int(tokenizer.num_special_tokens_to_add(pair=True))
-    budget = max_length - special
+    budget = max_length - overhead
     # Where both are longer than half of the budget, each keeps half, and the longer one the odd token.
     room = budget - min(asked, budget - budget // 2)
     seen = budget - min(asked, budget // 2) if len(spans) >= asked else room
     windows = _windows(tokenizer, document, spans, seen, room) if len(spans) > seen and room > 0 else ()
-    return Cut(special + asked + len(spans), tuple(windows))
+    return Cut(overhead + asked + len(spans), tuple(windows))
 
 
 def _windows(tokenizer: Any, document: Document, spans: Spans, seen: int, room: int) -> Iterator[str]:

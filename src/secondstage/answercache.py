@@ -25,11 +25,21 @@ class Reply(NamedTuple):
         answer: the text.
         prompt_tokens: tokens of the prompt; 0 if the server does not tell.
         completion_tokens: tokens of the answer; 0 if the server does not tell.
+        cut: whether it is unfinished, for it may have no more tokens.
     """
 
     answer: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cut: bool = False
+
+    @property
+    def said(self) -> str:
+        """The answer without what the model thought first; empty if it only thought.
+
+        Some templates open the thought in the prompt: of it the answer has the end alone.
+        """
+        return self.answer.rpartition("</think>")[2].partition("<think>")[0]
 
 
 def read_replies(path: Path) -> dict[str, Reply]:
@@ -72,6 +82,9 @@ def appending(path: Path) -> Iterator[BinaryIO]:
 
 def write_reply(file: BinaryIO, key: str, reply: Reply) -> None:
     """Append one answer and hand it to the system, so that it outlives this process."""
+    record = {"key": key, **reply._asdict()}
+    if not reply.cut:
+        del record["cut"]
     # ASCII: no answer can hold what ends a line or cannot be encoded.
-    file.write(json.dumps({"key": key, **reply._asdict()}).encode("ascii") + b"\n")
+    file.write(json.dumps(record).encode("ascii") + b"\n")
     file.flush()

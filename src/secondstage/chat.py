@@ -25,6 +25,7 @@ KIND = Kind(
     "https://api.openai.com/v1/chat/completions",
     "lower the words of a passage that the prompt shows (passage_words)",
 )
+NOTHING = Reply("")
 SHAPE = '{"choices": [{"message": {"content": "…"}}]}'
 
 
@@ -75,8 +76,8 @@ class ChatClient:
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-        usable: Callable[[int, str], bool] | None = None,
-    ) -> list[str]:
+        usable: Callable[[int, Reply], bool] | None = None,
+    ) -> list[Reply]:
         """Have every prompt answered, each distinct one once.
 
         Args:
@@ -104,7 +105,7 @@ class ChatClient:
         places = {key: place for place, key in enumerate(keys)}
 
         def kept(key: str, reply: Reply) -> bool:
-            return usable is None or usable(places[key], reply.answer)
+            return usable is None or usable(places[key], reply)
 
         replies = {key: self._known[key] for key in places if key in self._known and kept(key, self._known[key])}
         missing = {key: bodies[place] for key, place in places.items() if key not in replies}
@@ -116,7 +117,7 @@ class ChatClient:
         answered = sum(key in replies for key in keys)
         self.prompts += answered
         self.cached += answered - sum(key in replies for key in missing)
-        return [replies[key].answer if key in replies else "" for key in keys]
+        return [replies.get(key, NOTHING) for key in keys]
 
     def _ask(
         self,
@@ -187,13 +188,13 @@ def read_reply(content: bytes) -> Reply:
     except (ValueError, RecursionError):
         raise ValueError(f"the answer is not JSON; it must be OpenAI's: {SHAPE}") from None
     try:
-        text = answer["choices"][0]["message"]["content"]
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
     except (TypeError, KeyError, IndexError):
         raise ValueError(f"the answer has no choice with a message; it must be OpenAI's: {SHAPE}") from None
     if text is not None and not isinstance(text, str):
         raise ValueError(f"the content of the answer's message is no text: {text!r:.20}; it must be OpenAI's: {SHAPE}")
     usage = answer.get("usage")
-    tokens = [
-        whole(usage.get(name)) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")
-    ]
-    return Reply(text or "", *tokens)
+    usage = usage if isinstance(usage, dict) else {}
+    tokens = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens"))
+    return Reply(text or "", *tokens, choice.get("finish_reason") == "length")

@@ -39,11 +39,15 @@ class Document(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One query; `synthetic` if no person typed it as a query."""
+    """One query; `synthetic` if no person typed it as a query.
+
+    `clicked` are the documents that clicks alone judged relevant to it, not a person: later clicks may overturn them.
+    """
 
     query_id: str
     text: str
     synthetic: bool = False
+    clicked: Sequence[str] = ()
 
 
 class Qrel(NamedTuple):
@@ -142,6 +146,7 @@ class Collection:
         documents: the corpus, memory-mapped.
         queries: text by query id.
         synthetic: the ids of the queries that no person typed.
+        clicked: of what the qrels have, the documents that clicks alone judged, by query id, where there are any.
         qrels: judgements by split: `qrels["test"][query_id][doc_id]` is a relevance.
         manifest: name, counts, notes and fingerprint.
     """
@@ -157,6 +162,8 @@ class Collection:
         self.queries: dict[str, str] = dict(zip(ids, queries.column("text").to_pylist(), strict=True))
         marks = queries.column("synthetic").to_pylist() if "synthetic" in queries.column_names else []
         self.synthetic = frozenset(query_id for query_id, mark in zip(ids, marks, strict=False) if mark)
+        clicked = queries.column("clicked").to_pylist() if "clicked" in queries.column_names else []
+        self.clicked = {query_id: frozenset(found) for query_id, found in zip(ids, clicked, strict=False) if found}
         self.qrels: dict[str, Qrels] = {}
         rows = pa.ipc.open_file(str(folder / "qrels.arrow")).read_all()
         for split, *qrel in zip(*(column.to_pylist() for column in rows.columns), strict=True):
@@ -205,7 +212,7 @@ class Collection:
     def documents_only(self) -> Collection:
         """The same documents, without a query or a judgement."""
         alone = copy(self)
-        alone.queries, alone.synthetic, alone.qrels = {}, frozenset(), {}
+        alone.queries, alone.synthetic, alone.clicked, alone.qrels = {}, frozenset(), {}, {}
         return alone
 
     def split(self, name: str) -> Qrels:

@@ -79,14 +79,14 @@ class DecoderReranker(PairModel):
         self.template = template_of(tokenizer)
         self.wording = ("decoder", self.template, instruction)
         self._before, self._after = (self._ids([text])[0] for text in self.template)
-        taken = len(self._before) + len(self._after) + len(self._ids([self._text("", "")])[0])
-        if max_length < taken + LEAST_ROOM:
+        self._taken = len(self._before) + len(self._after) + len(self._ids([self._text("", "")])[0])
+        if max_length < self._taken + LEAST_ROOM:
             raise UserError(
-                f"max_length {max_length} is too small for this decoder: its prompt takes {taken} tokens without query "
-                f"and document; give {taken + LEAST_ROOM} at least"
+                f"max_length {max_length} is too small for this decoder: its prompt takes {self._taken} tokens without "
+                f"query and document; give {self._taken + LEAST_ROOM} at least"
             )
         self._room = max_length - len(self._before) - len(self._after)
-        self._query_room = (max_length - taken) // 2
+        self._query_room = (max_length - self._taken) // 2
         self._whole = keep_answers(model, answers)
 
     @classmethod
@@ -124,6 +124,11 @@ class DecoderReranker(PairModel):
             calibration=calibration_of(contract),
             origin=(locate(str(model)), resolve(precision)),
         )
+
+    @property
+    def overhead(self) -> int:
+        """The tokens of the prompt without query and document."""
+        return self._taken
 
     def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
         """Token ids of the prompts, at most `max_length` of each."""

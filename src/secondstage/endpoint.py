@@ -17,7 +17,7 @@ from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UserError
-from .refusals import STATUSES, Refusals, RefusedError
+from .refusals import BARRED, STATUSES, BarredError, Refusals, RefusedError, UnreadableError
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -27,8 +27,10 @@ Body = Mapping[str, Any]
 EXCERPT = 200
 # Seconds between two attempts, at most, whatever the server asks for.
 LONGEST_PAUSE = 60.0
-# Attempts for an answer that can be read; more would be paid for in vain.
+# Attempts for an answer that can be read, and for one that comes in time; more would be paid for in vain.
 READINGS = 2
+# In place of a status: the server took the request, and gave no answer in time.
+LATE = -1
 # No user before the host: that is where some put a key, and errors show the address.
 ADDRESS = r"https?://(\[[\da-fA-F:.]+\]|[^\s/?#:@\[\]]+)(:\d+)?([/?]\S*)?"
 
@@ -70,7 +72,7 @@ class Endpoint:
             api_key: sent as a bearer token.
             kind: what errors say.
             api_key_env: the environment variable that the key came from, for errors to name.
-            timeout: seconds to connect, and between two pieces of an answer.
+            timeout: seconds to connect, and for an answer: between two pieces of it, but most servers send one.
             concurrency: requests under way at a time.
             retries: of a request that the server was too busy or too broken to answer.
             backoff: seconds before the first retry, doubled for each further one.
@@ -90,7 +92,7 @@ class Endpoint:
         if not re.fullmatch("[!-~]*", self._key):
             raise UserError(f"the API key for {self.url} holds white space or letters beyond ASCII: copy it anew")
         self._kind, self._key_name, self._concurrency = kind, api_key_env, concurrency
-        self._most_retries, self._backoff = retries, backoff
+        self._most_retries, self._backoff, self._timeout = retries, backoff, timeout
         self._lock = Lock()
         headers = {"Content-Type": "application/json"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -99,7 +101,12 @@ class Endpoint:
         weakref.finalize(self, self._client.close)
 
     def ask(
-        self, jobs: Iterable[tuple[K, Body]], read: Callable[[K, bytes], R], *, proven: bool = False
+        self,
+        jobs: Iterable[tuple[K, Body]],
+        read: Callable[[K, bytes], R],
+        *,
+        proven: bool = False,
+        probe: bool = False,
     ) -> Iterator[tuple[K, R | None]]:
         """Send every body; what was answered before an error, or while it came up, is still given.
 
@@ -110,6 +117,7 @@ class Endpoint:
             jobs: (key, body) of each request, taken when its turn is near.
             read: makes what is wanted of a key's answer; a `ValueError` says what is wrong with it.
             proven: whether the server answered such requests before.
+            probe: whether it is no error if it refuses all.
 
         Returns:
             (key, what was read), in the order of the answers; none for what is left out.
@@ -130,7 +138,7 @@ class Endpoint:
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                         key = under_way.pop(future)
                         try:
-                            found = self.refusals.counted(future.result, proven=proven)
+                            found = self.refusals.counted(future.result, proven=proven, probe=probe)
                         except (UserError, CancelledError) as error:
                             failure = failure or error
                             waiting = iter(())
@@ -139,25 +147,24 @@ class Endpoint:
                             yield key, found
             finally:
                 give_up(stop, under_way)
-        failure = failure or self.refusals.failure(proven=proven)
-        if failure is not None:
+        if failure := failure or self.refusals.failure(proven=proven or probe):
             raise failure
 
     def _answer(self, key: K, body: Body, read: Callable[[K, bytes], R], stop: Event) -> R:
         """One answer, in as many attempts as it takes or as there are."""
-        attempt = readings = 0
+        attempt = readings = late = 0
         while True:
             try:
                 return read(key, self._send(body, attempt))
             except ValueError as error:
                 attempt, readings = attempt + 1, readings + 1
                 if readings == READINGS or attempt > self._most_retries or stop.is_set():
-                    raise RefusedError(f"{self.url}: {error}") from None
+                    raise UnreadableError(f"{self.url}: {error}") from None
             except _BusyError as busy:
                 problem, status, retry_after = busy.args
-                attempt += 1
+                attempt, late = attempt + 1, late + (status == LATE)
                 seconds = pause(attempt, retry_after, base=self._backoff, jitter=random.random())
-                if attempt > self._most_retries or stop.wait(seconds):
+                if late == READINGS or attempt > self._most_retries or stop.wait(seconds):
                     advice = way_out(status, kind=self._kind)
                     raise UserError(f"{self.url}: {problem}, in {attempt} attempts; {advice}") from None
 
@@ -170,6 +177,8 @@ class Endpoint:
         try:
             # ASCII: half a character, as broken texts hold, can be escaped but not encoded.
             response = self._client.post(self.url, content=json.dumps(body).encode("ascii"))
+        except httpx.ReadTimeout:
+            raise _BusyError(f"no answer within {self._timeout:g} seconds", LATE, "") from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise _BusyError(str(error) or type(error).__name__, 0, "") from None
         status = response.status_code
@@ -178,14 +187,14 @@ class Endpoint:
         # A server may repeat the key that it refuses.
         text = response.text.replace(self._key, "…") if self._key else response.text
         problem = f"status {status}, {text[:EXCERPT]!r}"
-        if status == 429 or status >= 500:
+        if status in (408, 429) or status >= 500:
             raise _BusyError(problem, status, response.headers.get("Retry-After", ""))
-        refusal = RefusedError if status in STATUSES else UserError
+        refusal = BarredError if status == BARRED else RefusedError if status in STATUSES else UserError
         raise refusal(f"{self.url}: {problem}; {way_out(status, self._key_name, kind=self._kind)}")
 
 
 class _BusyError(Exception):
-    """What was wrong, the status (0 for no answer) and the Retry-After header of a request worth another attempt."""
+    """What was wrong, the status (0 for no answer, or LATE) and the Retry-After header: worth another attempt."""
 
 
 def give_up(stop: Event, under_way: Iterable[Future[Any]]) -> None:
@@ -227,9 +236,12 @@ def pause(attempts: int, retry_after: str, *, base: float, jitter: float) -> flo
 
 
 def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
-    """What to do about an HTTP status that is no success; 0 is no answer at all."""
-    if status in (401, 403):
-        return f"check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
+    """What to do about an HTTP status that is no success; 0 is no answer at all, LATE none in time."""
+    if status in (401, BARRED):
+        content = "unless it is about what was sent, " if status == BARRED else ""
+        return f"{content}check the API key, which {f'is read from {key_name}' if key_name else 'api_key_env can name'}"
+    if status == LATE:
+        return "raise timeout, for most servers send nothing before an answer is complete, or lower concurrency"
     if status == 0 or status >= 500:
         return "check that the server runs and can be reached, then try again"
     if status in (400, 422):
@@ -237,7 +249,8 @@ def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
             f"the usual causes are too long an input ({kind.too_large}), a content filter, a parameter that this "
             "server does not take, and the name of the model"
         )
-    known = {413: kind.too_large, 429: "lower concurrency, or try again later"}
+    busy = "lower concurrency, or try again later"
+    known = {408: busy, 413: kind.too_large, 429: busy}
     return known.get(status, "check the URL, path included, and the name of the model")
 
 

@@ -17,7 +17,7 @@ def add_feedback(commands: Any) -> None:
     )
     feedback.add_argument("files", nargs="+", metavar="FILE", help="files of judgements, and journals, in any order")
     feedback.add_argument("bundle", metavar="BUNDLE", help="the bundle that was searched")
-    feedback.add_argument("--output", required=True, metavar="DIR", help="a BEIR folder, and training lists in it")
+    feedback.add_argument("--output", required=True, metavar="DIR", help="a BEIR folder with lists and reviewed.tsv")
     feedback.add_argument("--collection", metavar="DIR", help="to be added to; default: beside the bundle, if there")
     feedback.add_argument(
         "--least",

@@ -19,7 +19,7 @@ from .config import (
 )
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
-from .models import identity, read_config
+from .models import identity, read_config, read_writer
 from .networks import check_outputs
 
 
@@ -65,15 +65,20 @@ def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]
         output: the run's folder, if there is one: mining anew replaces its `mine/`, a review that lies there as well.
 
     Raises:
-        UserError: one is not there, two teachers are the same, a key is not set, or the review would be replaced:
-            before the work, not after it.
+        UserError: one is not there or cannot do it, two teachers are the same, an address is none or a key is not set,
+            or the review would be replaced: before the work, not after it.
     """
     from . import teachers
 
     found = {f"teacher {name}": digest for name, digest in teachers.identities(config.teachers).items()}
+    if config.synthesize is not None and config.synthesize.endpoint is not None:
+        from .chat import ChatClient
+
+        # Asked later; whether it has an address and a key is told here.
+        ChatClient(config.synthesize.endpoint)
     if config.synthesize is not None and config.synthesize.model:
         # Its weights are read when documents are asked about; whether there is such a model is told here.
-        read_config(config.synthesize.model)
+        read_writer(config.synthesize.model)
         found["generator"] = identity(config.synthesize.model)
     if config.reviewed is not None:
         path = Path(config.reviewed).expanduser()

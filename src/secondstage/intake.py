@@ -168,7 +168,7 @@ def _valid_qrels(
 def _write_table(path: Path, columns: Mapping[str, list[Any]]) -> None:
     import pyarrow as pa
 
-    types = {"relevance": pa.int32(), "synthetic": pa.bool_()}
+    types = {"relevance": pa.int32(), "synthetic": pa.bool_(), "clicked": pa.list_(pa.large_string())}
     table = pa.table({name: pa.array(column, types.get(name, pa.large_string())) for name, column in columns.items()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

@@ -146,11 +146,6 @@ def read_lists(folder: Path) -> Iterator[TrainingList]:
                     yield TrainingList(query_id, tuple(candidates[starts[row] : starts[row + 1]]))
 
 
-def read_trainable(folder: Path) -> Iterator[TrainingList]:
-    """Those that have both a positive and a negative: the others teach nothing, and are there to be looked at."""
-    return filter(has_labels, read_lists(folder))
-
-
 def has_labels(found: TrainingList) -> bool:
     """Whether a list has both a positive and a negative: what a loss on labels learns from."""
     return bool(found.with_role(POSITIVE) and found.with_role(NEGATIVE))

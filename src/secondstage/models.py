@@ -103,6 +103,23 @@ def read_config(model: str) -> Any:
     return loading(model, lambda place: AutoConfig.from_pretrained(place, local_files_only=bool(commit_of(place))))
 
 
+def read_writer(model: str) -> Any:
+    """The configuration of a model that writes text, causal or seq2seq.
+
+    Raises:
+        UserError: as `loading`, or it is an encoder.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    config = read_config(model)
+    if config.model_type in MASKED and not (config.is_encoder_decoder or getattr(config, "is_decoder", False)):
+        raise UserError(
+            f"model {model!r} is an encoder ({config.model_type}), which writes no text: give a causal language model "
+            "or a seq2seq one, e.g. Qwen/Qwen3-4B-Instruct-2507"
+        )
+    return config
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from reporting what is meant to be: that a head is new, how far the weights are loaded."""

@@ -29,6 +29,12 @@ def number(value: object, digits: int = 3) -> str:
     return text if text.strip("−0.") else text.lstrip("−")
 
 
+def signed(value: object, digits: int = 3) -> str:
+    """A difference: with its sign, but for one that rounds to zero."""
+    text = number(value, digits)
+    return f"+{text}" if finite(value) and value > 0 and text.strip("0.") else text
+
+
 def percent(value: object, digits: int = 0) -> str:
     """A share of one in percent."""
     return f"{number(100 * value, digits)}{SPACE}%" if finite(value) else MISSING
@@ -40,7 +46,7 @@ def environment() -> Environment:
     from markupsafe import Markup
 
     found = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {"number": number, "whole": partial(number, digits=0), "percent": percent}
+    found.filters |= {"number": number, "whole": partial(number, digits=0), "signed": signed, "percent": percent}
     found.globals["style"] = Markup(STYLE.read_text(encoding="utf-8"))
     return found
 

@@ -80,6 +80,11 @@ class PairModel(ABC):
     def contract(self) -> dict[str, Any]:
         """What the score contract says of this kind."""
 
+    @property
+    def overhead(self) -> int:
+        """How many of `max_length` tokens are neither query nor document."""
+        return int(self.tokenizer.num_special_tokens_to_add(pair=True))
+
     def with_model(self, model: Any) -> Self:
         """The same contract, computed by another network of the same shape: a working copy, an average."""
         other = copy.copy(self)

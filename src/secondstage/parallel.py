@@ -148,7 +148,14 @@ def _group() -> Any:
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         if not distributed.is_initialized():
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            distributed.init_process_group(backends, timeout=JOINING)
+            try:
+                distributed.init_process_group(backends, timeout=JOINING)
+            except ValueError as error:
+                # A cluster may export the two alone.
+                raise UserError(
+                    f"RANK and WORLD_SIZE in the environment tell of {workers().size} processes, which cannot find "
+                    f"each other: {error}; unset both for one process, or start with accelerate launch or torchrun"
+                ) from error
         _groups.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
         atexit.register(_leave)
     return _groups[0]

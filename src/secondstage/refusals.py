@@ -15,12 +15,26 @@ R = TypeVar("R")
 
 # HTTP statuses that are about one request's content; any other concerns all requests.
 STATUSES = frozenset({400, 413, 422})
+# That of a moderated prompt, but also of a key that may not.
+BARRED = 403
 # So many refused before one is answered: then it is not their content.
 HOPELESS = 10
 
 
 class RefusedError(Exception):
     """Why one request is left out."""
+
+
+class BarredError(RefusedError):
+    """The same, but it may be the key."""
+
+
+class UnreadableError(RefusedError):
+    """The same, for the answer and not the request is at fault."""
+
+
+class HopelessError(UserError):
+    """Nothing but refusals: it is not their content, or each holds something that is refused."""
 
 
 class Refusals:
@@ -34,21 +48,29 @@ class Refusals:
     def __init__(self) -> None:
         self.answered = self.refused = 0
         self._reason, self._said = "", False
+        self._barred = self._unreadable = 0
 
-    def counted(self, result: Callable[[], R], *, proven: bool) -> R | None:
+    def counted(self, result: Callable[[], R], *, proven: bool, probe: bool = False) -> R | None:
         """The result of one request; none if it is left out. The first reason is said as soon as another is answered.
 
         Raises:
-            UserError: `HOPELESS` requests were refused, and none was answered, now or, if `proven`, earlier.
+            UserError: `HOPELESS` requests were refused, this is no `probe`, and none was answered, now or, if `proven`,
+                earlier: a `HopelessError`, unless all answers were at fault. Or so many were barred one after the
+                other that the key is no longer taken.
         """
         try:
             found = result()
             self.answered += 1
+            self._barred = 0
         except RefusedError as refusal:
             found = None
             self.refused += 1
             self._reason = self._reason or str(refusal)
-        if failure := self.failure(proven=proven, enough=HOPELESS):
+            self._unreadable += isinstance(refusal, UnreadableError)
+            self._barred += isinstance(refusal, BarredError)
+            if self.answered and self._barred == HOPELESS:
+                raise UserError(f"{refusal} (so for the last {HOPELESS} requests)") from None
+        if failure := self.failure(proven=proven or probe, enough=HOPELESS):
             raise failure
         if self.refused and (proven or self.answered) and not self._said:
             self._said = True
@@ -59,4 +81,5 @@ class Refusals:
         """The error that ends it all, if so many were refused and none was answered."""
         if proven or self.answered or self.refused < enough:
             return None
-        return UserError(self._reason + (f" (so for all of {self.refused} requests)" if self.refused > 1 else ""))
+        error = HopelessError if self.refused > self._unreadable else UserError
+        return error(self._reason + (f" (so for all of {self.refused} requests)" if self.refused > 1 else ""))

@@ -13,10 +13,15 @@ import numpy as np
 from .config import RemoteConfig
 from .endpoint import Endpoint, Kind, key_from
 from .files import fingerprint
+from .firstwords import first_words
 from .progress import bar
-from .rerankapi import SIZES, Answer, Api, first_words, read_answer, request
+from .refusals import HOPELESS, HopelessError
+from .rerankapi import SIZES, Answer, Api, read_answer, request
 from .run import Scores
 from .scorecache import CachedScorer
+
+Parts = dict[int, list[int]]
+"""The places of pairs that are asked about together, by the first of them."""
 
 KIND = Kind("a rerank API", "https://api.cohere.com/v2/rerank", "lower document_words or documents_per_request")
 
@@ -57,7 +62,7 @@ class RemoteReranker:
             api_key: sent as a bearer token.
             api: whose shape requests and answers have.
             api_key_env: the environment variable that the key came from, for errors to name.
-            timeout: seconds to connect, and between two pieces of an answer.
+            timeout: seconds to connect, and for an answer: between two pieces of it, but most servers send one.
             concurrency: requests under way at a time.
             documents_per_request: at most; by default 100, and TEI's 32.
             document_words: of each document that are sent; by default all.
@@ -142,14 +147,29 @@ class RemoteReranker:
     def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Sequence[float]]]:
         """Score pairs, request by request: the places of its pairs and their scores, in the order of the answers.
 
-        Where others are answered, a request that is refused for its content is asked again in halves, so that one
-        document leaves no other without score.
+        A request that is refused for its content is asked again in halves, so that one document leaves no other without
+        score.
 
         Raises:
             UserError: as `score`, after the scores of all requests that ended well.
         """
         started = time.perf_counter()
-        open_parts = [places for _, places in grouped(pairs, self._size)]
+        waiting = {places[0]: places for _, places in grouped(pairs, self._size)}
+        try:
+            while waiting:
+                halves: Parts = {}
+                try:
+                    yield from self._asked(pairs, waiting, halves)
+                except HopelessError as error:
+                    yield from self._probed(pairs, waiting, halves, error)
+                waiting |= halves
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _asked(
+        self, pairs: Sequence[tuple[str, str]], parts: Parts, halves: Parts, *, probe: bool = False
+    ) -> Iterator[tuple[list[int], Sequence[float]]]:
+        """Score the pairs of each part, or put its halves among those; either takes it out of the parts."""
 
         def body(places: list[int]) -> dict[str, Any]:
             documents = [self.shown(pairs[i][1]) for i in places]
@@ -158,23 +178,38 @@ class RemoteReranker:
         def read(places: list[int], content: bytes) -> Answer:
             return read_answer(content, len(places), self._api)
 
-        try:
-            while open_parts:
-                jobs, open_parts = ((places, body(places)) for places in open_parts), []
-                for places, answer in self._endpoint.ask(jobs, read, proven=self.proven()):
-                    if answer is not None:
-                        self.documents += len(places)
-                        self.tokens += answer.tokens
-                        self.search_units += answer.search_units
-                        yield places, answer.scores
-                    elif len(places) > 1:
-                        half = len(places) // 2
-                        open_parts += [places[:half], places[half:]]
-                    else:
-                        self.refused += 1
-                        yield places, [np.nan]
-        finally:
-            self.seconds += time.perf_counter() - started
+        jobs = ((places, body(places)) for places in list(parts.values()))
+        for places, answer in self._endpoint.ask(jobs, read, proven=self.proven(), probe=probe):
+            del parts[places[0]]
+            if answer is not None:
+                self.documents += len(places)
+                self.tokens += answer.tokens
+                self.search_units += answer.search_units
+                yield places, answer.scores
+            elif len(places) > 1:
+                half = len(places) // 2
+                halves |= {places[0]: places[:half], places[half]: places[half:]}
+            else:
+                self.refused += 1
+                yield places, [np.nan]
+
+    def _probed(
+        self, pairs: Sequence[tuple[str, str]], waiting: Parts, halves: Parts, error: HopelessError
+    ) -> Iterator[tuple[list[int], Sequence[float]]]:
+        """Ask ever smaller halves until the server answers one: each list may hold a document that is refused.
+
+        Raises:
+            HopelessError: it refuses even single documents, or as many requests as before.
+        """
+        if not halves:
+            halves |= {place: waiting.pop(place) for place in list(waiting) if len(waiting[place]) > 1}
+        before = self.documents
+        for _ in range(HOPELESS):
+            if halves and self.documents == before:
+                smallest = min(halves, key=lambda place: len(halves[place]))
+                yield from self._asked(pairs, {smallest: halves.pop(smallest)}, halves, probe=True)
+        if self.documents == before:
+            raise error
 
     def shown(self, document: str) -> str:
         """What is sent of a document."""

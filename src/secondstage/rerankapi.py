@@ -8,9 +8,7 @@ cohere (v1 and v2): `{model, query, documents, top_n}`, answered by `{results: [
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from .endpoint import whole
@@ -20,8 +18,6 @@ Api = Literal["cohere", "jina", "tei"]
 
 # Documents of a request, where nobody says otherwise: Cohere's advice, and what TEI takes unless it is told otherwise.
 SIZES: dict[Api, int] = {"cohere": 100, "jina": 100, "tei": 32}
-# Letters a word, at most: where none are told apart by spaces, as in Chinese, this is the limit.
-WORD = 10
 NAMED = '{"results": [{"index": 0, "relevance_score": 0.5}, …]}, one result for each document'
 SHAPES: dict[Api, str] = {
     "cohere": f"Cohere's: {NAMED}",
@@ -39,15 +35,6 @@ def request(query: str, documents: list[str], model: str, api: Api) -> dict[str,
     # Jina sends every text back unless it is told not to.
     body |= {"return_documents": False} if api == "jina" else {}
     return body | ({"model": model} if model else {})
-
-
-def first_words(text: str, count: int) -> str:
-    """The text up to the end of its last word, of so many; as it is if it has no more. Cut again, it stays as it is."""
-    if len(text) < 2 * count:
-        return text
-    head = text[: WORD * count]
-    ends = [word.end() for word in islice(re.finditer(r"\S+", head), count)]
-    return head[: ends[-1]] if len(ends) == count else head
 
 
 class Answer(NamedTuple):

@@ -55,6 +55,15 @@ def strictly_decreasing(scores: npt.ArrayLike) -> Scores:
     return single_precision(result)
 
 
+def all_tied(scores: Sequence[float]) -> bool:
+    """Whether these scores of one list differ by no more than `strictly_decreasing` may have moved equal ones apart."""
+    if not len(scores):
+        return True
+    low, high = min(scores), max(scores)
+    largest = np.float32(max(abs(low), abs(high)))
+    return high - low <= len(scores) * float(largest - np.nextafter(largest, np.float32(0)))
+
+
 def single_precision(scores: npt.ArrayLike) -> Scores:
     """A copy in single precision; `ValueError` if a score is not finite there."""
     with np.errstate(over="ignore"):
@@ -143,11 +152,12 @@ def read_trec(path: Path) -> Run:
     """Read a TREC run made by anyone, ordered as trec_eval orders it: by score, ties by descending document id.
 
     Raises:
-        UserError: a line has not six columns, a score is no finite number in single precision, or a document is there
-            twice for a query.
+        UserError: a line has not six columns, a score is no finite number in single precision, a document is there
+            twice for a query, or several of one query have the lowest number there is.
     """
     found: dict[str, dict[str, float]] = {}
-    name = path.stem
+    # A file without a line tells no name, and that of a file may hold spaces.
+    name = "-".join(path.stem.split()) or "run"
     for number, columns in _columns(path):
         if len(columns) != 6:
             raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {' '.join(columns)!r}")
@@ -163,7 +173,14 @@ def read_trec(path: Path) -> Run:
     rankings = {}
     for query_id, scores in found.items():
         doc_ids = sorted(scores, reverse=True)
-        rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
+        try:
+            rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
+        except ValueError:  # each score is finite, so that only a tie had nowhere to go
+            raise UserError(
+                f"{path}: query {query_id!r} has tied documents at {-LARGEST!r}, the lowest number in single "
+                "precision, below which there is none to order them by: give them a higher score, such as -1e9, or "
+                "leave their lines out"
+            ) from None
     return Run(name, rankings)
 
 

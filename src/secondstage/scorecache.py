@@ -6,7 +6,6 @@ Records are only ever appended; a kill while writing tears the last one at most,
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import UserError
+from .knownscores import RECORD, KnownScores, Records
 from .parallel import all_files, own_file
 from .progress import bar
 from .run import Scores
@@ -25,12 +25,8 @@ from .scoring import Scorer, StreamingScorer, as_scores, pair_digest
 SCORES = "scores"
 # Magic and version.
 HEADER = b"secondstage scores 1\n"
-RECORD = struct.Struct("<16sf")
 # Pairs that are scored before they are written: what a kill loses at most.
 CHUNK = 4096
-
-Known = dict[bytes, float]
-"""Scores by the digest of their pair."""
 
 
 class CachedScorer:
@@ -81,31 +77,34 @@ class CachedScorer:
         if self.shown is not None:
             pairs = [(query, self.shown(document)) for query, document in pairs]
         digests = [pair_digest(*pair) for pair in pairs]
-        self.found += sum(digest in self._known for digest in digests)
-        missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
-        unstored = self._score_missing(missing, label) if missing else {}
-        return np.array([unstored[d] if d in unstored else self._known[d] for d in digests], np.float32)
+        scores = self._known.find(digests)
+        places: list[int] = np.flatnonzero(np.isnan(scores)).tolist()
+        self.found += len(pairs) - len(places)
+        if places:
+            made = self._score_missing({digests[i]: pairs[i] for i in places}, label)
+            scores[places] = [made[digests[i]] for i in places]
+        return scores
 
     @cached_property
-    def _known(self) -> Known:
-        return {digest: score for path in all_files(self.path) for digest, score in read_scores(path).items()}
+    def _known(self) -> KnownScores:
+        return read_scores(*all_files(self.path))
 
-    def _score_missing(self, missing: Mapping[bytes, tuple[str, str]], label: str | None) -> Known:
-        """Score and store; returns what cannot be stored."""
-        digests, unstored = list(missing), Known()
+    def _score_missing(self, missing: Mapping[bytes, tuple[str, str]], label: str | None) -> dict[bytes, float]:
+        """Score, and store what can be stored."""
+        digests, made = list(missing), dict[bytes, float]()
         shown = bar(total=len(digests), label=label, unit="pair") if label else nullcontext()
         with appending(own_file(self.path)) as file, shown as progress:
             for places, values in self._parts(list(missing.values())):
                 found = dict(zip([digests[i] for i in places], as_scores(values, len(places)).tolist(), strict=True))
                 finite = {digest: score for digest, score in found.items() if np.isfinite(score)}
-                file.write(b"".join(RECORD.pack(*record) for record in finite.items()))
+                file.write(np.array(list(finite.items()), RECORD).tobytes())
                 file.flush()
-                self._known.update(finite)
-                unstored.update((digest, score) for digest, score in found.items() if digest not in finite)
+                self._known.add(finite)
+                made.update(found)
                 self.scored += len(finite)
                 if progress is not None:
                     progress.update(len(places))
-        return unstored
+        return made
 
     def _parts(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Sequence[int], object]]:
         """The places and scores of pairs that are scored together, as soon as they are."""
@@ -117,16 +116,20 @@ class CachedScorer:
             yield places, self.scorer.score(pairs[start : start + self.chunk])
 
 
-def read_scores(path: Path) -> Known:
-    """Every whole record of a score cache; none if there is no file.
+def read_scores(*paths: Path) -> KnownScores:
+    """Every whole record of score caches; none of a file that is not there.
 
     Raises:
-        UserError: it is no score cache, or one of another version.
+        UserError: one is no score cache, or one of another version.
     """
+    return KnownScores(map(_records, paths))
+
+
+def _records(path: Path) -> Records:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return np.empty(0, RECORD)
     # A header that is cut short is that of a file whose writer was killed at once.
     if content[: len(HEADER)] != HEADER[: len(content)]:
         raise UserError(
@@ -134,7 +137,7 @@ def read_scores(path: Path) -> Known:
             "and the scores are computed again"
         )
     body = memoryview(content)[len(HEADER) :]
-    return dict(RECORD.iter_unpack(body[: len(body) - len(body) % RECORD.size]))
+    return np.frombuffer(body[: len(body) - len(body) % RECORD.itemsize], RECORD)
 
 
 @contextmanager
@@ -142,7 +145,7 @@ def appending(path: Path) -> Iterator[BinaryIO]:
     """Open a score cache at its end, after what was torn is cut off; makes the file, and its folder, if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        torn = max(0, file.tell() - len(HEADER)) % RECORD.size
+        torn = max(0, file.tell() - len(HEADER)) % RECORD.itemsize
         if file.tell() < len(HEADER):
             file.truncate(0)
             file.write(HEADER)

@@ -9,7 +9,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from .collection import Documents
-from .compute import Precision
 from .errors import UserError
 from .run import Run, Scores
 
@@ -28,13 +27,6 @@ class Scorer(Protocol):
             `[n]` scores, in the order of the pairs: higher is more relevant.
         """
         ...
-
-
-class LoadedScorer(Scorer, Protocol):
-    """A model that knows where it was loaded from, and in which precision it computes."""
-
-    max_length: int
-    origin: tuple[str, Precision] | None
 
 
 @runtime_checkable

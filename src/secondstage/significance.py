@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from math import inf, isfinite, nan, sqrt
-from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -162,19 +161,6 @@ def detectable(sd: float, queries: int, *, alpha: float = 0.05, power: float = 0
     critical = stdtrit(queries - 1, 1 - alpha / 2)
     # The shift of the statistic at which it stays below the critical value as seldom as the power allows.
     return float(nctdtrinc(queries - 1, 1 - power, critical)) * sd / sqrt(queries)
-
-
-def queries_needed(sd: float, difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """How many queries a two-sided paired t test needs to show a true `difference` with this power; see `detectable`.
-
-    Two at least: one has no standard deviation.
-    """
-    normal = NormalDist()
-    # The normal distribution asks for a few too little.
-    queries = max(2, int(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * sd / difference) ** 2))
-    while detectable(sd, queries, alpha=alpha, power=power) > abs(difference):
-        queries += 1
-    return queries
 
 
 def _differences(system: Values, baseline: Values) -> npt.NDArray[np.float64]:

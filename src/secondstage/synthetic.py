@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import category
 
 from .collection import Collection, Documents, Qrels
 from .errors import UserError
@@ -30,8 +32,23 @@ SAME_TEXT = "same_text"
 
 # Scripts that are written without spaces, or glue particles to their words: there, words have no edges to look for.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_IDEOGRAPHIC_END = re.compile(r"(?<=[。！？।])")
+# What ends a sentence in scripts that need no space after it: ideographic, Indic, Arabic and Urdu, Armenian, Ethiopic,
+# Burmese.
+_ENDS = "。！？।॥\u06d4\u061f\u0589\u1362\u104b"
+_OTHER_END = re.compile(rf"(?<=[{_ENDS}])")
 _UNITS = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+
+
+class _WithoutMarks(dict[int, "int | None"]):
+    """For `str.translate`: marks go, but for those of scripts without spaces, which count as characters."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        self[code] = None if _is_mark(character) and not _UNITS.fullmatch(character) else code
+        return self[code]
+
+
+_WITHOUT_MARKS = _WithoutMarks()
 
 
 class SyntheticQuery(NamedTuple):
@@ -163,7 +180,7 @@ class PairTexts:
 def opening(text: str) -> str:
     """The first sentence of a text's first paragraph, on one line; empty if it has none."""
     paragraph = re.split(r"\n\s*\n", text[:LONGEST_OPENING].strip(), maxsplit=1)[0]
-    return _IDEOGRAPHIC_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
+    return _OTHER_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
 
 
 def texts_of_lists(collection: Collection, folder: Path) -> PairTexts:
@@ -187,17 +204,24 @@ def document_without(query: str, content: str) -> str:
         query: a title or a sentence of the document.
         content: its whole text.
     """
-    words = re.findall(r"[^\W_]+", query)
-    if not words:
+    places = list(re.finditer(r"[^\W_]+", query))
+    if not places:
         return content
+    words = [place.group() for place in places]
+    # The last letter's own, a vowel sign of Hindi, say, which are no letters to a regular expression.
+    marks = "".join(takewhile(_is_mark, query[places[-1].end() :]))
     everywhere = len(units(query)) >= SENTENCE_WORDS
     unspaced = re.compile(f"[{UNSPACED}]")
     before = "" if unspaced.match(words[0][0]) else r"(?<![^\W_])"
     after = "" if unspaced.match(words[-1][-1]) else r"(?![^\W_])"
-    pattern = before + r"[\W_]+".join(map(re.escape, words)) + after + r"[.?!。！？।]*"
+    pattern = before + r"[\W_]+".join(map(re.escape, words)) + marks + after + rf"[.?!{_ENDS}]*"
     return re.sub(pattern, "", content, count=not everywhere, flags=re.IGNORECASE).strip()
 
 
 def units(text: str) -> list[str]:
-    """The words of a text; of scripts without spaces, the characters."""
-    return _UNITS.findall(text)
+    """The words of a text, without their marks, which no word ends at; of scripts without spaces, the characters."""
+    return _UNITS.findall(text if text.isascii() else text.translate(_WITHOUT_MARKS))
+
+
+def _is_mark(character: str) -> bool:
+    return category(character)[0] == "M"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chart import forest, span
-from ..page import add_charts, environment, number
+from ..page import add_charts, environment, signed
 from .contest import in_words
-from .table import by_mean
+from .table import budget_in_words, by_mean
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -32,15 +32,9 @@ def forest_plot(row: Mapping[str, Any], scale: tuple[float, float]) -> str:
     return forest(title, row["delta"], row["low"], row["high"], scale)
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """A difference, with its sign."""
-    text = number(value, digits)
-    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
-
-
 @cache
 def _template() -> Template:
     found = environment()
-    found.filters |= {"signed": signed, "in_words": in_words}
+    found.filters |= {"in_words": in_words, "budget_in_words": budget_in_words}
     add_charts(found, forest_plot)
     return found.from_string(TEMPLATE.read_text(encoding="utf-8"))

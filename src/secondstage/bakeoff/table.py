@@ -13,13 +13,12 @@ from .contest import in_words
 def render(found: Mapping[str, Any]) -> str:
     """Who won, every recipe with its means and costs, best first, and what the others' differences show."""
     system, seeds = found["system"], len(found["seeds"])
-    budget = " and ".join(f"{value:g} {name}" for name, value in found["budget"].items())
     lines = [
         found["sentence"],
         "",
         f"{found['measure']} on {found['split']}: {found['queries']} queries, top {found['depth']} reranked, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {budget} of training each; "
-        f"first stage {found['first_stage']:.4f}",
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {budget_in_words(found['budget'])} of training "
+        f"each; first stage {found['first_stage']:.4f}",
     ]
     lines += _table(found)
     if found["detectable"] is not None:
@@ -30,6 +29,11 @@ def render(found: Mapping[str, Any]) -> str:
         lines.append(f"differences from {BASE} ({system}), p values adjusted for {len(rows)} recipes (Holm):")
         lines += [f"  {sentence(row, found['confidence'])}" for row in rows]
     return "\n".join(lines)
+
+
+def budget_in_words(budget: Mapping[str, float]) -> str:
+    """Steps, tokens or minutes, with the unit."""
+    return " and ".join(f"{value:{',.0f' if value == int(value) else 'g'}} {name}" for name, value in budget.items())
 
 
 def by_mean(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -17,8 +17,8 @@ class Bm25Config(Section):
     k1: Positive = 0.9
     b: Share = 0.4
     language: str = "english"
-    """Of the Snowball stemmer and the stop words; "none" for neither, as for Chinese and Japanese, which are indexed by
-    pairs of characters in any language."""
+    """Of the Snowball stemmer and the stop words; "none" for neither, as for Chinese, Japanese, Thai, Lao, Khmer and
+    Burmese, which are indexed by pairs of characters in any language."""
 
 
 class DenseConfig(Section):
@@ -36,7 +36,7 @@ class DenseConfig(Section):
     """auto: exact while that is fast and fits `memory_gib` (260,000 vectors of 384); then HNSW (520,000), IVF while it
     fits, and IVF with product quantisation, rescored with the vectors on disk. The recall reached is said and kept."""
     memory_gib: Positive = 4.0
-    """What the index may take."""
+    """What the index may take: auto chooses by it, and one that takes more, chosen or the smallest, is told."""
 
 
 class SparseConfig(Section):

@@ -40,7 +40,8 @@ class TeacherConfig(Section):
     weight: Positive = 1.0
     """In an ensemble."""
     price: Annotated[float, Field(ge=0)] = 0.0
-    """Of a million tokens, in any currency: for the count of what an endpoint cost."""
+    """Of a million tokens, or of a thousand search units where an API counts these (Cohere), in any currency: for the
+    count of what it cost."""
 
     @model_validator(mode="after")
     def _one_place(self) -> TeacherConfig:

@@ -21,7 +21,7 @@ class EndpointConfig(Section):
     concurrency: Count = 4
     """Requests under way at a time."""
     timeout: Positive = 60.0
-    """Seconds to connect, and between two pieces of an answer."""
+    """Seconds to connect, and for an answer: most servers send it in one piece, when it is complete."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Of a request that the server was too busy or too broken to answer."""
 

@@ -71,6 +71,11 @@ class TrainConfig(Section):
     """Negatives of a list in a training step, at most."""
     max_length: Annotated[int, Field(ge=16)] = 256
     """Tokens of a query-document pair."""
+    short_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens of a pair in the first part of the training, which so sees more lists in the same time; none: max_length
+    (Devlin et al. 2018, A.2; Li et al. 2022, 2108.06084)."""
+    short_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """How much of the budget that first part takes."""
     batch_tokens: Annotated[int, Field(ge=64)] = 8192
     """Tokens of one optimizer step over all processes, without padding."""
     memory_tokens: Annotated[int, Field(ge=64)] | None = None
@@ -136,6 +141,18 @@ class TrainConfig(Section):
     def _one_budget(self) -> TrainConfig:
         if fault := budget_fault(self.model_dump()):
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _shorter(self) -> TrainConfig:
+        if self.short_length is None:
+            return self
+        if self.short_length >= self.max_length:
+            raise ValueError(
+                f"short_length={self.short_length} is not below max_length={self.max_length}: lower it, or leave it out"
+            )
+        if self.head == "yes_no":
+            raise ValueError("short_length is for head=classification: leave it out, as a prompt must not be cut")
         return self
 
     @field_validator("folds")

@@ -8,11 +8,11 @@ each document, in the column `scores`; in a labeled-list they take the place of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from secondstage.intake import SURROGATE
+from secondstage.run import LARGEST
 
 from .rows import Row
 
@@ -152,8 +152,8 @@ def _numbers(value: object, name: str, count: int) -> list[float]:
         raise ValueError(f"{name!r} must be a list with one number for each of {count} documents, not {value!r:.80}")
     numbers: list[float] = value
     for number in numbers:
-        if not isinstance(number, (int, float)) or not math.isfinite(number):
-            raise ValueError(f"{name!r} holds {number!r:.80}, which is no finite number")
+        if not isinstance(number, (int, float)) or not abs(number) <= LARGEST:
+            raise ValueError(f"{name!r} holds {number!r:.80}, which is no finite number in single precision")
     return numbers
 
 

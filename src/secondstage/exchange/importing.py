@@ -147,6 +147,9 @@ def _lists(judged: Judged, scored: bool) -> Iterator[TrainingList]:
 def _notes(out: Path, judged: Judged, counts: Counter[str], *, scored: bool) -> list[str]:
     positives = sum(passage.relevance > 0 for passages in judged.values() for passage in passages.values())
     candidates = sum(map(len, judged.values()))
+    # All of each list: the defaults of mining would take some, chosen by the order of the ids.
+    deep = max(map(len, judged.values()))
+    most = max(sum(not passage.relevance for passage in passages.values()) for passages in judged.values())
     notes = [
         f"{out}: {len(judged)} queries, {counts['documents']} documents, {positives} positives, "
         f"{candidates - positives} negatives"
@@ -163,7 +166,8 @@ def _notes(out: Path, judged: Judged, counts: Counter[str], *, scored: bool) -> 
     return [
         *notes,
         f"to train on these candidates: collection: {out}, first_stage: {{kind: run, run: [{out / RUN}]}}, "
-        "mine: {max_share: null}; they have no order, so compare rerankers on them, never with the first stage",
+        f"mine: {{max_share: null, depth: {deep}, negatives: {max(1, most)}}}; they have no order, so compare "
+        "rerankers on them, never with the first stage",
         f"to mine from the search that you deploy, and to prove that reranking pays: collection: {out}, and another "
         "first stage",
     ]

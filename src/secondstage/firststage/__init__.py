@@ -63,21 +63,23 @@ def made_from(config: FirstStageConfig) -> dict[str, str]:
     """What, beside its settings and the corpus, decides whether a first stage is still the same.
 
     Returns:
-        The identity of every encoder, the digest of every file.
+        How BM25 cuts words, the identity of every encoder, the digest of every file.
 
     Raises:
         UserError: a model or file is not there, a language is unknown, a library or a token is missing: before the
             work, not after it.
     """
-    from .bm25 import check_language
     from .milvusstore import check_settings
+    from .words import WORDS, check_language
 
+    found: dict[str, str] = {}
     if config.uses("bm25"):
         check_language(config.bm25.language)
+        found["words"] = str(WORDS)
     if config.kind == "milvus":
         check_settings(config.milvus)
     models = {"dense": config.dense.model, "sparse": config.sparse.model}
-    found = {name: identity(model) for name, model in models.items() if config.uses(name)}
+    found |= {name: identity(model) for name, model in models.items() if config.uses(name)}
     for name in config.run if config.kind == "run" else ():
         path = Path(name).expanduser()
         if not path.is_file():

@@ -1,16 +1,10 @@
-"""BM25 over stemmed words, with bm25s.
-
-A word is two letters or more between whatever is no letter, in any script. Chinese and Japanese write no spaces: a run
-of their characters is indexed by its pairs of neighbours, as Lucene's analyser for them does. Thai, Lao and Khmer write
-none either, and whole phrases of theirs are words: split them before, or use a dense first stage.
-"""
+"""BM25 over stemmed words, with bm25s; what a word is, `words` says."""
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,15 +15,17 @@ import numpy.typing as npt
 from ..collection import Documents
 from ..config import Bm25Config
 from ..errors import UserError
+from ..files import read_json, write_json
 from ..progress import bar
 from . import FirstStage, Hits
+from .words import WORDS, check_words, tokenize
 
 # Documents whose words are held as Python's own objects at a time.
 CHUNK = 4096
 # Entries of the index that are scored at a time.
 SCORED = 1 << 22
-# Kana, and the ideographs with their extensions.
-UNSPACED = re.compile(r"[぀-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff]+")
+# In the folder of the index: the number of its words.
+NUMBER = "words.json"
 
 
 class Bm25:
@@ -59,14 +55,21 @@ class Bm25:
 
     @classmethod
     def load(cls, config: Bm25Config, folder: Path) -> Bm25:
-        """Open what `save` wrote, memory-mapped."""
+        """Open what `save` wrote, memory-mapped.
+
+        Raises:
+            UserError: its words are not those that queries are cut into now.
+        """
         import bm25s
 
+        number = folder / "bm25" / NUMBER
+        check_words(read_json(number) if number.is_file() else None, folder)
         return cls(config, bm25s.BM25.load(str(folder / "bm25"), load_vocab=True, mmap=True))
 
     def save(self, folder: Path) -> None:
         """Write the index below `folder`."""
         self._index.save(str(folder / "bm25"), show_progress=False)
+        write_json(folder / "bm25" / NUMBER, WORDS)
 
     def parts(self) -> Mapping[str, FirstStage]:
         """Itself."""
@@ -163,55 +166,3 @@ def _score(config: Bm25Config, counts: Counts) -> dict[str, Any]:
         "indptr": matrix.indptr.astype(np.int64),
         "num_docs": documents,
     }
-
-
-def tokenize(config: Bm25Config, texts: Iterable[str]) -> list[list[str]]:
-    """Lower-cased words of two letters or more, stemmed, without stop words."""
-    import bm25s
-
-    plain = config.language == "none"
-    split: Any = bm25s.tokenize
-    tokens: list[list[str]] = split(
-        _spaced(texts),
-        stopwords=[] if plain else _stop_words(config.language),
-        stemmer=None if plain else _stemmer(config.language),
-        return_ids=False,
-        show_progress=False,
-    )
-    return tokens
-
-
-def _spaced(texts: Iterable[str]) -> Iterator[str]:
-    """Each run of characters that are written without spaces becomes its pairs of neighbours."""
-    for text in texts:
-        yield text if text.isascii() else UNSPACED.sub(lambda run: _pairs(run.group()), text)
-
-
-def _pairs(run: str) -> str:
-    return f" {' '.join(map(''.join, pairwise(run))) or run} "
-
-
-def _stemmer(language: str) -> Any:
-    import Stemmer
-
-    check_language(language)
-    return Stemmer.Stemmer(language)
-
-
-def check_language(language: str) -> None:
-    """Raise `UserError` if there is no stemmer for the language, and it is not "none"."""
-    import Stemmer
-
-    known = ["none", *Stemmer.algorithms()]
-    if language not in known:
-        raise UserError(f"first_stage.bm25.language {language!r}: known are {', '.join(known)}")
-
-
-def _stop_words(language: str) -> Any:
-    """bm25s' list for the language where it has one."""
-    try:
-        from bm25s.tokenization import _infer_stopwords
-
-        return list(_infer_stopwords(language))
-    except ValueError:
-        return []

@@ -21,20 +21,18 @@ class Dense:
         config: its settings.
         encoder: the model.
         index: the vectors of the documents.
-        cache: where embeddings are kept, those of queries too; none keeps none.
     """
 
-    def __init__(self, config: DenseConfig, encoder: Encoder, index: VectorIndex, cache: Path | None = None) -> None:
+    def __init__(self, config: DenseConfig, encoder: Encoder, index: VectorIndex) -> None:
         self.config = config
         self.encoder = encoder
         self.index = index
-        self.cache = cache
 
     @classmethod
     def build(cls, config: DenseConfig, documents: Documents, *, cache: Path | None = None) -> Dense:
         """Encode and index every document; what `cache` holds is not encoded again."""
         encoder = load_encoder(config)
-        return cls(config, encoder, VectorIndex.build(config, embed(config, documents, encoder, cache=cache)), cache)
+        return cls(config, encoder, VectorIndex.build(config, embed(config, documents, encoder, cache=cache)))
 
     @classmethod
     def load(cls, config: DenseConfig, folder: Path) -> Dense:
@@ -54,9 +52,7 @@ class Dense:
 
     def search(self, queries: Sequence[str], depth: int) -> list[Hits]:
         """The nearest documents of each query; equal scores in the order of the corpus."""
-        # A query alone is faster encoded than looked up.
-        cache = self.cache if len(queries) > 1 else None
-        embedded = encode(queries, self.encoder, self.config.query_prompt, cache, total=len(queries))
+        embedded = encode(queries, self.encoder, self.config.query_prompt, total=len(queries))
         return [
             Hits(rows, scores, ("dense",) * len(rows))
             for block in embedded

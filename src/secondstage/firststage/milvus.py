@@ -19,6 +19,7 @@ from .dense import load_encoder
 from .hybrid import Hybrid
 from .milvusindex import Index, collection_name
 from .milvusstore import Store
+from .words import check_words
 
 # Queries of one request, and the most results that Milvus gives.
 ASKED = 64
@@ -119,9 +120,12 @@ class Milvus:
         """Open what `save` wrote.
 
         Raises:
-            UserError: Milvus cannot be reached, or does not hold the whole collection any more.
+            UserError: Milvus cannot be reached, or does not hold the whole collection any more; or the words of it are
+                not those that queries are cut into now.
         """
         settings = read_json(folder / "milvus.json")
+        if config.uses("bm25"):
+            check_words(settings.get("words"), folder)
         store = Store(config.milvus, folder / "milvus.db")
         encoder = Encoder.load(str(folder / "encoder")) if config.uses("dense") else None
         index = Index(store, settings["collection"], settings["documents"], config, encoder)

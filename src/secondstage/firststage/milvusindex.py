@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,13 +15,15 @@ from ..encoder import Encoder
 from ..errors import UserError
 from ..files import fingerprint, write_json
 from ..progress import bar, say
-from .bm25 import tokenize
 from .dense import embed
 from .milvusstore import Store
+from .words import WORDS, tokenize
 
 # Documents read at a time, and sent at a time: a request of a cluster is at most 64 MiB.
 CHUNK = 2048
 SENT = 256
+# What milvus-lite's analyser, which takes runs of \w, splits a word at: marks, such as the vowel signs of Hindi.
+_MARK = re.compile(r"\W")
 # Bytes of a text.
 LONGEST = 65_535
 # By `first_stage.dense.index`: Milvus' name, and its settings.
@@ -99,11 +102,19 @@ class Index(NamedTuple):
 
     def words(self, texts: Sequence[str]) -> list[str]:
         """The texts as they are analysed, their words between spaces; an empty one holds none."""
-        return [_fit(tokens) for tokens in tokenize(self.config.bm25, texts)]
+        return [_fit(tokens) for tokens in self.tokens(texts)]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text, in which the analyser of Milvus sees no edges."""
+        found = tokenize(self.config.bm25, texts)
+        if self.config.milvus.uri:
+            return found
+        return [[_MARK.sub(lambda mark: f"_{ord(mark.group()):x}", word) for word in words] for words in found]
 
     def save(self, folder: Path) -> None:
         """Write everything that opens the collection again below `folder`."""
-        write_json(folder / "milvus.json", {"collection": self.name, "documents": self.size})
+        words = {"words": WORDS} if self.config.uses("bm25") else {}
+        write_json(folder / "milvus.json", {"collection": self.name, "documents": self.size} | words)
         self.store.copy_to(folder / "milvus.db")
         if self.encoder is not None:
             self.encoder.save(folder / "encoder")
@@ -116,7 +127,7 @@ def collection_name(config: FirstStageConfig, documents: Documents, encoder: Enc
         digest.update(f"{document.doc_id}\0{document.content}\0".encode())
     made_from: list[object] = [digest.hexdigest(), config.milvus.retrieve]
     if config.uses("bm25"):
-        made_from.append(config.bm25.model_dump(mode="json"))
+        made_from += [config.bm25.model_dump(mode="json"), WORDS]
     if encoder is not None:
         # Not its name: what a hub holds under a name may change.
         made_from += [encoder.digest, config.dense.document_prompt, config.dense.index]
@@ -164,7 +175,7 @@ def _fill(index: Index, client: Any, documents: Documents, cache: Path | None) -
         records: list[dict[str, Any]] = [{"row": row + i} for i in range(len(chunk))]
         texts = [document.content for document in chunk]
         if index.config.uses("bm25"):
-            for record, tokens in zip(records, tokenize(index.config.bm25, texts), strict=True):
+            for record, tokens in zip(records, index.tokens(texts), strict=True):
                 record["words"] = _fit(tokens)
                 without_words += not tokens
                 cut += len(record["words"]) < sum(map(len, tokens)) + len(tokens) - 1

@@ -57,6 +57,15 @@ def size_gib(kind: Kind, count: int, dimension: int, code: int = 0) -> float:
     return size / GIB
 
 
+def overrun(config: DenseConfig, kind: Kind, gib: float) -> str | None:
+    """What is said of an index that takes more than the budget; none of one that does not."""
+    if gib <= config.memory_gib:
+        return None
+    smaller = "index: auto may choose a smaller kind" if config.index not in ("auto", "pq") else "none is smaller"
+    budget = f"first_stage.dense.memory_gib={config.memory_gib:g}"
+    return f"dense index: {kind} takes {gib:.3f} GiB, more than {budget}; {smaller}"
+
+
 def lists_for(count: int) -> int:
     """How many lists an inverted file has."""
     return max(1, min(int(4 * sqrt(count)), count // PER_CENTROID))

@@ -19,7 +19,7 @@ from ..embeddings import Embeddings
 from ..encoder import Vectors
 from ..files import read_json, write_json
 from ..progress import say
-from .vectorkinds import SEED, Kind, Rows, choose, code_bytes, empty_index, faiss_library, sample, size_gib
+from .vectorkinds import SEED, Kind, Rows, choose, code_bytes, empty_index, faiss_library, overrun, sample, size_gib
 
 # What a tuned index must find, of so many neighbours of so many probes.
 TARGET, NEIGHBOURS, PROBES = 0.95, 100, 200
@@ -57,8 +57,10 @@ class VectorIndex:
         with _threads(1 if kind == "hnsw" else None):
             for shard in embeddings:
                 index.add(np.ascontiguousarray(shard))
-        size = round(size_gib(kind, count, dimension, code_bytes(config, count, dimension)), 3)
-        report: dict[str, Any] = {"kind": kind, "vectors": count, "gib": size, "visits": 1, "rescored": 1}
+        size = size_gib(kind, count, dimension, code_bytes(config, count, dimension))
+        if told := overrun(config, kind, size):
+            say(told)
+        report: dict[str, Any] = {"kind": kind, "vectors": count, "gib": round(size, 3), "visits": 1, "rescored": 1}
         built = cls(index, report, partial(_half, embeddings))
         if kind != "flat":
             _tune(built, embeddings)

@@ -90,12 +90,16 @@ def _is_scalar(value: object) -> bool:
 def to_query(record: Mapping[str, Any], where: str, faults: Faults) -> Query | None:
     """A query of `_id` and `text`; none, and a fault that says `where`, if it is no such.
 
-    BEIR's `metadata` may say that it is `synthetic`.
+    BEIR's `metadata` may say that it is `synthetic`, and which documents were `clicked`: a list of ids.
     """
     query_id, text = _id(record, where, faults), _string(record, "text", where, faults)
-    metadata = record.get("metadata")
-    synthetic = isinstance(metadata, Mapping) and metadata.get("synthetic") is True
-    return None if query_id is None or text is None else Query(query_id, text, synthetic)
+    found = record.get("metadata")
+    metadata = found if isinstance(found, Mapping) else {}
+    if query_id is None or text is None:
+        return None
+    clicked = metadata.get("clicked")
+    doc_ids = [each for each in clicked if isinstance(each, str)] if isinstance(clicked, list) else []
+    return Query(query_id, text, metadata.get("synthetic") is True, tuple(doc_ids))
 
 
 def id_text(value: object) -> str | None:

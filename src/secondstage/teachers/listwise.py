@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..answercache import Reply
+from ..firstwords import WORD
 from ..progress import say
 from ..run import Scores
 
@@ -16,8 +18,6 @@ Prompt = list[dict[str, str]]
 
 # Tokens of an answer, where nobody says otherwise: a little prose, and these for every number with its brackets.
 PROSE, PER_NUMBER = 64, 8
-# Letters a word, at most: where none are told apart by spaces, as in Chinese, this is the limit.
-WORD = 10
 # Letters of an answer that are looked at.
 LONGEST = 20_000
 # Ways to write an order; a number may stand in brackets or quotes. Every repetition is bounded: what a model babbles
@@ -37,8 +37,8 @@ class Chat(Protocol):
         temperature: float,
         seed: int | None = None,
         label: str | None = None,
-        usable: Callable[[int, str], bool] | None = None,
-    ) -> list[str]:
+        usable: Callable[[int, Reply], bool] | None = None,
+    ) -> list[Reply]:
         """Answers in the order of the prompts; those that are not usable are not kept."""
         ...
 
@@ -55,7 +55,9 @@ class ListwiseTeacher:
 
     Attributes:
         windows: how many were ordered.
-        unreadable: how many answers named no document at all: there the order stayed.
+        unreadable: how many answers named no document at all, or were cut off before they named all: there the order
+            stayed.
+        cut_off: how many of these were cut off.
         incomplete: how many left documents out, or named one twice or one that is none: those left out follow in
             their order.
         unscored: lists without any readable answer: they have no scores.
@@ -76,7 +78,8 @@ class ListwiseTeacher:
         self.chat, self.instruction = chat, instruction
         self.window, self.step, self.passage_words = window, step, passage_words
         self.max_tokens = max_tokens or PROSE + PER_NUMBER * window
-        self.lists = self.unscored = self.documents = self.windows = self.unreadable = self.incomplete = 0
+        self.lists = self.unscored = self.documents = self.windows = 0
+        self.unreadable = self.cut_off = self.incomplete = 0
 
     def score_lists(self, lists: Lists, *, label: str | None = None) -> list[Scores]:
         """Order the documents of every query; see `Teacher`.
@@ -90,7 +93,7 @@ class ListwiseTeacher:
         Raises:
             UserError: the endpoint failed. What it answered until then is in its cache.
         """
-        windows_before, unreadable_before = self.windows, self.unreadable
+        before = self.windows, self.unreadable, self.cut_off
         orders = [list(range(len(documents))) for _, documents in lists]
         starts = [windows(len(order), self.window, self.step) for order in orders]
         rounds = max(map(len, starts), default=0)
@@ -100,8 +103,7 @@ class ListwiseTeacher:
         for turn in range(rounds):
             asked = [(i, starts[i][turn]) for i in range(len(lists)) if turn < len(starts[i])]
             told |= self._order(lists, orders, asked, f"{label} {turn + 1}/{rounds}" if label else None)
-        if unreadable := self.unreadable - unreadable_before:
-            say(f"  {unreadable} of {self.windows - windows_before} answers of the listwise teacher name no passage")
+        self._tell(*before)
         self.lists += len(lists)
         self.unscored += len(lists) - len(told)
         self.documents += sum(map(len, orders))
@@ -121,7 +123,7 @@ class ListwiseTeacher:
             temperature=0.0,
             label=label,
             # The next run asks again for what names nothing.
-            usable=lambda place, answer: names(answer, len(shown[place])),
+            usable=lambda place, reply: bool(named(reply, len(shown[place]))),
         )
         told = set()
         for (i, start), places, answer in zip(asked, shown, answers, strict=True):
@@ -139,6 +141,7 @@ class ListwiseTeacher:
             "documents": self.documents,
             "windows": self.windows,
             "unreadable": self.unreadable,
+            "cut_off": self.cut_off,
             "incomplete": self.incomplete,
         }
 
@@ -146,15 +149,24 @@ class ListwiseTeacher:
         passages = [passage(documents[place], self.passage_words) for place in shown]
         return prompt(passage(query, self.passage_words), passages, self.instruction)
 
-    def _read(self, answer: str, count: int) -> list[int]:
+    def _read(self, reply: Reply, count: int) -> list[int]:
         """The order in an answer; empty if it gives none."""
         self.windows += 1
-        if not names(answer, count):
+        found = named(reply, count)
+        if not found:
             self.unreadable += 1
+            self.cut_off += reply.cut
             return []
-        named = numbers(answer)
-        self.incomplete += sorted(named) != list(range(1, count + 1))
-        return permutation(named, count)
+        self.incomplete += sorted(found) != list(range(1, count + 1))
+        return permutation(found, count)
+
+    def _tell(self, windows_before: int, unreadable_before: int, cut_off_before: int) -> None:
+        """Say how many answers since then give no order."""
+        unreadable, cut_off = self.unreadable - unreadable_before, self.cut_off - cut_off_before
+        if unreadable:
+            why = f"; {cut_off} of them were cut off: raise max_tokens (now {self.max_tokens})" if cut_off else ""
+            count = self.windows - windows_before
+            say(f"  {unreadable} of {count} answers of the listwise teacher give no order of passages{why}")
 
 
 def windows(count: int, window: int, step: int) -> list[int]:
@@ -197,9 +209,9 @@ def numbers(answer: str) -> list[int]:
 
     They are looked for in the longest chain, `[2] > [1]` or `2 > 1`, then in the longest list of three or more,
     `[2, 1, 3]` or `2, 1, 3`, then in brackets anywhere, then bare, if there is not a letter beside them: other numbers
-    in prose are none. What a reasoning model thinks before it answers does not count.
+    in prose are none.
     """
-    answer = re.sub(r"<think>.*?(</think>|$)", "", answer[:LONGEST], flags=re.DOTALL)
+    answer = answer[:LONGEST]
     for pattern in CHAINS:
         if found := re.findall(pattern, answer):
             return whole_numbers(max(found, key=len))
@@ -208,9 +220,14 @@ def numbers(answer: str) -> list[int]:
     return [] if re.search(r"[^\W\d_]", answer) else whole_numbers(answer)
 
 
-def names(answer: str, count: int) -> bool:
-    """Whether an answer names any of `count` passages."""
-    return any(1 <= number <= count for number in numbers(answer))
+def named(reply: Reply, count: int) -> list[int]:
+    """The numbers in a reply, thoughts aside, to a window of `count` passages.
+
+    None if they name no passage, or not all in an answer that was cut off: it may be a thought that never ended.
+    """
+    found = numbers(reply.said)
+    passages = {number for number in found if 1 <= number <= count}
+    return found if passages and (not reply.cut or len(passages) == count) else []
 
 
 def whole_numbers(text: str) -> list[int]:
