@@ -19,7 +19,7 @@ from secondstage.config import (
 )
 from secondstage.errors import UserError
 from secondstage.files import write_manifest
-from secondstage.inputs import evaluated, mined_from, taught_from, tuned_from
+from secondstage.inputs import check_model, evaluated, mined_from, taught_from, tuned_from
 
 
 def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
@@ -131,14 +131,16 @@ def test_a_model_that_is_none_is_told_before_the_work(tiny_model: Path, tmp_path
     (tmp_path / "empty").mkdir()
     for kind in (TrainConfig, StudentTraining):
         with pytest.raises(UserError, match="cannot be loaded from"):
-            tuned_from(kind(steps=1, model=str(tmp_path / "empty")))
+            check_model(kind(steps=1, model=str(tmp_path / "empty")))
+        check_model(kind(steps=1, model=str(tiny_model)))
+    check_model(StudentTraining(steps=1))
     several = shutil.copytree(tiny_model, tmp_path / "several")
     config = json.loads((several / "config.json").read_text())
     labels = {"0": "no", "1": "maybe", "2": "yes"}
     config |= {"architectures": ["BertForSequenceClassification"], "id2label": labels}
     (several / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="not a single-label classifier: it has 3 outputs"):
-        tuned_from(TrainConfig(steps=1, model=str(several)))
+        check_model(TrainConfig(steps=1, model=str(several)))
 
 
 def test_an_export_that_nothing_here_can_score_is_told_before_the_work(tmp_path: Path) -> None:

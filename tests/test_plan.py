@@ -17,7 +17,7 @@ import pytest
 
 from secondstage.cli import main
 from secondstage.collection import Collection
-from secondstage.commands import carry_out_up_to, check_splits, check_start
+from secondstage.commands import carry_out_up_to, check_models, check_splits, stages_of
 from secondstage.configfile import check_config, override
 from secondstage.errors import UserError
 from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_json
@@ -676,16 +676,35 @@ def test_a_finished_run_leaves_no_checkpoints(project: Project, tmp_path: Path) 
     assert [*(project.output / "checkpoints").iterdir()] == [other]
 
 
-def test_a_head_that_nobody_trained_is_told_before_the_work(
+def test_a_start_that_is_none_is_told_before_the_work(
     beir_folder: Path, tiny_model: Path, other_model: Path, tmp_path: Path
 ) -> None:
     project = Project(tmp_path / "out", beir_folder, tiny_model)
+    (tmp_path / "empty").mkdir()
+    none = f"model={tmp_path / 'empty'}"
+    student = [f"distill.teacher={other_model}", "distill.student.steps=1", f"distill.student.{none}"]
+    for overrides in ([f"train.{none}"], student):
+        with pytest.raises(UserError, match="cannot be loaded from"):
+            project.run(*overrides)
+    with pytest.raises(UserError, match="cannot be loaded from"):
+        project.run(f"train.{none}", "warmup.steps=1", command="warmup")
     with pytest.raises(UserError, match=r"train\.steps=0 takes the model as it is, but .* is no trained reranker"):
         project.run("train.steps=0")
     assert not project.output.exists()
-    trained = ["train.steps=0", f"train.model={other_model}"]
-    for overrides in (["train.steps=1"], trained, ["train.steps=0", "warmup.steps=1"]):
-        check_start(check_config(override(project.config, overrides)))
+    for good in (
+        ["train.steps=1"],
+        ["train.steps=0", f"train.model={other_model}"],
+        ["train.steps=0", "warmup.steps=1"],
+    ):
+        config = check_config(override(project.config, good))
+        check_models(config, stages_of("evaluate", config, project.output), project.output)
+
+
+def test_what_is_done_needs_its_model_no_more(project: Project, tmp_path: Path) -> None:
+    config = check_config(override(project.config, [f"train.model={tmp_path / 'gone'}"]))
+    check_models(config, [Stage("train", "", dict), Stage("bundle", "", dict)], project.output)
+    with pytest.raises(UserError, match="no such folder"):
+        check_models(config, [Stage("train", "", dict)], tmp_path)
 
 
 def test_a_test_split_without_any_relevant_document_is_told_before_the_work(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from .config import Config
 from .errors import Faults, UserError
-from .files import read_json
+from .files import MANIFEST, read_json
+from .inputs import check_model
 from .models import read_config
 from .networks import has_head
 from .parallel import workers
@@ -35,8 +36,7 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     output = Path(config.output).expanduser()
     team = workers()
     stages = stages_of(command, config, output)
-    if {"train", "bundle"} & {stage.kind for stage in stages}:
-        check_start(config)
+    check_models(config, stages, output)
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
         for stage in stages if team.lead else ():
@@ -74,14 +74,19 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
     return [stage for stage in stages[:last] if command != "mine" or stage.kind not in WARMUP_KINDS]
 
 
-def check_start(config: Config) -> None:
-    """Raise `UserError` if a model that is taken as it is has a head that nobody trained: before the work, not after
-    it."""
-    taken = config.train.steps == 0 and (config.distill is None or config.distill.trains)
-    warmed = config.warmup is not None and config.warmup.use != "never"
-    model = config.train.model
+def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
+    """Raise `UserError` if a model that a training starts from is none, or is taken as it is with a head that nobody
+    trained: before the work, not after it. What was trained before is not looked at: its model may be gone."""
+    kinds = {stage.kind for stage in stages if not (output / stage.kind / MANIFEST).exists()}
+    if kinds & {"warmup", "train"}:
+        check_model(config.train)
+    if "student" in kinds and config.distill is not None:
+        check_model(config.distill.student)
+    model, warmed = config.train.model, config.warmup is not None and config.warmup.use != "never"
+    if "train" not in kinds or config.train.steps != 0 or warmed or config.train.head != "classification":
+        return
     # The configuration of nearly all rerankers says that there is a head: only of others the weights are looked at.
-    if taken and not warmed and config.train.head == "classification" and not has_head(read_config(model)):
+    if not has_head(read_config(model)):
         from secondstage.train.checks import refuse_new_head
 
         refuse_new_head(model)

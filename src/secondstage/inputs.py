@@ -119,24 +119,28 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
     """What decides whether the model, the teacher and the replayed steps of a training are still the same.
 
     Raises:
-        UserError: one is not there or is no model, or the teacher cannot teach: before the work.
+        UserError: one is not there, or the teacher cannot teach: before the work.
     """
     from . import teachers
 
-    found: dict[str, str] = {}
     # The teacher of a student is what a stage before it made, or is looked for as that stage's own.
-    if not isinstance(config, StudentTraining) or config.model != TEACHER:
-        # Its weights are read when the lists are there; whether there is such a model is told here.
-        network = read_config(config.model)
-        if config.head == "classification":
-            check_outputs(config.model, network)
-        found["model"] = identity(config.model)
+    found = {} if isinstance(config, StudentTraining) and config.model == TEACHER else {"model": identity(config.model)}
     check_means(config)
     if config.replay is not None:
         found["replay"] = file_digest(replayed_steps(config.replay))
     if config.teacher is not None:
         found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     return found
+
+
+def check_model(config: TrainConfig) -> None:
+    """Raise `UserError` if a training starts from what is no model, or from one with several outputs: before the work,
+    not after it."""
+    if isinstance(config, StudentTraining) and config.model == TEACHER:
+        return
+    network = read_config(config.model)
+    if config.head == "classification":
+        check_outputs(config.model, network)
 
 
 def check_means(config: TrainConfig) -> None:
