@@ -702,9 +702,9 @@ def test_a_start_that_is_none_is_told_before_the_work(
 
 def test_what_is_done_needs_its_model_no_more(project: Project, tmp_path: Path) -> None:
     config = check_config(override(project.config, [f"train.model={tmp_path / 'gone'}"]))
-    check_models(config, [Stage("train", "", dict), Stage("bundle", "", dict)], project.output)
+    check_models(config, [Stage("train", "", lambda _: {}), Stage("bundle", "", lambda _: {})], project.output)
     with pytest.raises(UserError, match="no such folder"):
-        check_models(config, [Stage("train", "", dict)], tmp_path)
+        check_models(config, [Stage("train", "", lambda _: {})], tmp_path)
 
 
 def test_a_test_split_without_any_relevant_document_is_told_before_the_work(
