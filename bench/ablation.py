@@ -46,7 +46,7 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
     BASE: {},
     "source bm25": {"source": "bm25"},
     "source dense": {"source": "dense"},
-    "rule off": {"mine.max_share": "null!"},
+    "rule off": {"mine.max_share": "null"},
     "negatives 3": {"train.negatives": "3"},
     "negatives 15": {"train.negatives": "15"},
     "sampler top": {"mine.sampler": "top"},
@@ -90,11 +90,9 @@ class Bench:
     def cell(self, changes: Mapping[str, str], seed: int) -> dict[str, dict[str, float]]:
         """Mine and train with these changes; the values by query."""
         keys = {key: value for key, value in changes.items() if key != "source"}
-        data = override(self.base, ["mine.max_queries=null", *(f"{k}={v}" for k, v in keys.items() if v != "null!")])
-        for key in (key for key, value in keys.items() if value == "null!"):
-            section, name = key.split(".")
-            data[section] = {**data.get(section, {}), name: None}
-        config: Config = check_config(data)
+        config: Config = check_config(
+            override(self.base, ["mine.max_queries=null", *(f"{key}={value}" for key, value in keys.items())])
+        )
         with replacing(self.output / "cell") as work:
             source = changes.get("source", "deployed")
             settings = config.mine.model_copy(update={"dev_queries": 1})

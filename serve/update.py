@@ -104,6 +104,10 @@ def _update(bundle: Path, add: Path | None, remove: Path | None, target: Path) -
     new = _documents(add, {old.ids[row] for row in kept}) if add else []
     if not kept and not new:
         raise UserError(f"{remove} removes every document: a bundle holds at least one")
+    if not new and not removed:
+        raise UserError(
+            f"{' and '.join(str(path) for path in (add, remove) if path)} names nothing: the bundle is left as it is"
+        )
     cache = bundle.parent / EMBEDDINGS
     with replacing(target) as folder:
         _copy(bundle, folder, manifest["files"])

@@ -41,6 +41,29 @@ def faults_of(folder: Path) -> list[str]:
     return read(folder)[-1]
 
 
+def test_a_validation_split_is_dev(tmp_path: Path) -> None:
+    """As on the hub; where there is a dev split as well, it keeps its name."""
+    source = BeirSource(folder_with(tmp_path / "one", validation=QRELS, test=QRELS))
+    assert source.qrels(Faults("test")).keys() == {"dev", "test"}
+    assert source.notes() == ["qrels/validation.tsv is read as the split dev"]
+    both = BeirSource(folder_with(tmp_path / "both", validation=QRELS, dev=QRELS))
+    assert both.qrels(Faults("test")).keys() == {"dev", "validation"}
+    assert both.notes() == []
+
+
+def test_files_that_are_no_qrels_are_told(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    for name in ("dev.csv", ".DS_Store", "train.txt"):
+        (folder / "qrels" / name).write_text(QRELS)
+    (folder / "qrels" / "older").mkdir()
+    source = BeirSource(folder)
+    assert source.qrels(Faults("test")).keys() == {"test"}
+    assert source.notes() == ["passed over in qrels, whose files are <split>.tsv: dev.csv, train.txt"]
+    for i in range(9):
+        (folder / "qrels" / f"a{i}").write_text("")
+    assert BeirSource(folder).notes()[0].endswith(": a0, a1, a2, a3, a4 and 6 more")
+
+
 def test_a_folder_is_read(tmp_path: Path) -> None:
     assert read(folder_with(tmp_path / "tiny")) == (
         [Document("d1", "T", "one"), Document("d2", "", "two")],

@@ -295,6 +295,29 @@ def test_a_config_with_a_fault_is_no_refusal(tmp_path: Path, capsys: pytest.Capt
     assert "cannot read the config" in fails(capsys, "evaluate", str(tmp_path / "none.yml"), "--gate")
 
 
+def test_options_of_evaluate_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("secondstage.cli._run", lambda parsed: told.append((parsed.overrides, parsed.gate)))
+    monkeypatch.setattr("secondstage.serve.compare_paths", lambda *given: told.append(given))
+    monkeypatch.setattr("secondstage.serve.render_comparison", str)
+    words = ["run.yaml", "a=1", "b=2", "--gate"]
+    for place in range(4):
+        assert main(["evaluate", *words[:place], "--gate", *words[place:3]]) == 0
+    assert told == [(["a=1", "b=2"], True)] * 4
+    told.clear()
+    assert main(["evaluate", "a.trec", "--collection", "c", "b.trec", "--split", "dev", "c.trec"]) == 0
+    assert told == [([Path("a.trec"), Path("b.trec"), Path("c.trec")], "c", "dev")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "run.yaml", "--gate", "a=1", "--bogus"], ["demo", "a=1"], ["diagnose", "a", "b"]]
+)
+def test_what_no_command_takes_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
 # --- several systems side by side
 
 
@@ -355,6 +378,18 @@ def test_a_path_that_is_not_there_is_named(run_folder: Path, runs: Path, capsys:
     assert "is not a bundle: it holds no manifest" in fails(
         capsys, "evaluate", str(runs), "--collection", str(run_folder / "collection")
     )
+
+
+def test_the_folder_of_a_run_is_told_from_its_bundle(
+    run_folder: Path, beir_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meant = f"{run_folder} is not a bundle: it holds no manifest.json; did you mean {run_folder / 'bundle'}?"
+    for command in (["evaluate", str(run_folder)], ["search", str(run_folder), "x"], ["diagnose", str(run_folder)]):
+        assert meant in fails(capsys, *command)
+    what = ["evaluate", str(run_folder / "bundle"), "--collection"]
+    assert f"did you mean {run_folder / 'collection'}?" in fails(capsys, *what, str(run_folder))
+    told = fails(capsys, *what, str(beir_folder))
+    assert "is not a collection: it holds no manifest.json; a run makes one in its output folder" in told
 
 
 def changed(run: Path, path: Path, change: Callable[[list[str]], list[str]]) -> str:

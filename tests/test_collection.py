@@ -96,10 +96,18 @@ def test_what_was_written_is_loaded(tmp_path: Path) -> None:
     assert collection.name == "fake"
     manifest = collection.manifest
     assert (manifest["documents"], manifest["queries"], manifest["faults"]) == (3, 2, 0)
-    train, test = ({"queries": 1, "answerable": 1, "judgements": count} for count in (2, 1))
+    train, test = ({"queries": 1, "answerable": 1, "judgements": count, "highest": count} for count in (2, 1))
     assert manifest["splits"] == {"train": train, "test": test}
     assert manifest["fingerprint"] == "abc"
     assert manifest["notes"] == ["a note of the source"]
+
+
+def test_settings_are_those_of_the_section(beir_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dev_shar: unknown key, did you mean 'dev_share'"):
+        Collection.read(beir_folder, tmp_path / "c", dev_shar=1)
+    with pytest.raises(UserError, match="dev_share: input should be less than or equal to 1, not 2"):
+        Collection.read(beir_folder, tmp_path / "c", dev_share=2.0)
+    assert not (tmp_path / "c").exists()
 
 
 def test_documents_alone_are_the_same_documents(collection: Collection) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from secondstage.config import CollectionConfig, Config, TrainConfig
-from secondstage.configfile import check_config, load_config, override
+from secondstage.config import CollectionConfig, Config, ServerConfig, TrainConfig
+from secondstage.configfile import check_config, check_section, load_config, override
 from secondstage.errors import MAX_SHOWN, UserError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -143,6 +143,56 @@ def test_broken_yaml_is_named(tmp_path: Path, content: bytes) -> None:
     assert refused(path).startswith(f"{path} is not valid YAML: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"), [(f"{MINIMAL}output: b\n", 5), (f"{MINIMAL}  minutes: 5\n", 5), ("a: {b: 1, b: 1}\n", 1)]
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str, line: int) -> None:
+    told = refused(written(tmp_path, text))
+    assert re.search(rf"the key '\w+' is there twice, and only the last would count.*\n.*line {line}\b", told), told
+    assert "'minutes' is there twice" in refused(written(tmp_path), "train={minutes: 1, minutes: 2}")
+
+
+def test_a_merge_key_may_be_overridden(tmp_path: Path) -> None:
+    """And mappings that are alike are not one mapping."""
+    text = "output: x\ncollection: &c\n  source: pydocs\n  dev_share: 0.5\ntrain: {steps: 1}\n"
+    path = written(tmp_path, text.replace("source: pydocs", "<<: &s {source: a}\n  source: pydocs"))
+    assert load_config(path).collection == load_config(written(tmp_path, text)).collection
+
+
+@pytest.mark.parametrize("text", ["output: x\ntrain: &a {loss: *a}\n", f"output: {'[' * 5000}{']' * 5000}\n"])
+def test_a_config_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    assert refused(path).startswith(f"{path} is nested without end")
+
+
+def test_a_section_whose_keys_are_commented_out_has_its_defaults(tmp_path: Path) -> None:
+    emptied = ("first_stage:", "mine: {false_negatives: , quotas: }", "serve:", "evaluate:", "evaluate: {gate: }")
+    for section in emptied:
+        assert load_config(written(tmp_path, f"{MINIMAL}{section}\n")) == load_config(written(tmp_path))
+    assert load_config(written(tmp_path, f"{MINIMAL}  loss: {{kl: , lce: }}\n  teacher: x\n")).train.loss.keys() == {
+        "kl",
+        "lce",
+    }
+    assert refused(written(tmp_path, "output: x\ncollection:\ntrain:\n")).splitlines()[1:] == [
+        "  collection: give either source, or documents, queries and qrels",
+        "  train: give exactly one of minutes, steps, epochs, replay, not none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ("train.lr=1", "train.lr: unknown key, did you mean 'learning_rate'?"),
+        ("train.budget=1", "train.budget: unknown key; known are model, head,"),
+        ("evaluate.extra_splits=human", "input should be a list, e.g. [human], not 'human'"),
+        ("first_stage.run=a.trec", "input should be a list, e.g. [a.trec], not 'a.trec'"),
+        ("serve.cascade={depth: 3}", "input should be a list, not {'depth': 3}"),
+    ],
+)
+def test_what_is_told_leads_the_right_way(tmp_path: Path, item: str, told: str) -> None:
+    assert told in refused(written(tmp_path), item)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert (
         refused(tmp_path / "none.yaml") == f"cannot read the config {tmp_path / 'none.yaml'}: No such file or directory"
@@ -226,7 +276,7 @@ BASE: dict[str, Any] = {"output": "x", "collection": "pydocs", "train": {"minute
             ["collection={source: b}"],
             {"collection": {"source": "b"}},
         ),
-        # null removes, also what is not there
+        # null removes what has no null or has it by default, also what is not there
         ({"seed": 3}, ["seed=null"], {}),
         ({"seed": 3}, ["seed="], {}),
         ({"mine": {"depth": 3, "negatives": 2}}, ["mine.depth=~"], {"mine": {"negatives": 2}}),
@@ -243,7 +293,41 @@ BASE: dict[str, Any] = {"output": "x", "collection": "pydocs", "train": {"minute
         ({}, ["train.steps=1", "train.minutes=2"], {"train": {"minutes": 2}}),
         # sections that are not there yet
         ({}, ["a.b.c=1", "a.b.d=[2]"], {"a": {"b": {"c": 1, "d": [2]}}}),
-        ({"a": 1}, ["a.b=2"], {"a": {"b": 2}}),
+        # null is a value where it is one, and not the default; in the file as well
+        ({}, ["mine.max_share=null"], {"mine": {"max_share": None}}),
+        ({"mine": {"max_share": None}}, ["mine.max_share="], {"mine": {"max_share": None}}),
+        ({"mine": {"max_share": 0.5, "max_queries": 5}}, ["mine.max_queries=~"], {"mine": {"max_share": 0.5}}),
+        ({}, ["mine.false_negatives.relabel_most=null"], {"mine": {"false_negatives": {"relabel_most": None}}}),
+        ({}, ["warmup.max_documents=null"], {"warmup": {"max_documents": None}}),
+        # a key below the short form of a loss keeps what the short form says
+        ({"train": {"loss": "lce"}}, ["train.loss.listnet=0.5"], {"train": {"loss": {"lce": {}, "listnet": 0.5}}}),
+        (
+            {"distill": {"student": {"loss": {"kl": 1.0, "lce": 0.2}}}},
+            ["distill.student.loss.lce.temperature=2"],
+            {"distill": {"student": {"loss": {"kl": 1.0, "lce": {"weight": 0.2, "temperature": 2}}}}},
+        ),
+        (
+            {"train": {"loss": "lce"}},
+            ["train.loss.lce.temperature=2"],
+            {"train": {"loss": {"lce": {"temperature": 2}}}},
+        ),
+        # documents take the place of a source, and a source of them
+        (
+            {"collection": "pydocs"},
+            ["collection.documents=d", "collection.queries=q"],
+            {"collection": {"documents": "d", "queries": "q"}},
+        ),
+        ({"collection": {"source": "a"}}, ["collection.documents=null"], {"collection": {"source": "a"}}),
+        (
+            {"collection": {"documents": "d", "queries": "q", "qrels": {"test": "t"}, "dev_share": 0.5}},
+            ["collection=b"],
+            {"collection": {"source": "b", "dev_share": 0.5}},
+        ),
+        (
+            {"mine": {"synthesize": {"source": 1}}},
+            ["mine.synthesize.documents=2"],
+            {"mine": {"synthesize": {"source": 1, "documents": 2}}},
+        ),
     ],
 )
 def test_what_an_override_makes_of_a_mapping(
@@ -252,6 +336,59 @@ def test_what_an_override_makes_of_a_mapping(
     before = copy.deepcopy(base)
     assert override(base, overrides) == expected
     assert base == before
+
+
+@pytest.mark.parametrize(
+    ("base", "item", "told"),
+    [
+        ({"seed": 3}, "seed.x=2", "seed is 3, which has no keys"),
+        ({"train": 5}, "train.minutes=4", "give train whole"),
+        ({"serve": {"cascade": [{"depth": 3}]}}, "serve.cascade.0.depth=5", "give serve.cascade whole"),
+        ({"train": {"loss": {"lce": "x"}}}, "train.loss.lce.temperature=2", "give train.loss.lce whole"),
+    ],
+)
+def test_an_override_within_what_is_no_section_throws_nothing_away(base: Any, item: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        override(base, [item])
+
+
+def test_a_null_in_an_override_is_the_null_of_the_file() -> None:
+    """Of every key that can be none, at any depth."""
+
+    def nullable(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in section.items():
+            if isinstance(value, dict) and value:
+                yield from nullable(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key
+
+    base = {**BASE, "warmup": {"minutes": 1}, "mine": {"synthesize": {}}}
+    checked = 0
+    for key in nullable(check_config(base).model_dump()):
+        *sections, last = key.split(".")
+        written: Any = None
+        for name in reversed([*sections, last]):
+            written = {name: written}
+        try:
+            expected = check_config(merged(base, written))
+        except UserError:
+            continue  # this key cannot be none
+        assert check_config(override(base, [f"{key}=null"])) == expected, key
+        checked += 1
+    assert checked > 30
+
+
+def merged(one: Mapping[str, Any], other: Any) -> Any:
+    if not isinstance(other, Mapping):
+        return other
+    # What the short form of the collection says.
+    own = {"source": one} if isinstance(one, str) else one or {}
+    return {**own, **{key: merged(own.get(key, {}), value) for key, value in other.items()}}
+
+
+def test_a_null_in_a_section_alone_is_one_too() -> None:
+    assert check_section(ServerConfig, ["deadline_ms=null"], "x").deadline_ms is None
+    assert check_section(ServerConfig, [], "x").deadline_ms == 60_000
 
 
 def test_an_override_leaves_the_mapping_alone_however_deep() -> None:

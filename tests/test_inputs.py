@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from secondstage.config import (
 )
 from secondstage.errors import UserError
 from secondstage.files import write_manifest
-from secondstage.inputs import evaluated, mined_from, taught_from, tuned_from
+from secondstage.inputs import check_model, evaluated, mined_from, taught_from, tuned_from
 
 
 def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
@@ -122,6 +124,23 @@ def test_the_teacher_of_a_student_is_no_model_of_its_own(tiny_model: Path) -> No
     assert tuned_from(StudentTraining(steps=1, model=model)) == tuned_from(TrainConfig(steps=1, model=model))
     with pytest.raises(UserError, match="cannot teach as kind cross_encoder"):
         tuned_from(TrainConfig.model_validate({"steps": 1, "model": model, "loss": "kl", "teacher": model}))
+
+
+def test_a_model_that_is_none_is_told_before_the_work(tiny_model: Path, tmp_path: Path) -> None:
+    """Also one that scores a pair with several outputs."""
+    (tmp_path / "empty").mkdir()
+    for kind in (TrainConfig, StudentTraining):
+        with pytest.raises(UserError, match="cannot be loaded from"):
+            check_model(kind(steps=1, model=str(tmp_path / "empty")))
+        check_model(kind(steps=1, model=str(tiny_model)))
+    check_model(StudentTraining(steps=1))
+    several = shutil.copytree(tiny_model, tmp_path / "several")
+    config = json.loads((several / "config.json").read_text())
+    labels = {"0": "no", "1": "maybe", "2": "yes"}
+    config |= {"architectures": ["BertForSequenceClassification"], "id2label": labels}
+    (several / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="not a single-label classifier: it has 3 outputs"):
+        check_model(TrainConfig(steps=1, model=str(several)))
 
 
 def test_an_export_that_nothing_here_can_score_is_told_before_the_work(tmp_path: Path) -> None:

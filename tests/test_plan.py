@@ -17,7 +17,7 @@ import pytest
 
 from secondstage.cli import main
 from secondstage.collection import Collection
-from secondstage.commands import carry_out_up_to
+from secondstage.commands import carry_out_up_to, check_models, check_splits, stages_of
 from secondstage.configfile import check_config, override
 from secondstage.errors import UserError
 from secondstage.files import FORMAT, MANIFEST, read_json, read_manifest, write_json
@@ -608,7 +608,7 @@ def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(project: Project,
 )
 def test_a_missing_split_is_told_before_the_work(
     beir_folder: Path,
-    tiny_model: Path,
+    other_model: Path,
     tmp_path: Path,
     splits: list[str],
     overrides: list[str],
@@ -616,7 +616,7 @@ def test_a_missing_split_is_told_before_the_work(
     told: list[str],
     untold: list[str],
 ) -> None:
-    project = Project(tmp_path / "out", part_of(beir_folder, tmp_path / "beir", *splits), tiny_model)
+    project = Project(tmp_path / "out", part_of(beir_folder, tmp_path / "beir", *splits), other_model)
     with pytest.raises(UserError) as caught:
         project.run(*overrides, command=command)
     for words in told:
@@ -625,6 +625,86 @@ def test_a_missing_split_is_told_before_the_work(
         assert words not in str(caught.value)
     assert not (project.output / "first_stage").exists()
     assert Collection.load(project.output / "collection").queries
+
+
+@pytest.mark.parametrize(
+    ("relevance", "overrides", "told"),
+    [
+        (0, [], r"no query of the train split has a judgement of mine\.positive_from=1 .* with 0 at most"),
+        (
+            1,
+            ["mine.positive_from=2"],
+            r"mine\.positive_from=2 or higher \(32 are judged, with 1 at most\)",
+        ),
+        (0, ["train.steps=0"], ""),
+        (0, ["mine.synthesize={}"], ""),
+        (1, [], ""),
+    ],
+)
+def test_a_train_split_that_teaches_nothing_is_told_before_the_work(
+    beir_folder: Path, tmp_path: Path, relevance: int, overrides: list[str], told: str
+) -> None:
+    beir = part_of(beir_folder, tmp_path / "beir", "train", "test")
+    train = beir / "qrels" / "train.tsv"
+    train.write_text(train.read_text().replace("\t1\n", f"\t{relevance}\n"))
+    found = Collection.read(beir, tmp_path / "c", dev_share=0.0).manifest
+    base = {"output": "x", "collection": "x", "train": {"steps": 1}, "evaluate": {"split": "train"}}
+    config = check_config(override(base, overrides))
+    check_splits(found, config, "warmup")
+    if not told:
+        check_splits(found, config, "mine")
+        return
+    with pytest.raises(UserError, match=told) as caught:
+        check_splits(found, config, "mine")
+    assert "without a proof" not in str(caught.value)  # there is no pipeline either
+    del found["splits"]["train"]["highest"]  # stored long ago
+    check_splits(found, config, "mine")
+
+
+def test_lists_that_nothing_would_learn_from_are_told(project: Project) -> None:
+    with pytest.raises(UserError, match=r"train\.steps=0 takes train\.model as it is, which needs no lists, so mine"):
+        project.run("train.steps=0", command="mine")
+
+
+def test_a_finished_run_leaves_no_checkpoints(project: Project, tmp_path: Path) -> None:
+    """Of its own: those of another training that was stopped are kept."""
+    assert not (project.output / "checkpoints").exists()
+    other = project.output / "checkpoints" / "train-other"
+    other.mkdir(parents=True)
+    shutil.rmtree(project.output / "train")
+    assert project.run(command="train") == ["train"]
+    assert [*(project.output / "checkpoints").iterdir()] == [other]
+
+
+def test_a_start_that_is_none_is_told_before_the_work(
+    beir_folder: Path, tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "out", beir_folder, tiny_model)
+    (tmp_path / "empty").mkdir()
+    none = f"model={tmp_path / 'empty'}"
+    student = [f"distill.teacher={other_model}", "distill.student.steps=1", f"distill.student.{none}"]
+    for overrides in ([f"train.{none}"], student):
+        with pytest.raises(UserError, match="cannot be loaded from"):
+            project.run(*overrides)
+    with pytest.raises(UserError, match="cannot be loaded from"):
+        project.run(f"train.{none}", "warmup.steps=1", command="warmup")
+    with pytest.raises(UserError, match=r"train\.steps=0 takes the model as it is, but .* is no trained reranker"):
+        project.run("train.steps=0")
+    assert not project.output.exists()
+    for good in (
+        ["train.steps=1"],
+        ["train.steps=0", f"train.model={other_model}"],
+        ["train.steps=0", "warmup.steps=1"],
+    ):
+        config = check_config(override(project.config, good))
+        check_models(config, stages_of("evaluate", config, project.output), project.output)
+
+
+def test_what_is_done_needs_its_model_no_more(project: Project, tmp_path: Path) -> None:
+    config = check_config(override(project.config, [f"train.model={tmp_path / 'gone'}"]))
+    check_models(config, [Stage("train", "", lambda _: {}), Stage("bundle", "", lambda _: {})], project.output)
+    with pytest.raises(UserError, match="no such folder"):
+        check_models(config, [Stage("train", "", lambda _: {})], tmp_path)
 
 
 def test_a_test_split_without_any_relevant_document_is_told_before_the_work(

@@ -275,6 +275,12 @@ def test_a_file_is_ordered_by_score_and_ties_by_falling_id_whatever_its_lines_sa
     assert run.name == "bm25"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_query(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.trec"
+    path.write_bytes(b"\xef\xbb\xbfq1 Q0 a 1 1 bm25\nq1 Q0 b 2 0.5 bm25\n")
+    assert {query_id: found.doc_ids for query_id, found in read_trec(path).items()} == {"q1": ("a", "b")}
+
+
 def test_an_empty_file_is_an_empty_run_named_after_it(tmp_path: Path) -> None:
     (tmp_path / "nothing.trec").write_text("\n")
     run = read_trec(tmp_path / "nothing.trec")

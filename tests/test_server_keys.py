@@ -13,11 +13,12 @@ from secondstage.serve.server.keys import Keys, read_keys
 
 def test_a_file_has_a_key_a_line(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
-    file.write_text("# of the team\n\n  first \nsecond\n")
-    keys = read_keys(str(file))
-    assert len(keys) == 2
-    keys.check("Bearer first")
-    keys.check("bearer  second ")
+    for text in ("# of the team\n\n  first \nsecond\n", "\ufefffirst\r\nsecond"):  # the second one as Windows writes it
+        file.write_text(text, encoding="utf-8")
+        keys = read_keys(str(file))
+        assert len(keys) == 2
+        keys.check("Bearer first")
+        keys.check("bearer  second ")
     for header in (None, "", "first", "Bearer ", "Bearer First", "Bearer first second", "Token first"):
         with pytest.raises(UnauthorizedError):
             keys.check(header)

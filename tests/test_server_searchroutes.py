@@ -68,6 +68,7 @@ def test_a_cascade_asks_each_of_its_models() -> None:
         ({"query": "a", "where": ["year"]}, "where"),
         ({"query": "a", "where": {"year": {"gt": 1}}}, "where"),
         ({"query": "a", "pack_tokens": "9"}, "pack_tokens"),
+        ({"query": "a", "topn": 2}, "topn"),
     ],
 )
 def test_bad_searches(body: dict[str, Any], field: str) -> None:

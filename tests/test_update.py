@@ -175,10 +175,37 @@ def test_the_command(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 0
     printed = capsys.readouterr()
     assert "66 documents: 2 added, 0 removed" in printed.out
-    assert f"`secondstage evaluate {bundle}` measures it" in printed.out
+    assert f"`secondstage evaluate {bundle} --collection OUTPUT/collection` measures it" in printed.out
     assert "metadata fields left out" in printed.err
     assert main(["documents", str(bundle), "--add", str(corpus)]) == 2
     assert "'new-1' is there twice" in capsys.readouterr().err
+
+
+def test_the_command_names_the_collection_that_measures_it(
+    run_folder: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it prints can be typed: beside the new bundle, or beside the old one, lies a collection."""
+    corpus, collection = written(tmp_path / "new.jsonl", NEW), tmp_path / "collection"
+    shutil.copytree(run_folder / "collection", collection)
+    elsewhere = tmp_path / "elsewhere" / "bundle"
+    for output, asked in ((elsewhere, f"{elsewhere} --collection {collection}"), (bundle, f"{bundle}")):
+        assert main(["documents", str(bundle), "--add", str(corpus), "--output", str(output)]) == 0
+        assert f"`secondstage evaluate {asked}` measures it" in capsys.readouterr().out
+        assert main(["evaluate", *asked.split()]) == 0
+
+
+@pytest.mark.parametrize("options", [("add",), ("remove",), ("add", "remove")])
+def test_files_that_name_nothing_leave_the_bundle_as_it_is(
+    bundle: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """The gate's verdict would be lost for nothing."""
+    before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
+    files = {name: written(tmp_path / f"{name}.txt", ["", " "]) for name in options}
+    for output in (None, tmp_path / "new" / "bundle"):
+        with pytest.raises(UserError, match=r"(add|remove)\.txt names nothing: the bundle is left as it is"):
+            update_documents(bundle, output=output, **files)
+    assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
+    assert not (tmp_path / "new" / "bundle").exists()
 
 
 # --- indexes

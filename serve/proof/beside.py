@@ -10,13 +10,13 @@ from secondstage.backends import AUTO, TORCH
 from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Collection
 from secondstage.errors import UserError
-from secondstage.files import MANIFEST, read_json
+from secondstage.files import MANIFEST, read_json, read_manifest
 from secondstage.plan import claimed
 from secondstage.progress import say
 from secondstage.reranker import keep_scores
 from secondstage.scorecache import SCORES
 
-from ..opening import SETTINGS, serve_config
+from ..opening import KIND, SETTINGS, serve_config
 from ..pipeline import Pipeline
 
 
@@ -24,13 +24,15 @@ def collection_beside(paths: Sequence[Path], given: str | None) -> Collection:
     """The stored collection in the folder `given`, or else the one that lies beside the first bundle that has one.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a folder is no bundle.
     """
     if given is not None:
         return Collection.load(Path(given).expanduser())
     for path in map(Path.absolute, paths):
         if (path.parent / "collection" / MANIFEST).is_file():
             return Collection.load(path.parent / "collection")
+    for path in [path for path in paths if path.is_dir()]:
+        read_manifest(path, KIND)  # a wrong path is told before what it lacks
     raise UserError(f"no collection lies beside {paths[0]}: name its folder with --collection")
 
 

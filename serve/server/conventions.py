@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from secondstage.config import ServerConfig
@@ -88,7 +88,7 @@ def validated(kind: type[B], data: Mapping[str, Any]) -> B:
     except ValidationError as error:
         faults = _faults(error)
         empty = all(fault["type"] == "too_short" or BLANK in fault["msg"] for fault in faults.values())
-        words = "; ".join(f"{field}: {_words(fault)}" for field, fault in list(faults.items())[:MOST_FAULTS])
+        words = "; ".join(f"{field}: {_words(fault, kind)}" for field, fault in list(faults.items())[:MOST_FAULTS])
         raise (EmptyError if empty else InvalidError)(words, next(iter(faults))) from None
 
 
@@ -107,7 +107,9 @@ def _of_type(fault: Mapping[str, Any]) -> bool:
     return str(fault["type"]).endswith("_type")
 
 
-def _words(fault: Mapping[str, Any]) -> str:
+def _words(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    if fault["type"] == "extra_forbidden":
+        return f"there is no such field; there are {', '.join(kind.model_fields)}"
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return message[:1].lower() + message[1:]
 

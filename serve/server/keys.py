@@ -44,7 +44,7 @@ def read_keys(path: str | None) -> Keys:
     if path is None:
         return Keys([])
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"keys_file {path} cannot be read ({error}): give a text file with a key a line") from None
     keys = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

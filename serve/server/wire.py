@@ -1,4 +1,5 @@
-"""What each API is sent. Fields that an API does not know are ignored, as they all do; wrong types are refused.
+"""What each API is sent. Fields that an API does not know are ignored, as they all do, but for our own search, where a
+misspelt one would silently not count; wrong types are refused.
 
 `model` may be any name: one model is served, clients often have another's name built in, and the answer tells which one
 it was. Fields that change nothing here say so.
@@ -130,6 +131,8 @@ Scalar = str | int | float | bool
 
 class SearchBody(Body):
     """`/search`: the pipeline of the bundle."""
+
+    model_config = ConfigDict(extra="forbid")
 
     query: Query
     top_n: Most = 10

@@ -31,7 +31,7 @@ EXIT_CODES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, see `EXIT_CODES`."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     _quiet_libraries()
     try:
         return int(parsed.function(parsed) or 0)
@@ -51,6 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("secondstage: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """argparse gives a list of arguments what stands before an option: of `evaluate` the rest is added to it."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "what") or any(argument.startswith("-") for argument in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.what += rest
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:

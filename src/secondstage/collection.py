@@ -182,13 +182,15 @@ class Collection:
         `settings` are those of the `collection` section of a config, e.g. `dev_share`.
 
         Raises:
-            UserError: the source is faulty, or `folder` holds anything but a collection, which this one would replace.
+            UserError: the source or a setting is faulty, or `folder` holds anything but a collection, which this one
+                would replace.
         """
         from .config import CollectionConfig
+        from .configfile import section_of
         from .intake import write_collection
         from .sources import open_source
 
-        config = CollectionConfig(source=str(source), **settings)
+        config = section_of(CollectionConfig, {"source": str(source), **settings}, "the settings of a collection")
         refuse_foreign(Path(folder), KIND)
         with replacing(Path(folder)) as temporary:
             opened = open_source(config)

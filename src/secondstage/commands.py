@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from .config import Config
 from .errors import Faults, UserError
-from .files import read_json
+from .files import MANIFEST, read_json
+from .inputs import check_model
+from .models import read_config
+from .networks import has_head
 from .parallel import workers
 from .plan import Stage, carry_out, claimed, done
 from .progress import say
@@ -33,6 +36,7 @@ def carry_out_up_to(command: str, config: Config) -> list[dict[str, Any]]:
     output = Path(config.output).expanduser()
     team = workers()
     stages = stages_of(command, config, output)
+    check_models(config, stages, output)
     manifests: list[dict[str, Any]] = []
     with claimed(output, [stage.kind for stage in stages]) if team.lead else nullcontext():
         for stage in stages if team.lead else ():
@@ -52,9 +56,15 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
     """The stages that a command carries out, in order; mining reads nothing of a warm-up, and waits for none.
 
     Raises:
-        UserError: there is no such stage in this run.
+        UserError: there is no such stage in this run, or it would make nothing.
     """
-    stages = Stages(config, output).plan(evaluating=command == "evaluate")
+    run = Stages(config, output)
+    if command == "mine" and run.untrained:
+        raise UserError(
+            "train.steps=0 takes train.model as it is, which needs no lists, so mine would make none: give a budget, "
+            "e.g. train.minutes=4, or make the pipeline with `secondstage bundle CONFIG`"
+        )
+    stages = run.plan(evaluating=command == "evaluate")
     last = max((i for i, stage in enumerate(stages, 1) if stage.kind in UP_TO[command]), default=0)
     if not last:
         raise UserError(
@@ -64,41 +74,77 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
     return [stage for stage in stages[:last] if command != "mine" or stage.kind not in WARMUP_KINDS]
 
 
+def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
+    """Raise `UserError` if a model that a training starts from is none, or is taken as it is with a head that nobody
+    trained: before the work, not after it. What was trained before is not looked at: its model may be gone."""
+    kinds = {stage.kind for stage in stages if not (output / stage.kind / MANIFEST).exists()}
+    if kinds & {"warmup", "train"}:
+        check_model(config.train)
+    if "student" in kinds and config.distill is not None:
+        check_model(config.distill.student)
+    model, warmed = config.train.model, config.warmup is not None and config.warmup.use != "never"
+    if "train" not in kinds or config.train.steps != 0 or warmed or config.train.head != "classification":
+        return
+    # The configuration of nearly all rerankers says that there is a head: only of others the weights are looked at.
+    if not has_head(read_config(model)):
+        from secondstage.train.checks import refuse_new_head
+
+        refuse_new_head(model)
+
+
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:
     """Raise `UserError` if a split that a later stage needs is missing or useless: before the work, not after it."""
     splits, faults = collection["splits"], Faults(f"collection {collection['name']!r}")
-    makes_lists = "train" in splits or config.mine.synthesize is not None
-    distill = config.distill
+    found = [*_learning_faults(splits, config, command)]
+    for message in (*found, *(_proof_faults(splits, config) if command == "evaluate" else ())):
+        faults.add(message)
+    faults.raise_if_any("" if found else "`secondstage bundle CONFIG` makes the pipeline without a proof")
+
+
+def _learning_faults(splits: Mapping[str, Any], config: Config, command: str) -> Iterator[str]:
+    """Why nothing could be trained."""
+    if command == "warmup":
+        return
+    distill, mine = config.distill, config.mine
+    makes_lists = "train" in splits or mine.synthesize is not None
     trains = config.train.steps != 0 and (distill is None or distill.trains)
-    nothing_to_teach = not makes_lists and not trains and distill is not None and distill.queries is None
-    if nothing_to_teach and command not in ("warmup", "mine"):
-        faults.add(
-            "no train split, and no unlabelled queries (distill.queries): a student learns from what the teacher makes "
-            "of one of the two"
-        )
-    if not makes_lists and trains and command != "warmup":
+    if not makes_lists and trains:
         as_it_is = "train.model" if config.warmup is None else "the warmed-up model"
-        faults.add(
+        yield (
             f"no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "
             f"{as_it_is} as it is, mine.synthesize makes queries from documents)"
         )
-    if command == "evaluate":
-        for key, split in (
-            ("split", config.evaluate.split),
-            *(("extra_splits", name) for name in config.evaluate.extra_splits),
-        ):
-            if split not in splits:
-                faults.add(
-                    f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
-                    f"{', '.join(splits) or 'none'}"
-                )
-            elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
-                faults.add(
-                    f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
-                    f"({splits[split]['queries']} are judged): nothing can be measured on it"
-                )
-    makes_bundle = makes_lists or not (trains or nothing_to_teach)
-    faults.raise_if_any("`secondstage bundle CONFIG` makes the pipeline without a proof" if makes_bundle else "")
+    elif not makes_lists and distill is not None and distill.queries is None and command != "mine":
+        yield (
+            "no train split, and no unlabelled queries (distill.queries): a student learns from what the teacher makes "
+            "of one of the two"
+        )
+    if mine.synthesize is None and (config.train.steps != 0 or distill is not None):
+        train = splits.get("train", {})
+        # Not counted in a collection stored long ago.
+        if train.get("highest", mine.positive_from) < mine.positive_from:
+            yield (
+                f"no query of the train split has a judgement of mine.positive_from={mine.positive_from} or higher "
+                f"({train['queries']} are judged, with {train['highest']} at most): nothing can be learnt from it; "
+                "lower mine.positive_from, mend qrels/train.tsv, or give mine.synthesize, which makes queries from "
+                "documents"
+            )
+
+
+def _proof_faults(splits: Mapping[str, Any], config: Config) -> Iterator[str]:
+    """Why nothing could be proven."""
+    asked = config.evaluate
+    for key, split in (("split", asked.split), *(("extra_splits", name) for name in asked.extra_splits)):
+        if split not in splits:
+            yield (
+                f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
+                f"{', '.join(splits) or 'none'}"
+            )
+        elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
+            yield (
+                f"no query of the {split!r} split, which evaluate.{key} names, has a relevant document "
+                f"({splits[split]['queries']} are judged): nothing can be measured on it"
+            )
 
 
 def keep_verdict(output: Path, bundle: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .files import MANIFEST
+
 
 def add_documents(commands: Any) -> None:
     """Add `documents` to the commands of a parser."""
@@ -31,8 +33,18 @@ def _documents(parsed: argparse.Namespace) -> None:
     assert bundle is not None
     updated = update_documents(bundle, add=found["add"], remove=found["remove"], output=found["output"])
     print(f"{updated.documents} documents: {updated.added} added, {updated.removed} removed")
+    measured = _measured(bundle, found["output"] or bundle)
     print(
-        f"Models, depth and weight are as before; the gate judged the old documents. `secondstage evaluate "
-        f"{found['output'] or bundle}` measures it on the judgements that there are; a proof takes a run over the new "
-        "collection, into another output folder"
+        f"Models, depth and weight are as before; the gate judged the old documents. `secondstage evaluate {measured}` "
+        "measures it on the judgements that there are; a proof takes a run over the new collection, into another "
+        "output folder"
     )
+
+
+def _measured(old: Path, new: Path) -> str:
+    """What `evaluate` is given for the new bundle: with the collection, unless it lies beside it."""
+    for bundle in (new, old):
+        collection = bundle.absolute().parent / "collection"
+        if (collection / MANIFEST).is_file():
+            return f"{new}" if bundle == new else f"{new} --collection {bundle.parent / 'collection'}"
+    return f"{new} --collection OUTPUT/collection"

@@ -184,7 +184,7 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
         UserError: no artefact, another kind, another format, or a file that is missing or was changed.
     """
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} is not a {kind}: it holds no {MANIFEST}")
+        raise UserError(f"{folder} is not a {kind}: it holds no {MANIFEST}{_where(folder, kind)}")
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, Mapping) or manifest.get("kind") != kind or "format" not in manifest:
         found = manifest.get("kind") if isinstance(manifest, Mapping) else None
@@ -201,6 +201,13 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
         raise UserError(f"{folder}: its manifest names {outside[0]!r}, which lies outside of it: make it again")
     check_files(folder, manifest["files"], verify=verify)
     return dict(manifest)
+
+
+def _where(folder: Path, kind: str) -> str:
+    """Where the artefact is that was meant, perhaps: the output folder of a run, or another folder, was given."""
+    if (folder / kind / MANIFEST).is_file():
+        return f"; did you mean {folder / kind}?"
+    return f"; a run makes one in its output folder, as runs/demo/{kind}" if kind in ("bundle", "collection") else ""
 
 
 def is_inside(name: str) -> bool:

@@ -20,6 +20,7 @@ from .config import (
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config, read_writer
+from .networks import check_outputs
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -130,6 +131,16 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
     if config.teacher is not None:
         found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     return found
+
+
+def check_model(config: TrainConfig) -> None:
+    """Raise `UserError` if a training starts from what is no model, or from one with several outputs: before the work,
+    not after it."""
+    if isinstance(config, StudentTraining) and config.model == TEACHER:
+        return
+    network = read_config(config.model)
+    if config.head == "classification":
+        check_outputs(config.model, network)
 
 
 def check_means(config: TrainConfig) -> None:

@@ -57,7 +57,12 @@ def write_collection(
     names = ("split", *Qrel._fields)
     _write_table(folder / "qrels.arrow", {name: [row[i] for row in rows] for i, name in enumerate(names)})
     counts = {
-        split: {"queries": len(q), "answerable": len(answerable(q)), "judgements": sum(map(len, q.values()))}
+        split: {
+            "queries": len(q),
+            "answerable": len(answerable(q)),
+            "judgements": sum(map(len, q.values())),
+            "highest": max(max(rows.values()) for rows in q.values()),
+        }
         for split, q in splits.items()
     }
     details = {

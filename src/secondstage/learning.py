@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,8 +215,11 @@ class Learning(Site):
         return self.work(kind, config.train, tuned_from(config.train), "collection", "mine", *started)
 
     def _tidy(self, kind: str) -> None:
-        """Delete the checkpoints of a training that is done."""
-        shutil.rmtree(self._work(kind), ignore_errors=True)
+        """Delete the checkpoints of a training that is done, and their folder after the last one."""
+        work = self._work(kind)
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            work.parent.rmdir()
 
 
 @contextmanager

@@ -186,7 +186,7 @@ def read_trec(path: Path) -> Run:
 
 def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             yield from ((number, line.split()) for number, line in enumerate(file, 1) if line.strip())
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: {error}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from secondstage.collection import Document, Qrel, Query
 from secondstage.errors import Faults
 
-from .records import BEIR_COLUMNS, QrelsReader, json_documents, json_queries
+from .records import BEIR_COLUMNS, SPLITS, QrelsReader, json_documents, json_queries
 from .text import files_fingerprint, plain_name
 
 LAYOUT = (
@@ -16,11 +16,15 @@ LAYOUT = (
     "be there, but not qrels without queries"
 )
 
+# Names of files in a note.
+SHOWN = 5
+
 
 class BeirSource:
     """Reads a BEIR folder.
 
-    One that holds nothing but a corpus has no queries: they can be made from the documents.
+    One that holds nothing but a corpus has no queries: they can be made from the documents. `qrels/validation.tsv` is
+    dev, unless there is a `dev.tsv`.
 
     Raises:
         UserError: the corpus is missing, or there are qrels without queries, or a file is there both plain and gzipped.
@@ -30,7 +34,7 @@ class BeirSource:
         self.name = folder.resolve().name
         faults = Faults(f"{folder}")
         self._corpus = _find(folder, "corpus.jsonl", faults)
-        self._qrels = _find_qrels(folder / "qrels", faults)
+        self._qrels, self._passed_over = _find_qrels(folder / "qrels", faults)
         corpus_alone = self._corpus.is_file() and not self._qrels and not [*folder.glob("queries.jsonl*")]
         self._queries = None if corpus_alone else _find(folder, "queries.jsonl", faults)
         faults.raise_if_any(LAYOUT[0].upper() + LAYOUT[1:])
@@ -57,7 +61,8 @@ class BeirSource:
 
     def notes(self) -> list[str]:
         """What was read otherwise than it is written, or is not there."""
-        return [*self._reader.notes(), *(() if self._queries else ("no queries.jsonl and no qrels: only documents",))]
+        alone = () if self._queries else ("no queries.jsonl and no qrels: only documents",)
+        return [*self._passed_over, *self._reader.notes(), *alone]
 
 
 def _find(folder: Path, name: str, faults: Faults) -> Path:
@@ -69,14 +74,24 @@ def _find(folder: Path, name: str, faults: Faults) -> Path:
     return found[0] if found else folder / name
 
 
-def _find_qrels(folder: Path, faults: Faults) -> dict[str, Path]:
-    """The files by split; hidden ones, which file systems and archives leave behind, are none."""
+def _find_qrels(folder: Path, faults: Faults) -> tuple[dict[str, Path], list[str]]:
+    """The files by split, and notes of what is passed over; hidden files, which file systems and archives leave behind,
+    are none."""
     splits: dict[str, Path] = {}
-    for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")]):
-        if path.name.startswith("."):
-            continue
+    notes, others = [], []
+    for path in sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith(".")):
         split = plain_name(path).removesuffix(".tsv")
+        if split == plain_name(path):
+            others.append(path.name)
+            continue
         if split in splits:
             faults.add(f"both qrels/{split}.tsv and qrels/{split}.tsv.gz: delete one")
         splits[split] = path
-    return splits
+    for name, own in SPLITS.items():
+        if name in splits and own not in splits:
+            notes.append(f"qrels/{splits[name].name} is read as the split {own}")
+            splits[own] = splits.pop(name)
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        notes.append(f"passed over in qrels, whose files are <split>.tsv: {', '.join(others[:SHOWN])}{more}")
+    return splits, notes

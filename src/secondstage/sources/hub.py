@@ -10,9 +10,8 @@ from secondstage.collection import Document, Qrel, Query
 from secondstage.errors import Faults, UserError
 from secondstage.files import fingerprint
 
-from .records import QrelsReader, id_text, to_document, to_query
+from .records import SPLITS, QrelsReader, id_text, to_document, to_query
 
-SPLITS = {"validation": "dev"}
 QRELS_COLUMNS = ("query-id", "corpus-id", "score")
 WAY_OUT = (
     "Check the id and the connection. Without a connection, set HF_HOME to a cache that holds the data set, or "

@@ -18,6 +18,8 @@ HEADER = ("query-id", "corpus-id")
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 NO_FIELD = "metadata fields left out, as they are neither text, number, true or false, nor a list of such"
 BEIR_COLUMNS, TREC_COLUMNS = 3, 4
+# What a split is called here that data sets call otherwise.
+SPLITS = {"validation": "dev"}
 
 
 def json_documents(path: Path, faults: Faults) -> Iterator[Document]:
