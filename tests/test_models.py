@@ -314,7 +314,7 @@ def test_no_caller_leaves_trust_to_the_terminal() -> None:
         for path in Path(folder).rglob("*.py")
         for call in re.findall(r"\b\w+\.from_pretrained\b.*", path.read_text(encoding="utf-8"))
     ]
-    assert {"models.py", "textmodel.py"} <= {name for name, _ in calls}
+    assert "models.py" in {name for name, _ in calls}
     assert [found for found in calls if "trust_remote_code=False" not in found[1] and "`" not in found[1]] == []
 
 

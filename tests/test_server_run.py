@@ -132,6 +132,17 @@ def test_sigterm_in_the_middle_loses_nothing(run_folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_server_with_nothing_to_do_ends_in_time(run_folder: Path) -> None:
+    """Refusing for a while is no draining that took too long."""
+    with running(run_folder / "bundle", "drain_seconds=1") as (process, url):
+        process.send_signal(signal.SIGTERM)
+        assert httpx.get(f"{url}/ready").status_code in (200, 503)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "given up" not in errors
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("twice", [False, True])
 def test_an_end_that_does_not_wait(run_folder: Path, tmp_path: Path, twice: bool) -> None:
     """After drain_seconds, or the second Ctrl-C, what has no answer is given up; what was told is in the journal."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -28,9 +29,9 @@ from .observer import Observer
 from .service import Service
 
 BACKLOG = 2048
-# After SIGTERM new requests are still refused with words, for so long at least: who balances the load has time to see
-# that this server is not ready, and connections end with an answer.
-GRACE = 0.5
+# After SIGTERM new requests are still refused with words, for so many seconds at least, or drain_seconds: whoever balances
+# the load has time to see that this server is not ready, and connections end with an answer.
+GRACE = 2.0
 
 
 def serve(bundle: Path, config: ServerConfig) -> None:
@@ -115,12 +116,14 @@ class Server(uvicorn.Server):
             self._draining = asyncio.ensure_future(self._drained())
 
     async def _drained(self) -> None:
+        start, most = time.monotonic(), self.service.config.drain_seconds
         try:
-            done = asyncio.gather(self.service.drain(), asyncio.sleep(GRACE))
-            await asyncio.wait_for(done, self.service.config.drain_seconds)
+            await asyncio.wait_for(self.service.drain(), most)
         except asyncio.TimeoutError:
             print("secondstage: drain_seconds are over; what is left is given up", file=sys.stderr)
             self._give_up()
+        else:
+            await asyncio.sleep(max(0.0, start + min(GRACE, most) - time.monotonic()))
         self.should_exit = True
 
     def _give_up(self) -> None:
