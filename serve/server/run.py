@@ -29,8 +29,8 @@ from .observer import Observer
 from .service import Service
 
 BACKLOG = 2048
-# After SIGTERM new requests are still refused with words, for so many seconds at least, or drain_seconds: whoever balances
-# the load has time to see that this server is not ready, and connections end with an answer.
+# After SIGTERM new requests are still refused with words, for so many seconds at least, or drain_seconds. So a load
+# balancer has time to see that this server is not ready, and connections end with an answer.
 GRACE = 2.0
 
 
