@@ -129,10 +129,13 @@ def test_missing_models_of_recipes_are_told_before_any_work(config: dict[str, An
         "reviewed": {"mine.reviewed": str(tmp_path / "none.tsv")},
         "repeats": {"mine.teachers": {"large": {"kind": "api", "api": {"url": "http://x/", "api_key_env": "NO_KEY"}}}},
     }
+    (tmp_path / "no-model").mkdir()
+    config["bakeoff"]["recipes"]["other"] = {"train.model": str(tmp_path / "no-model")}
     with pytest.raises(UserError) as caught:
         bake_off(check_config(config))
     message = str(caught.value)
-    assert message.startswith("bakeoff: 2 faults")
+    assert message.startswith("bakeoff: 3 faults")
+    assert "recipes: other: model " in message
     assert "recipes: reviewed: mine.reviewed:" in message
     assert "recipes: repeats:" in message
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import firststage
 from ..collection import Collection, Qrels
-from ..commands import check_splits
+from ..commands import check_models, check_splits
 from ..config import Config
 from ..config.bakeoff import BakeoffConfig
 from ..errors import Faults, UserError
@@ -54,11 +54,11 @@ class Kitchen:
         """The files of what is common."""
 
     def check(self, recipes: list[Recipe]) -> None:
-        """Look for every model and file that a recipe names; `UserError` reports all that are missing."""
+        """Look for every model and file that a recipe names; `UserError` reports all that are missing, or no model."""
         faults = Faults("bakeoff")
         for recipe in recipes:
             try:
-                self._plan(recipe, self.settings.seeds[0], {})
+                check_models(recipe.config, self._plan(recipe, self.settings.seeds[0], {}), self.folder)
             except UserError as error:
                 faults.add(f"recipes: {recipe.name}: {error}")
         faults.raise_if_any()
