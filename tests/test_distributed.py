@@ -173,7 +173,7 @@ def test_a_whole_run_on_two_processes_that_is_asked_to_stop(beir_folder: Path, m
     assert "secondstage: stopped after 6 steps: run the same command again to go on" in stopped[0].output
     assert "going on after 6 steps" in last[0].output
     assert_close(tmp_path / "one" / "train", tmp_path / "out" / "train", 1e-5)
-    assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
+    assert not (tmp_path / "out" / "checkpoints").exists()
     one, other = (json.loads((tmp_path / name / "evaluation" / "metrics.json").read_text()) for name in ("one", "out"))
     curves = [found["development"]["fusion"]["curve"] for found in (one, other)]
     assert curves[1] == pytest.approx(curves[0])
