@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -130,3 +132,32 @@ def test_emulated_bf16_does_not_count_on_cuda(monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.setattr(compute, "device", lambda: card)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert resolve("auto") == ("bf16" if able else "fp32")
+
+
+HEAP = """
+import ctypes, re, sys
+from secondstage.compute import release_memory
+def mib():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+    sys.exit("no malloc_trim")
+pieces = [bytes(4000) for _ in range(50_000)]
+last = bytes(4000)  # behind them all: the heap cannot shrink of itself
+del pieces
+before = mib()
+release_memory()
+print(before - mib())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_freed_memory_goes_back_to_the_kernel() -> None:
+    process = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=False)
+    if process.returncode and "no malloc_trim" in process.stderr:
+        pytest.skip("the C library has no malloc_trim")
+    assert float(process.stdout) > 100, process.stderr
+
+
+def test_memory_is_released_where_the_c_library_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    compute.release_memory()

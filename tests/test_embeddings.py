@@ -140,6 +140,17 @@ def test_the_bar_counts_every_text(encoder: Encoder, tmp_path: Path, monkeypatch
         counted.clear()
 
 
+def test_memory_is_released_after_documents_but_never_in_a_request(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[bool] = []
+    monkeypatch.setattr(embeddings_module, "release_memory", lambda: released.append(True))
+    encode(TEXTS[:1], encoder, total=1)
+    assert released == []
+    encode(TEXTS, encoder, folder=tmp_path, total=12)
+    assert released == [True]
+
+
 def test_no_text_gives_no_vector(encoder: Encoder, tmp_path: Path) -> None:
     assert list(encode([], encoder, folder=tmp_path, total=0)) == []
 

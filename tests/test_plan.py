@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +68,23 @@ def test_a_stage_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     news = capsys.readouterr()
     assert news.out == ""
     assert [line.partition(":")[2].strip().partition(" ")[0] for line in news.err.splitlines()[2:]] == ["done"]
+
+
+def test_what_a_stage_held_is_gone_when_the_next_begins(tmp_path: Path) -> None:
+    left: list[weakref.ref[Maker]] = []
+
+    def make(folder: Path) -> dict[str, Any]:
+        heavy = Maker()
+        heavy.itself = heavy  # type: ignore[attr-defined]  # a cycle, as models are
+        left.append(weakref.ref(heavy))
+        return {}
+
+    gc.disable()
+    try:
+        carry_out(stage(make), tmp_path)
+        assert left[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_stage_is_made_again_when_its_fingerprint_changes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from functools import lru_cache
 from typing import Any, Literal
@@ -56,6 +57,19 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def release_memory() -> None:
+    """Give memory that nothing uses any more back to the kernel: finished models, the activations of an encoding.
+
+    Modules lie in cycles, and glibc keeps what was freed in small pieces: 0.1 GiB after an encoder of 23 million
+    parameters. Elsewhere than on glibc only cycles are collected.
+    """
+    import ctypes
+
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @lru_cache(maxsize=1)

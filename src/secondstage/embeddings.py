@@ -19,6 +19,7 @@ from typing import BinaryIO, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .compute import release_memory
 from .encoder import Encoder, Vectors
 from .files import fingerprint, writing_whole
 from .parallel import Workers, wait, workers
@@ -162,6 +163,8 @@ def encode_shards(
             advance(len(shard))
     if progress is not None:
         progress.close()
+    if folder is not None:  # documents; not the few queries of a request, which may not wait for it
+        release_memory()
     if team.size > 1:
         wait()
     return shards

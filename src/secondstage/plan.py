@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .compute import release_memory
 from .errors import UserError
 from .files import (
     CARD,
@@ -116,6 +117,7 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
     start = time.monotonic()
     if stage.share is not None and team.size > 1:
         stage.share()
+        release_memory()
     wait()
     if team.lead:
         manifest = _make(stage, folder, start)
@@ -128,6 +130,7 @@ def _make(stage: Stage, folder: Path, start: float) -> dict[str, Any]:
         details = stage.make(temporary)
         seconds = round(time.monotonic() - start, 2)
         manifest = write_manifest(temporary, stage.kind, fingerprint=stage.fingerprint, seconds=seconds, **details)
+    release_memory()
     if stage.tidy is not None:
         stage.tidy()
     say(f"{stage.kind}: {seconds:.0f} s")
