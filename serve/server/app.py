@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondstage.config import ServerConfig
 from secondstage.version import __version__
 
+from .closing import Closing
 from .keys import Keys, read_keys
 from .openapi import document
 from .page import page_router
@@ -78,23 +78,6 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
     describe = cache(lambda: document(app, config, keys=bool(keys), most_results=most, fields=fields))
     app.openapi = describe  # type: ignore[method-assign]
     return app
-
-
-class Closing:
-    """While the server drains, every answer asks the client to use this connection no more."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self.app, self.service = app, service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on."""
-
-        async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and self.service.draining:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-
-        await self.app(scope, receive, closing if scope["type"] == "http" else send)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
