@@ -22,7 +22,7 @@ check: install
 	$(BIN)/pyright --warnings
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 demo: install
 	@$(BIN)/secondstage demo
