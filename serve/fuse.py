@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from secondstage.collection import Qrels
 from secondstage.measures import evaluate, mean
-from secondstage.run import Ranking, Run
+from secondstage.run import Ranking, Run, all_tied
 
 MEASURE = "nDCG@10"
 WEIGHTS = tuple(i / 20 for i in range(21))
@@ -70,10 +70,7 @@ def reordered(
 def standardise(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Mean 0 and standard deviation 1. Scores that differ by no more than the nudge that breaks ties become zeros."""
     values = scores.astype(np.float64)
-    if not len(values):
-        return values
-    nudge = len(values) * float(np.spacing(np.abs(scores).max()))
-    if values.max() - values.min() <= nudge:
+    if all_tied(values.tolist()):
         return np.zeros(len(values))
     scaled: npt.NDArray[np.float64] = (values - values.mean()) / values.std()
     return scaled
