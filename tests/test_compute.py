@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -158,6 +158,14 @@ def test_freed_memory_goes_back_to_the_kernel() -> None:
     assert float(process.stdout) > 100, process.stderr
 
 
-def test_memory_is_released_where_the_c_library_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
-    compute.release_memory()
+def windows(name: None) -> object:
+    raise TypeError("bad argument type for built-in operation")
+
+
+@pytest.mark.parametrize("library", [lambda name: object(), windows])
+@pytest.mark.parametrize("ask", [compute.release_memory, compute.keep_memory])
+def test_other_c_libraries_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None], library: Callable[[None], object]
+) -> None:
+    monkeypatch.setattr("ctypes.CDLL", library)
+    ask()

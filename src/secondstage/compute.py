@@ -13,6 +13,8 @@ from .errors import UserError
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+# What asking a C library for them ends with elsewhere: musl and macOS lack them, Windows has no library of no name.
+NO_GLIBC = (OSError, AttributeError, TypeError)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -53,7 +55,7 @@ def keep_memory() -> None:
     """
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(*NO_GLIBC):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -68,7 +70,7 @@ def release_memory() -> None:
     import ctypes
 
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(*NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
 
 
