@@ -24,6 +24,7 @@ from .children import Blow, Round, play
 from .families import save_family
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+WANTED = "DeepSpeed is not installed: pip install 'secondstage[deepspeed]'"
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 # One list a step, so that most processes have none; lists that a part of the losses cannot use; parts of a step whose
 # activations are computed again.
@@ -144,6 +145,37 @@ def test_spread_weights_make_the_same_steps(
     assert_close(alone / "usual", tmp_path / "killed", 1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_makes_the_same_steps(
+    collection: Collection, mined: Path, model: Path, tmp_path: Path, alone: Path, stage: int
+) -> None:
+    """And a training that was killed goes on to the same bits, on as many processes and no others."""
+    pytest.importorskip("deepspeed", reason=WANTED)
+    # By default weights as small as these are not spread.
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
+    (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": zero}))
+    asked = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "zero.json")}
+    plan = jobs(collection, mined, model, tmp_path)
+    first: dict[str, Any] = plan[0] | {"work": str(tmp_path / "killed")}
+    first["settings"] = {**first["settings"], "checkpoint_steps": 3}
+    rounds = [
+        Round(2, plan, environment=asked),
+        Round(2, [first], [Blow(1, 5)]),
+        Round(3, [first]),
+        Round(2, [first]),
+    ]
+    whole, killed, more, last = play(rounds, tmp_path / "children")
+    assert [one.code for one in whole + last] == [0] * 4, whole[0].output + last[0].output
+    assert f"over 2 processes (ZeRO stage {stage})" in whole[0].output
+    assert killed[1].code == -9
+    assert "was written by 2 processes with DeepSpeed, and only so many can go on from it, not 3" in more[0].output
+    for name in CASES:
+        assert_close(alone / name, tmp_path / name, 1e-4)
+    one, other = (load_file(tmp_path / name / "reranker" / "model.safetensors") for name in ("usual", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def project(folder: Path, beir_folder: Path, model: Path) -> Path:
     """The configuration of a whole run."""
     config = {
@@ -183,10 +215,21 @@ def test_a_whole_run_on_two_processes_that_is_asked_to_stop(beir_folder: Path, m
 
 
 @pytest.mark.slow
-def test_accelerate_spreads_weights_as_its_configuration_says(beir_folder: Path, model: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", f"{CONFIGS}/accelerate/fsdp.yaml"]
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fsdp", "weights are spread over 2 processes"),
+        ("deepspeed", "DeepSpeed spreads what is learnt over 2 processes (ZeRO stage 2)"),
+    ],
+)
+def test_accelerate_spreads_weights_as_its_configuration_says(
+    beir_folder: Path, model: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    if name == "deepspeed":
+        pytest.importorskip("deepspeed", reason=WANTED)
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", f"{CONFIGS}/accelerate/{name}.yaml"]
     words += ["-m", "secondstage", "train", str(project(tmp_path, beir_folder, model)), "train.steps=2"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert "weights are spread over 2 processes" in done.stderr
+    assert said in done.stderr
     assert len(lines(tmp_path / "out" / "train" / "steps.jsonl")) == 2

@@ -13,7 +13,7 @@ from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.train.model import start_model
 from secondstage.train.sharded import fill, without_weights
-from secondstage.train.weights import Weights, make_weights
+from secondstage.train.weights import Weights, make_weights, refuse_other
 
 
 def made(tiny_model: Path, environment: dict[str, str], **settings: Any) -> Any:
@@ -26,19 +26,40 @@ def made(tiny_model: Path, environment: dict[str, str], **settings: Any) -> Any:
         return make_weights(network, config, accelerator)
 
 
-def test_a_moving_average_of_spread_weights_is_refused(tiny_model: Path) -> None:
-    team = {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2", "RANK": "0"}
-    with pytest.raises(UserError, match=r"train\.ema=0\.9 does not go with FSDP: leave it out"):
+@pytest.mark.parametrize("by", ["FSDP", "DeepSpeed"])
+def test_a_moving_average_of_spread_weights_is_refused(
+    tiny_model: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secondstage.train.weights.find_spec", lambda name: name)
+    team = {f"ACCELERATE_USE_{by.upper()}": "true", "WORLD_SIZE": "2", "RANK": "0"}
+    with pytest.raises(UserError, match=rf"train\.ema=0\.9 does not go with {by}: leave it out"):
         made(tiny_model, team, ema=0.9)
 
 
-def test_deepspeed_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(UserError, match=r"DeepSpeed.*choose FSDP"):
-        made(tiny_model, {"ACCELERATE_USE_DEEPSPEED": "true"})
+def test_deepspeed_that_is_not_installed_is_told(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.train.weights.find_spec", lambda name: None)
+    team = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2", "RANK": "0"}
+    with pytest.raises(UserError, match=r"not installed: pip install 'secondstage\[deepspeed\]', or choose FSDP"):
+        made(tiny_model, team)
 
 
-def test_one_process_has_nobody_to_share_with(tiny_model: Path) -> None:
-    assert isinstance(made(tiny_model, {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "1", "RANK": "0"}), Weights)
+@pytest.mark.parametrize("by", ["FSDP", "DEEPSPEED"])
+def test_one_process_has_nobody_to_share_with(tiny_model: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.train.weights.find_spec", lambda name: name)
+    assert isinstance(made(tiny_model, {f"ACCELERATE_USE_{by}": "true", "WORLD_SIZE": "1", "RANK": "0"}), Weights)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "now", "words"),
+    [
+        ("FSDP", "", "with FSDP, and cannot be read without FSDP or DeepSpeed: go on with FSDP, or delete here to"),
+        ("", "DeepSpeed", "without FSDP or DeepSpeed, and cannot be read with DeepSpeed: go on without"),
+    ],
+)
+def test_a_checkpoint_of_weights_that_were_spread_otherwise_is_refused(wrote: str, now: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"^here/step-00000003 was written {words}"):
+        refuse_other(Path("here/step-00000003"), wrote, now)
+    refuse_other(Path("here/step-00000003"), now, now)
 
 
 def test_a_network_without_weights_takes_those_of_the_whole(tiny_model: Path) -> None:

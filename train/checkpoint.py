@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from secondstage.errors import UserError
 from secondstage.files import read_json, recover, replacing, sweep, write_json, writing
 
 RECORD = "state.json"
@@ -70,12 +69,7 @@ class Checkpoints:
         return found
 
     def tensors(self, step: int) -> dict[str, Any]:
-        """The tensors of a checkpoint, on the CPU; `UserError` if it is one of weights that were spread."""
-        if not (self.place(step) / TENSORS).is_file():
-            raise UserError(
-                f"{self.place(step)} was written by processes that shared the weights: go on with FSDP, or delete "
-                f"{self.folder} to train from the start"
-            )
+        """The tensors of a checkpoint, on the CPU."""
         found: dict[str, Any] = torch.load(self.place(step) / TENSORS, map_location="cpu", weights_only=True)
         return found
 

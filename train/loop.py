@@ -42,7 +42,7 @@ from .tokens import Tokens
 from .tracking import StepRecord, Tracking
 from .turns import turns
 from .watch import Watch
-from .weights import make_weights
+from .weights import make_weights, refuse_other, spread_by
 
 
 @dataclass
@@ -102,6 +102,7 @@ class Loop:
         keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
         self.team = workers()
+        self.spread = spread_by(config)
         wait()  # the processes are joined before Accelerate looks for them
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
         seed_everything(seed)
@@ -322,6 +323,7 @@ class Loop:
             "leaders": self.leaders.entries,
             "tracking": self.tracking.state(),
             "watch": self.watch.state(),
+            "spread": self.spread,
         }
         self.weights.save(self.checkpoints, self.done.steps, record)
         self._needed = set(dict(self.leaders.entries))
@@ -333,6 +335,7 @@ class Loop:
         record = None
         if step is not None:
             record = self.checkpoints.record(step)
+            refuse_other(self.checkpoints.place(step), record["spread"], self.spread)
             self.weights.load(self.checkpoints, step)
             self.done = Done(**record["done"])
             self.selection.restore(record["selection"])

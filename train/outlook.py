@@ -50,8 +50,8 @@ def _seconds_per_token(loop: Loop, step: Step) -> float:
     seconds = 0.0
     for _ in range(2):  # the first is slower than any other
         start = time.monotonic()
-        loop.gradient(step, micros, counts)
-        loop.weights.discard()
+        with loop.weights.forgetting():
+            loop.gradient(step, micros, counts)
         seconds = time.monotonic() - start
     loop.watch.forget()
     return seconds / sum(micro.tokens for micro in micros)

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from secondstage.compute import device, resolve, torch_dtype
 from secondstage.config import TrainConfig
-from secondstage.errors import UserError
 from secondstage.files import writing
 from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
 
-from .checkpoint import TENSORS, Checkpoints
+from .checkpoint import Checkpoints
 from .layers import layers_of
 from .optimizer import make_optimizer
 
@@ -39,19 +38,9 @@ class ShardedWeights:
     lockstep = True
 
     def __init__(self, network: Any, config: TrainConfig, accelerator: Accelerator) -> None:
-        """Spread a network, in place.
-
-        Raises:
-            UserError: the configuration asks for what sharded weights do not do.
-        """
+        """Spread a network, in place."""
         self.config, self.accelerator, self.size = config, accelerator, workers().size
         precision = resolve(config.precision)
-        if config.ema or precision == "fp16":
-            key, value = ("ema", config.ema) if config.ema else ("precision", precision)
-            raise UserError(
-                f"train.{key}={value} does not go with FSDP: leave it out, or start without FSDP, by which every "
-                "process keeps all weights"
-            )
         self._plain = without_weights(network)
         self.working = network
         shard(network, accelerator, torch_dtype(precision))
@@ -75,8 +64,10 @@ class ShardedWeights:
     def pull_gradients(self) -> None:
         """Nothing: gradients are added up where they are learnt."""
 
-    def discard(self) -> None:
-        """Forget the gradients."""
+    @contextlib.contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Nothing is learnt from the gradients that are made within."""
+        yield
         self.optimizer.zero_grad()
 
     def update(self, rate: float) -> float:
@@ -118,19 +109,10 @@ class ShardedWeights:
                 save(self._state(), checkpoint_id=place)
 
     def load(self, checkpoints: Checkpoints, step: int) -> None:
-        """Go on from a checkpoint, which any number of processes has written.
-
-        Raises:
-            UserError: it is one of weights that were not spread.
-        """
+        """Go on from a checkpoint, which any number of processes has written."""
         from torch.distributed.checkpoint.state_dict import set_state_dict
         from torch.distributed.checkpoint.state_dict_loader import load
 
-        if (checkpoints.place(step) / TENSORS).is_file():
-            raise UserError(
-                f"{checkpoints.place(step)} was written by processes that each had all weights: go on without FSDP, or "
-                f"delete {checkpoints.folder} to train from the start"
-            )
         state = self._state()
         load(state, checkpoint_id=checkpoints.place(step))
         set_state_dict(

@@ -6,7 +6,9 @@ import contextlib
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +25,11 @@ from .averaging import Average
 from .checkpoint import Checkpoints
 from .optimizer import make_optimizer
 from .sharded import ShardedWeights
+from .zero import ZeroWeights
 
 # Numbers that are summed over the processes at a time.
 BUCKET = 1 << 25
+FSDP, DEEPSPEED = "FSDP", "DeepSpeed"
 
 
 class Weights:
@@ -79,8 +83,10 @@ class Weights:
             master.grad = found if master.grad is None else master.grad.add_(found)
             working.grad = None
 
-    def discard(self) -> None:
-        """Forget the gradients."""
+    @contextlib.contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Nothing is learnt from the gradients that are made within."""
+        yield
         self.optimizer.zero_grad()
 
     def update(self, rate: float) -> float:
@@ -183,20 +189,58 @@ class Weights:
 
 
 def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator) -> Any:
-    """The weights of a training, as Accelerate's configuration wants them to be spread: `Weights` or `ShardedWeights`.
+    """The weights of a training, spread as `spread_by` says: `Weights`, `ShardedWeights` or `ZeroWeights`.
 
     Raises:
-        UserError: it wants DeepSpeed, or the settings do not go with FSDP.
+        UserError: the settings do not go with that; see `spread_by`.
     """
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-        raise UserError(
-            "Accelerate is configured for DeepSpeed, which the training loop does not drive: choose FSDP in "
-            "`accelerate config`, which spreads weights, gradients and optimizer as its ZeRO stage 3 does"
-        )
-    # Accelerate itself heeds it on accelerators alone.
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and workers().size > 1:
+    by = spread_by(config)
+    if by == FSDP:
         return ShardedWeights(network, config, accelerator)
-    return Weights(network, config, accelerator)
+    return ZeroWeights(network, config) if by == DEEPSPEED else Weights(network, config, accelerator)
+
+
+def spread_by(config: TrainConfig) -> str:
+    """What spreads the weights over the processes, by Accelerate's configuration; empty if all processes have all.
+
+    One process has nobody to share with.
+
+    Raises:
+        UserError: DeepSpeed is not installed, or settings do not go with spread weights.
+    """
+    # Accelerate itself heeds FSDP on accelerators alone.
+    asked = [
+        name for name in (FSDP, DEEPSPEED) if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true"
+    ]
+    if DEEPSPEED in asked and find_spec("deepspeed") is None:
+        raise UserError(
+            "Accelerate is configured for DeepSpeed, which is not installed: pip install 'secondstage[deepspeed]', or "
+            "choose FSDP in `accelerate config`, which does what its stage 3 does"
+        )
+    if not asked or workers().size == 1:
+        return ""
+    by, precision = asked[-1], resolve(config.precision)
+    if config.ema or precision == "fp16":
+        key, value = ("ema", config.ema) if config.ema else ("precision", precision)
+        raise UserError(
+            f"train.{key}={value} does not go with {by}: leave it out, or start without {by}, by which every process "
+            "keeps all weights"
+        )
+    return by
+
+
+def refuse_other(checkpoint: Path, wrote: str, now: str) -> None:
+    """Refuse a checkpoint whose weights were spread by something else.
+
+    Raises:
+        UserError: they were.
+    """
+    if wrote != now:
+        how = {by: f"with {by}" if by else "without FSDP or DeepSpeed" for by in (wrote, now)}
+        raise UserError(
+            f"{checkpoint} was written {how[wrote]}, and cannot be read {how[now]}: go on {how[wrote]}, or delete "
+            f"{checkpoint.parent} to train from the start"
+        )
 
 
 def buckets(tensors: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:

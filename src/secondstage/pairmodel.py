@@ -136,7 +136,8 @@ class PairModel(ABC):
         import torch
 
         for places in batches:
-            with torch.inference_mode():
+            # Not inference_mode: weights that are gathered for the pass may be trained on later.
+            with torch.no_grad():
                 found = self.logits(self.collate(rows, places))
             yield places, found.cpu().numpy()
 

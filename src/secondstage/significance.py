@@ -105,9 +105,12 @@ def compare_pairs(
     if len({frozenset(system) for system, _ in pairs.values()}) > 1:
         raise ValueError("comparisons that are made together need the same queries")
     differences = np.stack([_differences(*pair) for pair in pairs.values()], axis=1)
-    deltas, n = differences.mean(axis=0), len(differences)
+    # Means are taken of what differs from the first: those of equal numbers are that number, to the last bit.
+    first, n = differences[0], len(differences)
+    rest = differences - first
+    deltas = first + rest.mean(axis=0)
     rng = np.random.default_rng(seed)
-    means = np.concatenate([weights @ differences / n for weights in _resamples(rng, n, resamples)])
+    means = first + np.concatenate([weights @ rest / n for weights in _resamples(rng, n, resamples)])
     flipped = np.concatenate([signs @ differences / n for signs in _signs(rng, n, resamples)])
     tail = _tail(confidence, n)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0) if n > 1 else (deltas - inf, deltas + inf)
@@ -123,7 +126,7 @@ def compare_pairs(
             wins=int((differences[:, i] > 0).sum()),
             ties=int((differences[:, i] == 0).sum()),
             losses=int((differences[:, i] < 0).sum()),
-            sd=float(differences[:, i].std(ddof=1)) if n > 1 else nan,
+            sd=float(rest[:, i].std(ddof=1)) if n > 1 else nan,
             p_holm=adjusted[name],
         )
         for i, name in enumerate(pairs)
