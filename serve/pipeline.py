@@ -99,15 +99,17 @@ class Pipeline:
         config = serve_config(settings)
         stages = stage_folders(folder, manifest, settings)
         answerability = settings.get("answerability")
+        reranker = open_engine(
+            folder / RERANKER,
+            folder / ENGINES_FOLDER,
+            backend or config.backend,
+            batch_tokens=config.batch_tokens,
+            precision=config.precision,
+        )
+        reranker.remember_documents()
         return cls(
             firststage.load(folder / "first_stage"),
-            open_engine(
-                folder / RERANKER,
-                folder / ENGINES_FOLDER,
-                backend or config.backend,
-                batch_tokens=config.batch_tokens,
-                precision=config.precision,
-            ),
+            reranker,
             Documents(folder / "documents.arrow"),
             depth=settings["depth"],
             weight=settings["weight"],

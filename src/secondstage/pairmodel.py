@@ -87,6 +87,9 @@ class PairModel(ABC):
     def contract(self) -> dict[str, Any]:
         """What the score contract says of this kind."""
 
+    def remember_documents(self) -> None:  # noqa: B027 # a decoder writes query and document into one text
+        """Keep the tokens of documents, if the kind allows: for searches of one collection, where they come again."""
+
     @property
     def overhead(self) -> int:
         """How many of `max_length` tokens are neither query nor document."""

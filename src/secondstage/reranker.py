@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .compute import Precision, device, resolve
+from .documenttokens import DocumentTokens, layout_of
 from .files import CARD, fingerprint, folder_digests
 from .models import commit_of, locate
 from .networks import at_precision, load_cross_encoder, longest
@@ -22,6 +23,12 @@ class Reranker(PairModel):
     """
 
     kind = "classification"
+    _documents: DocumentTokens | None = None
+
+    def remember_documents(self) -> None:
+        """Keep the tokens of documents: for searches of one collection, where they come again."""
+        layout = layout_of(self.tokenizer)
+        self._documents = layout and DocumentTokens(self.tokenizer, layout, self.max_length)
 
     @classmethod
     def load(
@@ -58,6 +65,8 @@ class Reranker(PairModel):
 
     def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
         """Token ids of pairs, cut to `max_length`, not padded."""
+        if self._documents is not None and (rows := self._documents.rows(pairs, self.max_length)) is not None:
+            return rows
         queries, documents = zip(*pairs, strict=True)
         encoded: Mapping[str, list[list[int]]] = self.tokenizer(
             list(queries), list(documents), truncation=True, max_length=self.max_length
