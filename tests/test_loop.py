@@ -191,6 +191,38 @@ def test_slow_evaluations_leave_half_of_the_time_to_the_training(
     assert (tmp_path / "first" / "steps.jsonl").read_text() == (tmp_path / "again" / "steps.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    ("affordable", "patience", "expected"),
+    [(0.9, None, [100]), (1.1, None, [75, 85]), (3.1, None, [25, 60, 70]), (0.9, 9, [25, 60, 70])],
+)
+def test_evaluations_that_cost_more_than_a_tenth_are_left_out_the_first_ones_first(
+    collection: Collection,
+    lists: list[TrainingList],
+    tiny_model: Path,
+    tmp_path: Path,
+    timed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    affordable: float,
+    patience: int | None,
+    expected: list[int],
+) -> None:
+    """A step is a hundredth of ten minutes, an evaluation 15; a replay evaluates at the same steps.
+
+    What is due at a half has passed when the training has had as long as the evaluation at a quarter took.
+    """
+    settings = config(tiny_model, steps=100, batch_tokens=64)
+    whole = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path).run()["pairs"]
+    timed.clear()
+    monkeypatch.setattr(Selection, "pairs", 0.3 * whole / affordable)
+    for name, budget in (("first", {"minutes": 10.0}), ("again", {"replay": str(tmp_path / "first")})):
+        (tmp_path / name).mkdir()
+        chosen = config(tiny_model, evaluations=4, patience=patience, batch_tokens=64, **budget)
+        Loop(texts(collection), lists, no_dev(collection), chosen, seed=13, folder=tmp_path / name).run()
+    found = timed[: len(timed) // 2]
+    assert timed == 2 * found
+    assert found == expected
+
+
 def stopped_before(stop: int, forward: Any) -> Any:
     """`Loop._forward`, interrupted in that step."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from secondstage.config import TrainConfig
 from secondstage.page import number
 
+from .evaluations import affordable
 from .size import Size, token_bytes, weight_bytes
 
 # Lists that a training sees in all, those that come again counted again: one pass where there are many, several of few.
@@ -19,10 +20,6 @@ SEEN, MOST_EPOCHS = 10_000, 8
 FEW = 1000
 # Learning rates of a new head by the largest number of parameters they are for.
 RATES = ((50e6, 1e-4), (200e6, 5e-5), (math.inf, 2e-5))
-# A training pair is computed forwards and, at twice the cost, backwards; a dev pair forwards only.
-PASSES = 3
-# The share of the training's cost that evaluations may take.
-EVALUATING = 0.1
 LEAST_STEPS, LEAST_TOKENS = 100, 1024
 # The share of the memory that is planned with.
 USABLE = 0.7
@@ -126,8 +123,7 @@ def _evaluations(data: Data, config: TrainConfig, epochs: float) -> dict[str, Pr
     dev = data.dev_queries * config.dev_depth
     if not dev:
         return {}
-    affordable = EVALUATING * PASSES * data.pairs * epochs / dev
-    count = min(10, max(3, int(affordable)))
+    count = min(10, max(3, int(affordable(data.pairs * epochs, dev))))
     found = {
         "evaluations": Proposal(count, "rerankers often peak in the middle: as often as a tenth of the time allows")
     }

@@ -28,6 +28,7 @@ from .best import choose_best
 from .budget import Budget, make_budget, stopwatch
 from .checkpoint import Checkpoints
 from .checks import chance
+from .evaluations import affordable
 from .examples import Shape
 from .facts import facts
 from .gradients import Forward, accumulate, seed_everything
@@ -181,8 +182,9 @@ class Loop:
     def _due(self, progress: float) -> bool:
         """Whether dev is to be reranked.
 
-        Of a clock budget evaluations take a part: the shares that passed meanwhile are passed over, and those before
-        the training has had as much time as the evaluation took. Only what is recorded decides, for replays.
+        Of a clock budget evaluations take a part. If those that are left would cost more than a tenth of the training,
+        the next is left out: the later ones tell more. The shares that passed while dev was reranked are passed over,
+        and those before the training has had as much time as that took. Only what is recorded decides, for replays.
         """
         done, count = self.done, self.config.evaluations
         if self.budget.by_clock and done.evaluated == done.steps:
@@ -190,7 +192,15 @@ class Loop:
         if self.budget.by_clock and done.evaluated == done.steps - 1:
             took = progress - done.progress
             done.evaluations = max(done.evaluations, int((progress + took) * count))
-        return progress >= (done.evaluations + 1) / count
+        if progress < (done.evaluations + 1) / count:
+            return False
+        if self.budget.by_clock and self.config.patience is None:
+            left = count - 1 - done.evaluations  # the last is made when the time is over
+            if left > affordable(done.pairs / progress, self.selection.pairs):
+                done.evaluations += 1
+                say(f"  dev is not reranked at {progress:.0%}: it would take more than a tenth of the time")
+                return False
+        return True
 
     def _step(self, step: Step, progress: float) -> float:
         """One step of the optimizer, shared by all processes. Returns the loss."""

@@ -55,6 +55,11 @@ class Selection:
         """How many queries there are."""
         return len(self.qrels)
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs an evaluation scores."""
+        return sum(len(ranking.doc_ids) for ranking in self.run.values())
+
     def values(self, scorer: Scorer, *, shared: bool = True) -> Values:
         """The value of each query's list as the scorer orders it: on every process the same, in the order of `qrels`.
 
