@@ -159,6 +159,16 @@ def test_deepspeed_makes_the_same_steps(
     plan = jobs(collection, mined, model, tmp_path)
     first: dict[str, Any] = plan[0] | {"work": str(tmp_path / "killed")}
     first["settings"] = {**first["settings"], "checkpoint_steps": 3}
+    decoder = save_family("qwen3", tmp_path / "qwen3", model, head="tokens", tie_word_embeddings=True)
+    further = {
+        "decoder": settings(decoder, head="yes_no", max_length=300, batch_tokens=3000, steps=3),
+        "lora": settings(model, lora={"rank": 4}),
+    }
+    for name, chosen in further.items():
+        share(Task(collection, mined, TrainConfig(**chosen), 13), tmp_path / "alone" / name)
+        plan.append(plan[0] | {"work": str(tmp_path / name), "settings": chosen})
+    half = settings(model, precision="bf16", freeze_embeddings=True)
+    plan.append(plan[0] | {"work": str(tmp_path / "half"), "settings": half})
     rounds = [
         Round(2, plan, environment=asked),
         Round(2, [first], [Blow(1, 5)]),
@@ -169,9 +179,17 @@ def test_deepspeed_makes_the_same_steps(
     assert [one.code for one in whole + last] == [0] * 4, whole[0].output + last[0].output
     assert f"over 2 processes (ZeRO stage {stage})" in whole[0].output
     assert killed[1].code == -9
-    assert "was written by 2 processes with DeepSpeed, and only so many can go on from it, not 3" in more[0].output
+    assert f"2 processes with DeepSpeed's ZeRO stage {stage}, and cannot be read by 3 with stage" in more[0].output
     for name in CASES:
         assert_close(alone / name, tmp_path / name, 1e-4)
+    for name in further:
+        assert_close(tmp_path / "alone" / name, tmp_path / name, 1e-4)
+    start, rounded = load_file(model / "model.safetensors"), load_file(tmp_path / "half/reranker/model.safetensors")
+    words = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(rounded[words], start[words])  # what is frozen is not
+    losses = [[line["loss"] for line in lines(place / "usual" / "steps.jsonl")] for place in (alone, tmp_path)]
+    losses.append([line["loss"] for line in lines(tmp_path / "half" / "steps.jsonl")])
+    assert losses[2] == pytest.approx(losses[0], abs=0.02)
     one, other = (load_file(tmp_path / name / "reranker" / "model.safetensors") for name in ("usual", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from secondstage.calibration import Calibration
 from secondstage.collection import Collection
@@ -97,6 +98,24 @@ def test_a_replay_of_a_time_budget_gives_the_same_bits(
     assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
     for file in ("steps.jsonl", "dev.jsonl"):
         assert (tmp_path / "first" / file).read_text() == (tmp_path / "again" / file).read_text()
+
+
+def test_models_are_loaded_whole_whatever_deepspeed_is_told(
+    collection: Collection,
+    lists: list[TrainingList],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its third stage has transformers spread every model, once Accelerate has met an accelerator."""
+
+    class Third:
+        def is_zero3(self) -> bool:
+            return True
+
+    monkeypatch.setattr("transformers.integrations.deepspeed._hf_deepspeed_config_weak_ref", Third)
+    Loop(texts(collection), lists, no_dev(collection), config(tiny_model), seed=13, folder=tmp_path)
+    assert not is_deepspeed_zero3_enabled()
 
 
 @pytest.mark.parametrize("budget", [{"steps": 1}, {"epochs": 0.05}])

@@ -13,7 +13,7 @@ from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.train.model import start_model
 from secondstage.train.sharded import fill, without_weights
-from secondstage.train.weights import Weights, make_weights, refuse_other
+from secondstage.train.weights import Weights, make_weights, refuse_other, spread_by
 
 
 def made(tiny_model: Path, environment: dict[str, str], **settings: Any) -> Any:
@@ -23,7 +23,7 @@ def made(tiny_model: Path, environment: dict[str, str], **settings: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        return make_weights(network, config, accelerator)
+        return make_weights(network, config, accelerator, spread_by(config))
 
 
 @pytest.mark.parametrize("by", ["FSDP", "DeepSpeed"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
+from transformers.integrations import unset_hf_deepspeed_config
 
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
@@ -106,12 +107,15 @@ class Loop:
         self.spread = spread_by(config)
         wait()  # the processes are joined before Accelerate looks for them
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
+        # Under DeepSpeed's third stage transformers would spread every model that is loaded, also where one process is
+        # alone with it.
+        unset_hf_deepspeed_config()
         seed_everything(seed)
         start = start_model(config)
         self.matching = start_matching(config)
         if self.matching is not None:
             self.matching.show(start.model)
-        self.weights = make_weights(start.model, config, self.accelerator)
+        self.weights = make_weights(start.model, config, self.accelerator, self.spread)
         self.scorer = start.with_model(self.weights.working)
         self.objective = Objective(config.loss)
         pairs = ((found.query_id, candidate.doc_id) for found in lists for candidate in found.candidates)
@@ -301,7 +305,7 @@ class Loop:
                     self._keep(network, 0.0)
                 return
             self.scorer.model.eval()
-            values = self.selection.values(self.scorer, shared=not self.weights.lockstep)
+            values = self.selection.values(self.scorer, shared=self.weights.whole)
             best = self.selection.take(values)
             self._keep(network, mean(values))
         first_stage = mean(self.selection.first_stage())

@@ -36,6 +36,7 @@ class ShardedWeights:
     """
 
     lockstep = True
+    whole = False
 
     def __init__(self, network: Any, config: TrainConfig, accelerator: Accelerator) -> None:
         """Spread a network, in place."""

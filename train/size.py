@@ -45,10 +45,10 @@ def size_of(network: Any, *, new_head: bool, half: bool) -> Size:
     """
     shape = network.config.get_text_config()
     try:
-        embeddings = network.get_input_embeddings().weight.numel()
+        embeddings = numbers(network.get_input_embeddings().weight)
     except (NotImplementedError, AttributeError):  # a model that hashes characters has no table
         embeddings = 0
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    counts = [(numbers(parameter), parameter.requires_grad) for parameter in network.parameters()]
     return Size(
         parameters=sum(count for count, _ in counts),
         trained=sum(count for count, learns in counts if learns),
@@ -60,6 +60,11 @@ def size_of(network: Any, *, new_head: bool, half: bool) -> Size:
         half=half,
         memory=device_memory(),
     )
+
+
+def numbers(parameter: Any) -> int:
+    """How many a parameter has over all processes: DeepSpeed leaves an empty one where it spreads it."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def device_memory() -> int:

@@ -46,8 +46,9 @@ class Weights:
         working: the model that computes.
     """
 
-    # Whether all processes must make the same forward passes at the same time.
+    # Whether all processes must make the same passes at the same time: with gradients, and without.
     lockstep = False
+    whole = True
 
     def __init__(self, network: Any, config: TrainConfig, accelerator: Accelerator) -> None:
         precision = resolve(config.precision)
@@ -188,13 +189,8 @@ class Weights:
                 master.grad = part.view_as(master)
 
 
-def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator) -> Any:
-    """The weights of a training, spread as `spread_by` says: `Weights`, `ShardedWeights` or `ZeroWeights`.
-
-    Raises:
-        UserError: the settings do not go with that; see `spread_by`.
-    """
-    by = spread_by(config)
+def make_weights(network: Any, config: TrainConfig, accelerator: Accelerator, by: str = "") -> Any:
+    """The weights of a training, spread as `spread_by` says: `Weights`, `ShardedWeights` or `ZeroWeights`."""
     if by == FSDP:
         return ShardedWeights(network, config, accelerator)
     return ZeroWeights(network, config) if by == DEEPSPEED else Weights(network, config, accelerator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,18 +24,20 @@ from .sharded import fill, without_weights
 
 # The folder of a checkpoint in which DeepSpeed writes.
 TAG = "zero"
-# How many processes wrote a checkpoint: each read its own part again.
-PROCESSES = "processes"
+# What a checkpoint was written under, for nothing else can read it.
+PROCESSES, STAGE = "processes", "stage"
 
 
 class ZeroWeights:
     """What each process keeps a part of is what the stage says: the optimizer's state, gradients too, weights too.
 
     Accelerate's configuration of DeepSpeed is heeded in what it says of ZeRO: the stage, offloading, sizes of buckets.
-    All else, as precision and clipping, secondstage says itself.
+    All else, as precision and clipping, secondstage says itself. In half precision training starts from weights that
+    are rounded to it; what is learnt is in single precision.
 
     Attributes:
         working: the network that computes.
+        whole: whether a process can compute alone, without gradients: with all stages but the third.
     """
 
     lockstep = True
@@ -43,15 +46,27 @@ class ZeroWeights:
         """Hand a network to DeepSpeed.
 
         Raises:
-            UserError: the configuration has no stage from 1 to 3.
+            UserError: the configuration has no stage from 1 to 3, or DeepSpeed is too old or refuses it.
         """
         import deepspeed  # pyright: ignore[reportMissingImports]
 
+        if not hasattr(deepspeed.DeepSpeedEngine, "managed_gradient_accumulation"):
+            raise UserError(
+                f"DeepSpeed {deepspeed.__version__} makes a step of every backward pass, and here a step has several: "
+                "pip install --upgrade 'secondstage[deepspeed]'"
+            )
         zero = configured()
+        self.stage, self.whole = zero["stage"], zero["stage"] < 3
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         self.config, self.size = config, workers().size
         self._factor = self.size
         self._plain = without_weights(network)
+        # In half precision DeepSpeed rounds them, too.
+        self._frozen = {
+            name: parameter.detach().to("cpu", torch.float32, copy=True)
+            for name, parameter in network.named_parameters()
+            if workers().lead and not parameter.requires_grad
+        }
         settings = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -60,16 +75,20 @@ class ZeroWeights:
             "gradient_clipping": config.clip,
             "zero_optimization": zero,
             # Fused AdamW is as fast as DeepSpeed's, and is the optimizer of a training without it.
-            "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "bf16": {"enabled": resolve(config.precision) == "bf16"},
             "data_types": {"grad_accum_dtype": "fp32"},
             "communication_data_type": "fp32",
+            # Its timer waits for the device in every pass.
+            "timers": {"throughput": {"enabled": False}},
         }
-        with together():
-            self.engine: Any = deepspeed.initialize(
-                model=network, optimizer=make_optimizer(network, config), config=settings
-            )[0]
+        optimizer = make_optimizer(network, config)
+        try:
+            self.engine: Any = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)[0]
+        except (AssertionError, ValueError) as error:
+            raise UserError(
+                f"DeepSpeed refuses what Accelerate's configuration says of ZeRO, {json.dumps(zero)}: {error}"
+            ) from error
         self.working = Driven(self.engine)
         if workers().lead:
             say(f"  DeepSpeed spreads what is learnt over {self.size} processes (ZeRO stage {zero['stage']})")
@@ -115,45 +134,41 @@ class ZeroWeights:
     @contextlib.contextmanager
     def kept(self) -> Iterator[Any]:
         """The whole network, in the main memory of the lead alone; that of other processes has no weights."""
-        from deepspeed.runtime.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
         from deepspeed.utils import safe_get_full_fp32_param  # pyright: ignore[reportMissingImports]
 
-        whole: dict[str, Tensor] = {}
+        whole = dict(self._frozen)
         for name, parameter in self.engine.module.named_parameters():
-            with together():
-                if parameter.requires_grad:
+            if parameter.requires_grad:
+                with together():
                     weight = safe_get_full_fp32_param(parameter)
-                else:
-                    with GatheredParameters([parameter]):
-                        weight = parameter.detach().clone()
-            if workers().lead:
-                whole[name] = weight.detach().to("cpu", torch.float32, copy=True)
+                if workers().lead:
+                    whole[name] = weight.detach().to("cpu", torch.float32, copy=True)
         fill(self._plain, whole)
         yield self._plain
         fill(self._plain, {name: weight.to("meta") for name, weight in whole.items()})
 
     def save(self, checkpoints: Checkpoints, step: int, record: dict[str, Any]) -> None:
         """Write a checkpoint: each process writes its part."""
-        lead, record = workers().lead, {**record, PROCESSES: self.size}
+        lead, record = workers().lead, {**record, PROCESSES: self.size, STAGE: self.stage}
         with checkpoints.making(step, record) if lead else contextlib.nullcontext(checkpoints.folder) as folder:
             place = gather(folder)[0]
-            with writing(place), together():
+            with writing(place):
                 self.engine.save_checkpoint(str(place), tag=TAG)
 
     def load(self, checkpoints: Checkpoints, step: int) -> None:
         """Go on from a checkpoint.
 
         Raises:
-            UserError: another number of processes has written it.
+            UserError: another number of processes has written it, or another stage.
         """
-        place, wrote = checkpoints.place(step), checkpoints.record(step)[PROCESSES]
-        if wrote != self.size:
+        place, record = checkpoints.place(step), checkpoints.record(step)
+        if (record[PROCESSES], record[STAGE]) != (self.size, self.stage):
             raise UserError(
-                f"{place} was written by {wrote} processes with DeepSpeed, and only so many can go on from it, not "
-                f"{self.size}: start {wrote}, or delete {checkpoints.folder} to train from the start"
+                f"{place} was written by {record[PROCESSES]} processes with DeepSpeed's ZeRO stage {record[STAGE]}, "
+                f"and cannot be read by {self.size} with stage {self.stage}: go on as before, or delete "
+                f"{checkpoints.folder} to train from the start"
             )
-        with together():
-            self.engine.load_checkpoint(str(place), tag=TAG)
+        self.engine.load_checkpoint(str(place), tag=TAG)
 
 
 class Driven:

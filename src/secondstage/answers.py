@@ -29,7 +29,8 @@ class Answers(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`[..., 2]` logits from `[..., hidden]` states."""
-        return nn.functional.linear(hidden.float(), self.weight, self.bias)
+        bias = None if self.bias is None else self.bias.float()
+        return nn.functional.linear(hidden.float(), self.weight.float(), bias)
 
 
 class TiedAnswers(nn.Module):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-# Documents that are kept, the latest: 20 MiB at 128 tokens each.
-DOCUMENTS = 1 << 15
+# Tokens that are kept, of the latest documents, in 16 MiB; and what keeping a document costs beside, in tokens.
+TOKENS, ENTRY = 1 << 22, 64
 KNOWN = {"input_ids", "token_type_ids", "attention_mask"}
 Rows = dict[str, list[list[int]]]
 
@@ -65,17 +65,18 @@ class DocumentTokens:
     The rows are those of the tokenizer. Several threads may ask at once.
     """
 
-    def __init__(self, tokenizer: Any, layout: Layout, longest: int, limit: int = DOCUMENTS) -> None:
+    def __init__(self, tokenizer: Any, layout: Layout, longest: int, limit: int = TOKENS) -> None:
         """Nothing is kept yet.
 
         Args:
             tokenizer: its own.
             layout: how it writes pairs.
             longest: tokens of a pair, at most.
-            limit: documents that are kept.
+            limit: tokens that are kept, of all documents together.
         """
         self._tokenizer, self._layout, self._longest, self._limit = tokenizer, layout, longest, limit
         self._kept: OrderedDict[bytes, array[int]] = OrderedDict()
+        self._size = 0
         self._lock = threading.Lock()
 
     def rows(self, pairs: Sequence[tuple[str, str]], most: int) -> Rows | None:
@@ -104,10 +105,11 @@ class DocumentTokens:
         found |= {key: array("I", ids) for key, ids in zip(missing, made, strict=True)}
         with self._lock:
             for key, ids in found.items():
+                self._size += 0 if key in self._kept else len(ids) + ENTRY
                 self._kept[key] = ids
                 self._kept.move_to_end(key)
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
+            while self._size > self._limit:
+                self._size -= len(self._kept.popitem(last=False)[1]) + ENTRY
         return [found[key] for key in keys]
 
     def _plain(self, texts: list[str], most: int) -> list[list[int]]:

@@ -144,10 +144,8 @@ def _group() -> Any:
     import torch.distributed as distributed
 
     if not _groups:
-        # Under FSDP transformers would load models in the lead alone, under DeepSpeed spread them over all: also those
-        # that each process asks on its own.
+        # Under FSDP transformers would load models in the lead alone, also those that each process asks on its own.
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-        os.environ["ACCELERATE_DEEPSPEED_ZERO3_INIT"] = "false"
         if not distributed.is_initialized():
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             try:
