@@ -49,7 +49,8 @@ def subwords(kind: str) -> Any:
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    marked: Any = PreTrainedTokenizerFast
+    return marked(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
-from transformers.integrations import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
@@ -109,7 +109,7 @@ class Loop:
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
         # Under DeepSpeed's third stage transformers would spread every model that is loaded, also where one process is
         # alone with it.
-        unset_hf_deepspeed_config()
+        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
         seed_everything(seed)
         start = start_model(config)
         self.matching = start_matching(config)
