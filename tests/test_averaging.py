@@ -88,6 +88,12 @@ def test_the_best_are_kept_and_of_equal_ones_the_later() -> None:
     assert again.entries == [("f", 0.6), ("e", 0.5)]
 
 
+def test_a_checkpoint_may_be_the_best_whatever_its_value() -> None:
+    leaders = Leaders(2, [("a", 0.5), ("b", 0.4)])
+    assert leaders.enter("c", 0.1, first=True) == ["b"]
+    assert leaders.entries == [("c", 0.1), ("a", 0.5)]
+
+
 def files(folder: Path, *weights: Weights) -> list[Path]:
     paths = [folder / f"{i}.safetensors" for i in range(len(weights))]
     for path, tensors in zip(paths, weights, strict=True):

@@ -144,6 +144,27 @@ def test_the_later_of_two_equal_values_is_best(collection: Collection, run: Run)
 
 
 @pytest.mark.parametrize(
+    ("gaps", "kept"),
+    [
+        ([0.0] * 16, True),
+        ([0.01] * 16, False),  # without an error
+        ([0.0] * 15 + [0.5], True),  # what one query shows is its own error
+        ([0.0] * 14 + [0.3, 0.3], False),
+        ([-0.01] * 16, True),
+    ],
+)
+def test_the_last_is_best_unless_it_is_worse_by_more_than_the_standard_error(
+    collection: Collection, run: Run, gaps: list[float], kept: bool
+) -> None:
+    dev, other = selection(collection, run), selection(collection, run)
+    values = dict(zip(dev.qrels, (0.5 - gap for gap in gaps), strict=True))
+    taken(dev, [0.5]), taken(other, [0.5])
+    assert dev.take(values, last=True) is kept
+    assert dev.best_values == (values if kept else dict.fromkeys(dev.qrels, 0.5))
+    assert other.take(values) is (sum(gaps) <= 0)
+
+
+@pytest.mark.parametrize(
     ("patience", "values", "ends"),
     [
         (2, [0.1, 0.2, 0.1, 0.3, 0.2, 0.2], [False, False, False, False, False, True]),

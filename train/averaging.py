@@ -77,9 +77,13 @@ class Leaders:
         self.count = count
         self.entries: list[tuple[str, float]] = [(str(name), float(value)) for name, value in entries]
 
-    def enter(self, name: str, value: float) -> list[str]:
-        """Note a checkpoint. Returns the names of those that are no longer kept, `name` itself perhaps among them."""
-        place = next((i for i, (_, other) in enumerate(self.entries) if value >= other), len(self.entries))
+    def enter(self, name: str, value: float, *, first: bool = False) -> list[str]:
+        """Note a checkpoint, as the best whatever its value if it is to be `first`.
+
+        Returns the names of those that are no longer kept, `name` itself perhaps among them.
+        """
+        better = (i for i, (_, other) in enumerate(self.entries) if first or value >= other)
+        place = next(better, len(self.entries))
         self.entries.insert(place, (name, value))
         kept, dropped = self.entries[: self.count], self.entries[self.count :]
         self.entries = kept

@@ -306,17 +306,17 @@ class Loop:
                 return
             self.scorer.model.eval()
             values = self.selection.values(self.scorer, shared=self.weights.whole)
-            best = self.selection.take(values)
-            self._keep(network, mean(values))
+            best = self.selection.take(values, last=last)
+            self._keep(network, mean(values), first=best)
         first_stage = mean(self.selection.first_stage())
         say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
         more = {"progress": progress, "values": values}
         self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
-    def _keep(self, network: Any, value: float) -> None:
+    def _keep(self, network: Any, value: float, *, first: bool = True) -> None:
         """Write a reranker, if it is among the best; those that no longer are go, unless a checkpoint needs them."""
         name = f"best-{self.done.steps:08}"
-        dropped = self.leaders.enter(name, value)
+        dropped = self.leaders.enter(name, value, first=first)
         if self.team.lead and name not in dropped:
             with replacing(self.folder / name) as folder:
                 self.scorer.with_model(network).save(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -86,17 +86,25 @@ class Selection:
         """The value of each list as it is."""
         return evaluate(self.run, self.qrels, [MEASURE])[MEASURE]
 
-    def take(self, values: Values) -> bool:
+    def take(self, values: Values, *, last: bool = False) -> bool:
         """Note an evaluation. Returns whether it is the best so far: the later of two equal ones is.
 
-        An equal one is kept, but does not renew the patience: a model that no longer changes anything is done.
+        An equal one is kept, but does not renew the patience: a model that no longer changes anything is done. The last
+        one is the best as long as it is not worse by more than the standard error of the difference: the learning rate
+        has come to its end, and few dev queries, asked often, find some checkpoint better by chance.
         """
         value, best = mean(values), self.best
         self.stale = 0 if best is None or value > best else self.stale + 1
-        if best is not None and value < best:
+        # Where one query alone differs, the gap is its error: rounding must not decide.
+        if best is not None and best - value > (self._error(values) + 1e-9 if last else 0.0):
             return False
         self.best_values = values
         return True
+
+    def _error(self, values: Values) -> float:
+        """The standard error of the mean difference of the best values and these; unbounded for one query."""
+        gaps = np.array([best - values[query_id] for query_id, best in (self.best_values or {}).items()])
+        return float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else inf
 
     @property
     def best(self) -> float | None:

@@ -100,9 +100,10 @@ class TrainConfig(Section):
     """The decay of the moving average of the weights, which is then what is evaluated and kept; 0 for none."""
 
     evaluations: Count = 3
-    """How often dev is reranked, evenly spread over the budget; the best checkpoint is kept. Of minutes all but the
-    last take about a tenth at most, or the first ones are left out, unless patience is set; and training has as long
-    after each, at least, as it took."""
+    """How often dev is reranked, evenly spread over the budget; the best checkpoint is kept: the last, unless another
+    is better by more than the standard error of the difference. Of minutes all but the last take about a tenth at most,
+    or the first ones are left out, unless patience is set; and training has as long after each, at least, as it took.
+    """
     patience: Count | None = None
     """Training ends after so many evaluations in a row without a new best."""
     average: Count = 1
