@@ -158,7 +158,8 @@ def test_the_last_is_best_unless_it_is_worse_by_more_than_the_standard_error(
 ) -> None:
     dev, other = selection(collection, run), selection(collection, run)
     values = dict(zip(dev.qrels, (0.5 - gap for gap in gaps), strict=True))
-    taken(dev, [0.5]), taken(other, [0.5])
+    taken(dev, [0.5])
+    taken(other, [0.5])
     assert dev.take(values, last=True) is kept
     assert dev.best_values == (values if kept else dict.fromkeys(dev.qrels, 0.5))
     assert other.take(values) is (sum(gaps) <= 0)
