@@ -11,7 +11,7 @@ import numpy.typing as npt
 from secondstage.collection import Qrels
 from secondstage.measures import Values, evaluate, mean
 from secondstage.run import Ranking, Run
-from secondstage.significance import compare
+from secondstage.significance import compare, standard_error
 
 from .fuse import MEASURE, choose_weight, fuse, reordered
 
@@ -141,8 +141,7 @@ def recommend(curve: Curve, p95_ms: Sequence[float] | None = None, budget_ms: fl
 def _loss(values: Values, top: Values) -> float:
     """The mean loss against the best, and its standard error on top; one query's loss is its own error."""
     losses = np.array([top[query_id] - values[query_id] for query_id in top])
-    error = losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else abs(losses.mean())
-    return float(losses.mean() + error)
+    return float(losses.mean()) + standard_error(losses)
 
 
 def describe(curve: Curve, timings: Mapping[int, Timing], recommended: int, **statistics: Any) -> dict[str, Any]:

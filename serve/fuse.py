@@ -11,6 +11,7 @@ import numpy.typing as npt
 from secondstage.collection import Qrels
 from secondstage.measures import evaluate, mean
 from secondstage.run import Ranking, Run, all_tied
+from secondstage.significance import standard_error
 
 MEASURE = "nDCG@10"
 WEIGHTS = tuple(i / 20 for i in range(21))
@@ -89,8 +90,7 @@ def choose_weight(first: Run, reranked: Run, qrels: Qrels, depth: int | None = N
     best = WEIGHTS[max(range(len(WEIGHTS)), key=lambda i: (smooth[i], -abs(WEIGHTS[i] - 0.5)))]
     gains = np.array([value - by_query[0.0][query_id] for query_id, value in by_query[best].items()])
     gain = float(gains.mean())
-    # One query alone shows nothing: its gain is its own error.
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else abs(gain)
+    error = standard_error(gains)
     # Where one query alone differs, its gain is its error: rounding must not decide.
     weight = best if gain > error + 1e-9 else 0.0
     return Choice(weight, curve[weight], gain, error, curve)

@@ -247,7 +247,7 @@ def test_accelerate_spreads_weights_as_its_configuration_says(
         pytest.importorskip("deepspeed", reason=WANTED)
     words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", f"{CONFIGS}/accelerate/{name}.yaml"]
     words += ["-m", "secondstage", "train", str(project(tmp_path, beir_folder, model)), "train.steps=2"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
     assert len(lines(tmp_path / "out" / "train" / "steps.jsonl")) == 2

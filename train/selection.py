@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf, isfinite
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from secondstage.measures import Values, evaluate, mean
 from secondstage.parallel import ALONE, gather, shares, workers
 from secondstage.run import Run
 from secondstage.scoring import Scorer, rerank_pairs
-from secondstage.significance import detectable
+from secondstage.significance import detectable, standard_error
 from secondstage.splits import answerable, choose_queries
 from secondstage.synthetic import PairTexts
 
@@ -102,9 +102,8 @@ class Selection:
         return True
 
     def _error(self, values: Values) -> float:
-        """The standard error of the mean difference of the best values and these; unbounded for one query."""
-        gaps = np.array([best - values[query_id] for query_id, best in (self.best_values or {}).items()])
-        return float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else inf
+        """The standard error of the mean difference of the best values and these."""
+        return standard_error(np.array([best - values[q] for q, best in (self.best_values or {}).items()]))
 
     @property
     def best(self) -> float | None:

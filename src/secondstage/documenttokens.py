@@ -86,7 +86,7 @@ class DocumentTokens:
         """
         room = most - self._layout.special
         texts = list(dict.fromkeys(query for query, _ in pairs))
-        queries = dict(zip(texts, self._plain(texts, self._longest), strict=True))
+        queries = dict(zip(texts, self._plain(texts), strict=True))
         if most > self._longest or any(2 * len(ids) >= room for ids in queries.values()):
             return None
         documents = self._documents([document for _, document in pairs])
@@ -101,7 +101,7 @@ class DocumentTokens:
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        made = self._plain(list(missing.values()), self._longest)
+        made = self._plain(list(missing.values()))
         found |= {key: array("I", ids) for key, ids in zip(missing, made, strict=True)}
         with self._lock:
             for key, ids in found.items():
@@ -112,13 +112,12 @@ class DocumentTokens:
                 self._size -= len(self._kept.popitem(last=False)[1]) + ENTRY
         return [found[key] for key in keys]
 
-    def _plain(self, texts: list[str], most: int) -> list[list[int]]:
-        """Tokens of texts, without special ones, the first `most` of each."""
+    def _plain(self, texts: list[str]) -> list[list[int]]:
+        """Tokens of texts, without special ones: of each no more than a pair may have."""
         if not texts:
             return []
-        found: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, truncation=True, max_length=most)[
-            "input_ids"
-        ]
+        encoded = self._tokenizer(texts, add_special_tokens=False, truncation=True, max_length=self._longest)
+        found: list[list[int]] = encoded["input_ids"]
         return found
 
 

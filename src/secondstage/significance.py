@@ -146,6 +146,12 @@ def holm(p_values: Mapping[K, float]) -> dict[K, float]:
     return {name: adjusted[name] for name in p_values}
 
 
+def standard_error(differences: npt.NDArray[np.float64]) -> float:
+    """The standard error of the mean of differences; of one alone its size, as it shows nothing by itself."""
+    n = len(differences)
+    return float(differences.std(ddof=1)) / sqrt(n) if n > 1 else abs(float(differences.mean()))
+
+
 def detectable(sd: float, queries: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """The smallest true difference that a two-sided paired t test shows with this power (Cohen 1988).
 
