@@ -13,6 +13,7 @@ import pytest
 
 from secondstage.config import ServeConfig
 from secondstage.configfile import check_config
+from secondstage.documenttokens import DocumentTokens
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_json, write_json, write_manifest
 from secondstage.serve import Pipeline
@@ -144,8 +145,10 @@ def test_how_deep_a_cascade_looks() -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_with_a_cascade(beir_folder: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """Made, proven and opened; the model before the last one is in the bundle."""
+def test_a_bundle_with_a_cascade(
+    beir_folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, proven and opened; the model before the last one is in the bundle, and keeps tokens of documents too."""
     from secondstage.commands import carry_out_up_to
 
     small = {"model": str(tiny_model), "depth": 8, "max_length": 24}
@@ -169,3 +172,13 @@ def test_a_bundle_with_a_cascade(beir_folder: Path, tiny_model: Path, tmp_path: 
     assert answer.confidence is not None
     metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())
     assert metrics["test_sets"]["test"]["depth"]["depths"][-1] == 4
+    read: list[str] = []
+    plain = DocumentTokens._plain
+
+    def reading(kept: DocumentTokens, texts: list[str]) -> list[list[int]]:
+        read.extend(texts)
+        return plain(kept, texts)
+
+    monkeypatch.setattr(DocumentTokens, "_plain", reading)
+    assert pipeline.answer("key of the piano").results == answer.results
+    assert read == ["key of the piano"] * 2

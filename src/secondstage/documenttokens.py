@@ -128,7 +128,7 @@ def layout_of(tokenizer: Any) -> Layout | None:
     """
     texts = ("how do I knit", "a sweater of wool: begin with the sleeves, then the rest")
     query, document = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    pair = tokenizer(*texts)
+    pair = tokenizer(*texts, verbose=False)  # which may be longer than a small model reads
     if not set(pair) <= KNOWN or not query or not document:
         return None
     ids = pair["input_ids"]
