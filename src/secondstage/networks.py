@@ -11,6 +11,7 @@ from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
 from .firsttoken import read_first_token
 from .models import pretrained, quiet_transformers, read_config
+from .newhead import LENGTH, begin_head
 from .pairtext import check_pairs, pool_last_token, put_words_around
 
 HEAD = "ForSequenceClassification"
@@ -24,8 +25,8 @@ NO_LIMIT = 1_000_000_000
 def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
     """Open a sequence-classification model with one output, and its tokenizer.
 
-    A model without such a head gets a new one, with weights drawn from torch's global generator. `settings` go to
-    `from_pretrained`.
+    A model without such a head gets a new one, with weights drawn from torch's global generator, that begins as
+    `begin_head` says. `settings` go to `from_pretrained`.
 
     Raises:
         UserError: the model cannot be found, is not a single-label classifier, mixes padding into its scores, or was
@@ -52,6 +53,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         check_pairs(model, tokenizer)
     else:
         put_words_around(tokenizer)
+        begin_head(network, tokenizer, longest(network, tokenizer, LENGTH))
     read_first_token(network)
     return network, tokenizer
 
