@@ -66,10 +66,8 @@ def stage_folders(folder: Path, manifest: Mapping[str, Any], settings: Mapping[s
 
 
 def open_reranker(folder: Path, config: ServeConfig) -> PairModel:
-    """A reranker of a bundle, as its settings say; it keeps the tokens of documents that it met lately."""
-    reranker = load_reranker(folder, batch_tokens=config.batch_tokens, precision=config.precision)
-    reranker.remember_documents()
-    return reranker
+    """A reranker of a bundle, as its settings say."""
+    return load_reranker(folder, batch_tokens=config.batch_tokens, precision=config.precision)
 
 
 def serve_config(settings: Mapping[str, Any]) -> ServeConfig:

@@ -106,7 +106,9 @@ class Pipeline:
             batch_tokens=config.batch_tokens,
             precision=config.precision,
         )
-        reranker.remember_documents()
+        before = [open_reranker(place, config) for place, _ in stages]
+        for model in (*before, reranker):
+            model.remember_documents()
         return cls(
             firststage.load(folder / "first_stage"),
             reranker,
@@ -116,7 +118,7 @@ class Pipeline:
             answerability=None if answerability is None else Answerability.from_json(answerability),
             verdict=read_verdict(folder, manifest["fingerprint"]),
             fallback=config.fallback if fallback is None else fallback,
-            cascade=[Stage(open_reranker(place, config), depth) for place, depth in stages],
+            cascade=[Stage(model, depth) for model, (_, depth) in zip(before, stages, strict=True)],
         )
 
     def with_scorer(self, scorer: Scorer, *, everywhere: bool = False) -> Pipeline:

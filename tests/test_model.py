@@ -43,7 +43,7 @@ def test_dropout_is_the_configured_one(tiny_model: Path, dropout: float) -> None
     assert network.config.num_labels == 1
 
 
-def test_the_new_head_and_pooler_depend_on_the_seed_and_the_rest_is_the_models(tiny_model: Path) -> None:
+def test_the_new_head_depends_on_the_seed_and_what_is_below_the_pooler_is_the_models(tiny_model: Path) -> None:
     from transformers import AutoModel
 
     one, other = (start(tiny_model)[0] for _ in range(2))

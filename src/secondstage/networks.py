@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from .compute import Precision, resolve, torch_dtype
+from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
 from .firsttoken import read_first_token
 from .models import pretrained, quiet_transformers, read_config
@@ -44,7 +44,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
             config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
         settings = {"dtype": "float32", "config": config} | settings
-        network = pretrained(AutoModelForSequenceClassification, model, **settings)
+        network, info = pretrained(AutoModelForSequenceClassification, model, output_loading_info=True, **settings)
     tokenizer = load_tokenizer(model)
     check_vocabulary(model, network, tokenizer)
     _leave_out_unread_inputs(network, tokenizer)
@@ -53,7 +53,9 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         check_pairs(model, tokenizer)
     else:
         put_words_around(tokenizer)
-        begin_head(network, tokenizer, longest(network, tokenizer, LENGTH))
+    # On the device that computes: some decoders have kernels for no other.
+    for head in heads_of(network) if info["missing_keys"] else ():
+        begin_head(network.to(device()), head, info["missing_keys"], tokenizer, longest(network, tokenizer, LENGTH))
     read_first_token(network)
     return network, tokenizer
 
