@@ -50,7 +50,7 @@ def test_adapters_and_head_are_tuned_and_merged_into_a_plain_folder(
 ) -> None:
     folder = save_family(family, tmp_path / "base", tiny_model)
     scorer, plain = start(folder), start(folder, lora=None)
-    assert scorer.score(PAIRS).tolist() == pytest.approx(plain.score(PAIRS).tolist(), rel=1e-6, abs=1e-6)
+    assert scorer.score(PAIRS).tolist() == pytest.approx(plain.score(PAIRS).tolist(), abs=1e-6)
     deep = depths(scorer.model)
     changed = train(scorer)
     tuned = {name for name, parameter in scorer.model.named_parameters() if parameter.requires_grad}

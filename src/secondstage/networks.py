@@ -7,11 +7,10 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from .compute import Precision, device, resolve, torch_dtype
+from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
 from .firsttoken import read_first_token
 from .models import pretrained, quiet_transformers, read_config
-from .newhead import LENGTH, begin_head
 from .pairtext import check_pairs, pool_last_token, put_words_around
 
 HEAD = "ForSequenceClassification"
@@ -25,8 +24,8 @@ NO_LIMIT = 1_000_000_000
 def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
     """Open a sequence-classification model with one output, and its tokenizer.
 
-    A model without such a head gets a new one, with weights drawn from torch's global generator, that begins as
-    `begin_head` says. `settings` go to `from_pretrained`.
+    A model without such a head gets a new one, with weights drawn from torch's global generator. `settings` go to
+    `from_pretrained`.
 
     Raises:
         UserError: the model cannot be found, is not a single-label classifier, mixes padding into its scores, or was
@@ -44,7 +43,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
             config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
         settings = {"dtype": "float32", "config": config} | settings
-        network, info = pretrained(AutoModelForSequenceClassification, model, output_loading_info=True, **settings)
+        network = pretrained(AutoModelForSequenceClassification, model, **settings)
     tokenizer = load_tokenizer(model)
     check_vocabulary(model, network, tokenizer)
     _leave_out_unread_inputs(network, tokenizer)
@@ -53,9 +52,6 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         check_pairs(model, tokenizer)
     else:
         put_words_around(tokenizer)
-    # On the device that computes: some decoders have kernels for no other.
-    for head in heads_of(network) if info["missing_keys"] else ():
-        begin_head(network.to(device()), head, info["missing_keys"], tokenizer, longest(network, tokenizer, LENGTH))
     read_first_token(network)
     return network, tokenizer
 

@@ -86,7 +86,7 @@ class TrainConfig(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The share of the learning rate that each layer has of the one above it."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: Share = 0.05
+    warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Share = 0.0
     """Off by default: on a CPU it costs a quarter of the speed, and a short training does not overfit. What is dropped
