@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from secondstage.collection import Documents
 from secondstage.errors import UserError
+from secondstage.files import fingerprint
 
 from .options import Value, Where
 
@@ -54,7 +55,7 @@ class Fields:
     def matching(self, where: Where) -> Kept:
         """`[documents]`: which rows hold, for every field, one of the values that it may have."""
         wanted = {name: sorted(set(map(as_text, _values(value)))) for name, value in where.items()}
-        key = json.dumps(wanted, sort_keys=True)
+        key = fingerprint(json.dumps(wanted, sort_keys=True))  # short, however much a client asks for
         if key not in self._kept:
             kept = np.ones(len(self._documents), bool)
             for name, values in wanted.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
-from secondstage.files import interrupted, is_inside, read_json, read_manifest
+from secondstage.files import MANIFEST, interrupted, is_inside, read_json, read_manifest
 from secondstage.pairmodel import PairModel
 from secondstage.rerankers import load_reranker
 
@@ -34,8 +34,24 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     manifest = read_manifest(folder, KIND, verify=True)
     refuse_pickles(folder, manifest["files"])
+    _refuse_foreign(folder, manifest["files"])
     settings = read_json(folder / SETTINGS)
     return manifest, settings
+
+
+def _refuse_foreign(folder: Path, names: Mapping[str, str]) -> None:
+    """Raise `UserError` if a model's folder holds what the manifest does not name.
+
+    Libraries load what they find: adapters beside a model are put over weights whose digest is right.
+    """
+    models = {PurePosixPath(name).parent for name in names if PurePosixPath(name).name == "config.json"}
+    for model in sorted(models):
+        for path in sorted((folder / model).iterdir()):
+            name = str(model / path.name)
+            if path.is_file() and not path.name.startswith(".") and name not in names and name != MANIFEST:
+                raise UserError(
+                    f"{folder} holds {name}, which its manifest does not name: take it away, or make the bundle again"
+                )
 
 
 def refuse_pickles(folder: Path, names: Sequence[str] | Mapping[str, str]) -> None:

@@ -15,6 +15,8 @@ from secondstage.decoder import LEAST_ROOM, DecoderReranker, left_padded
 from secondstage.errors import UserError
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker, keep_scores
+from secondstage.serve.server.engine import LEAST_ROOM as LEFT
+from secondstage.serve.server.engine import Limits, ModelEngine
 
 PAIRS = [
     ("flour of the bread", "dough"),
@@ -239,3 +241,13 @@ def test_kept_scores_are_of_one_decoder_length_precision_and_instruction(
     assert path() == path(batch_tokens=64)
     with pytest.raises(ValueError, match="were loaded"):
         keep_scores(Reranker(*load_cross_encoder(str(tiny_model)), max_length=32), tmp_path)
+
+
+def test_a_server_cuts_one_request_deeper_and_leaves_room_for_words(folders: dict[str, Path]) -> None:
+    model = load(folders["qwen3"])
+    engine = ModelEngine(model)
+    pair = ("wheel", "the wheel of a bicycle, " * 12)
+    whole = engine.prepare([pair], Limits())[0].tokens
+    assert engine.prepare([pair], Limits(pair=whole - 10))[0].tokens == whole - 10
+    assert engine.prepare([pair], Limits(pair=1))[0].tokens == model.overhead + LEFT
+    assert engine.prepare([pair], Limits())[0].tokens == whole

@@ -93,8 +93,11 @@ def test_without_settings_nothing_is_written(run_folder: Path, pipeline: Pipelin
     assert list(tmp_path.iterdir()) == []
 
 
-def test_drift_is_said_once_each_way(run_folder: Path, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    observer = Observer.open(config(drift_window=100), pipeline, run_folder / "bundle")
+def test_drift_is_said_once_each_way(
+    run_folder: Path, pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    observer = Observer.open(config(drift_window=100, journal=str(journal)), pipeline, run_folder / "bundle")
     answer = pipeline.answer(QUERY)
     drift = observer.drift
     assert drift is not None
@@ -111,6 +114,23 @@ def test_drift_is_said_once_each_way(run_folder: Path, pipeline: Pipeline, capsy
     assert said.count("are again distributed as") == 1
     assert metric(observer, "drift_alarm") == "0.0"
     assert metric(observer, "drift_known") == "1.0"
+    observer.close()
+    compared = [line for line in lines(journal) if line["kind"] == "drift"]
+    assert {line["alarm"] for line in compared} == {False, True}
+    assert max(line["psi"] for line in compared) > 1 > compared[0]["psi"]
+
+
+def test_a_search_in_the_first_stages_order_says_nothing_of_the_second(
+    run_folder: Path, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    observer = Observer.open(config(), pipeline, run_folder / "bundle")
+    answer = pipeline.answer(QUERY)
+    for fell_back in (True, False):
+        trace = answer.trace._replace(fell_back=fell_back)
+        observer.searched(Searched("r", QUERY, answer._replace(trace=trace), 0.0, 1.0))
+    agreed = [float(metric(observer, f'top1_total{{agree="{agree}"}}')) for agree in ("yes", "no")]
+    assert sum(agreed) == float(metric(observer, "rank_displacement_ranks_count")) == 1
+    assert metric(observer, "fallbacks_total") == "1.0"
 
 
 def test_filtered_searches_are_no_drift(run_folder: Path, pipeline: Pipeline) -> None:

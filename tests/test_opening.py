@@ -60,6 +60,19 @@ def test_a_pickle_is_refused_and_never_opened(bundle: Path, tmp_path: Path, name
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.parametrize("name", ["reranker/adapter_config.json", "first_stage/encoder/adapter_model.safetensors"])
+def test_what_the_manifest_does_not_name_is_refused_beside_a_model(bundle: Path, name: str) -> None:
+    """Libraries load what they find there, and every digest would still be right."""
+    (bundle / "verdict.json").touch()  # comes later, and is no part of a model
+    (bundle / "reranker" / ".DS_Store").touch()
+    (bundle / name).write_text("{}")
+    with pytest.raises(UserError, match=rf"holds {name}, which its manifest does not name: take it away"):
+        Pipeline.load(bundle)
+    (bundle / name).unlink()
+    (bundle / "verdict.json").unlink()
+    Pipeline.load(bundle)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_code_of_a_model_is_never_run(bundle: Path, tmp_path: Path, known: bool) -> None:
     """`auto_map` names code beside the weights: it is passed over where transformers knows the model, else refused."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,3 +46,22 @@ def test_batches_are_cut_as_the_model_cuts_them(model: Reranker) -> None:
     smaller = ModelEngine(model, 18)
     assert list(smaller.cut(lengths)) == [[3], [1, 2], [0]]
     assert (smaller.batch_tokens, model.batch_tokens) == (18, 8192)
+
+
+def test_a_tokenizer_that_does_not_tell_where_tokens_end_cuts_the_same_words(model: Reranker) -> None:
+    class Slow:
+        is_fast = False
+
+        def __call__(self, texts: list[str], **settings: Any) -> Any:
+            assert "return_offsets_mapping" not in settings
+            return model.tokenizer(texts, **settings)
+
+        def decode(self, ids: list[int]) -> str:
+            return str(model.tokenizer.decode(ids))
+
+    engine = ModelEngine(model)
+    expected = engine._cut(PAIRS, 2)
+    engine.model = copy.copy(model)
+    engine.model.tokenizer = Slow()
+    assert engine._cut(PAIRS, 2) == expected
+    assert expected[1] == ("king", "queen rook")

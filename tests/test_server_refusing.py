@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
+from secondstage.errors import UnreachableError
+from secondstage.serve.server import conventions
 from secondstage.serve.server.batcher import Batcher
+from secondstage.serve.server.conventions import _faults
 from secondstage.serve.server.errors import OverloadedError
 
-from .serving import BROKEN, CountingModel, asking
+from .serving import BROKEN, CountingModel, ThreePipeline, asking
 
 # Where each API is, and how it calls the texts.
 PATHS = {
@@ -218,6 +223,81 @@ def test_a_deadline_that_has_passed(api: str) -> None:
 def test_a_deadline_that_has_passed_already_is_no_slow_body(client: TestClient) -> None:
     body = {"query": "a", "documents": ["a"]}
     assert client.post("/rerank", json=body, headers={"X-Deadline-Ms": "0.000001"}).status_code == 504
+
+
+def test_a_client_may_ask_for_less_time_and_not_for_more() -> None:
+    with asking(CountingModel(seconds=0.5), deadline_ms=20) as client:
+        body = {"query": "a", "documents": ["a"]}
+        assert client.post("/rerank", json=body, headers={"X-Deadline-Ms": "60000"}).status_code == 504
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/rerank", {"query": "a", "documents": [1] * 5000}),
+        ("/rerank", {"query": "a", "documents": [{"text": 1}] * 5000}),
+        ("/rerank", {"query": "a", "documents": [{str(i): 1 for i in range(5000)}]}),
+        ("/rerank", {"query": "a", "documents": ["a"], "rank_fields": [1] * 5000}),
+        ("/rerank", {"query": "a", "texts": [1] * 5000}),
+        ("/infinity/rerank", {"query": "a", "documents": [1] * 5000}),
+        ("/score", {"text_1": [1] * 5000, "text_2": [1] * 5000}),
+        ("/search", {"query": "a", **{str(i): 1 for i in range(5000)}}),
+        ("/search", {"query": "a", "where": {str(i): None for i in range(5000)}}),
+        ("/search", {"query": "a", "where": {"year": [None] * 5000}}),
+    ],
+)
+def test_a_body_full_of_faults_is_refused_at_the_first(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them would be held in memory, and found while no other request is answered."""
+    counts = []
+
+    def counted(error: ValidationError) -> dict[str, Any]:
+        counts.append(error.error_count())
+        return _faults(error)
+
+    monkeypatch.setattr(conventions, "_faults", counted)
+    with asking(prefix="/infinity", max_documents=10_000) as client:
+        answer = client.post(path, json=body)
+    assert answer.status_code in (400, 422)
+    assert sum(counts) <= 10
+    assert len(answer.content) < 1000
+
+
+def test_texts_are_counted_before_anything_is_made_of_them(client: TestClient) -> None:
+    for path, body in (
+        ("/rerank", {"query": "a", "documents": [1] * 101}),
+        ("/score", {"queries": "a", "documents": [1] * 101}),
+    ):
+        assert client.post(path, json=body).status_code == 413
+
+
+def test_bodies_under_way_are_bounded_together() -> None:
+    """The queue sees a request only once its body was read."""
+    body = {"query": "a", "documents": ["a " * 300_000]}
+    with (
+        asking(CountingModel(seconds=1), max_body_mib=1, max_bodies_mib=1.0, max_characters=10) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        answers = [found.result() for found in [pool.submit(client.post, "/rerank", json=body) for _ in range(2)]]
+        assert sorted(answer.status_code for answer in answers) == [200, 429]
+        (refused,) = [answer for answer in answers if answer.status_code == 429]
+        assert refused.headers["Retry-After"] == "1"
+        assert client.post("/rerank", json=body).status_code == 200
+
+
+def test_what_the_server_asks_itself_and_gets_no_answer_is_no_fault_of_the_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(*arguments: object) -> None:
+        raise UnreachableError("Milvus at http://milvus.internal:19530: no route")
+
+    monkeypatch.setattr(ThreePipeline, "asking", down)
+    with asking() as client:
+        answer = client.post("/search", json={"query": "a"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["error"]["message"] == "the first stage does not answer: try again later"
+    assert "milvus.internal" in caplog.text
 
 
 @pytest.mark.parametrize("side", ["text_1", "queries"])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cohere
@@ -22,6 +23,7 @@ from secondstage.cli import main
 from secondstage.config import ServerConfig
 from secondstage.errors import UserError
 from secondstage.serve import Pipeline
+from secondstage.serve.server import run
 from secondstage.serve.server.run import is_loopback, listen, serve
 
 DOCUMENTS = ["yeast dough crust", "flour yeast oven", "wheel pedal chain"]
@@ -148,13 +150,13 @@ def test_a_server_with_nothing_to_do_ends_in_time(run_folder: Path) -> None:
         assert httpx.get(f"{url}/ready").status_code in (200, 503)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
-    assert "given up" not in errors
+    assert "are over" not in errors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("twice", [False, True])
 def test_an_end_that_does_not_wait(run_folder: Path, tmp_path: Path, twice: bool) -> None:
-    """After drain_seconds, or the second Ctrl-C, what has no answer is given up; what was told is in the journal."""
+    """After drain_seconds what has no answer is refused, after a second Ctrl-C dropped; the journal is complete."""
     journal = tmp_path / "journal.jsonl"
     settings = [f"journal={journal}", "deadline_ms=null", f"drain_seconds={60 if twice else 0.05}", *ROOM]
     with running(run_folder / "bundle", *settings) as (process, url):
@@ -170,8 +172,10 @@ def test_an_end_that_does_not_wait(run_folder: Path, tmp_path: Path, twice: bool
                 time.sleep(0.1)
             _, errors = process.communicate(timeout=30)
             assert process.returncode == 0, errors
-            assert sum(isinstance(request.exception(), httpx.TransportError) for request in asked) > 0
-    assert ("given up" in errors) is not twice
+            dropped = sum(isinstance(request.exception(), httpx.TransportError) for request in asked)
+            refused = sum(request.exception() is None and request.result().status_code == 503 for request in asked)
+            assert dropped if twice else refused
+    assert ("drain_seconds are over" in errors) is not twice
     assert '"route":"score"' in journal.read_text().replace(" ", "")
 
 
@@ -217,3 +221,20 @@ def test_a_server_that_others_can_reach_without_a_key_is_warned_of(
     with pytest.raises(UserError):
         serve(tmp_path, ServerConfig(host="0.0.0.0", port=0))
     assert "no API key is asked for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cascade", "threads"), [((), [1]), (("a student",), [])])
+def test_torch_keeps_its_threads_where_it_ranks_before_an_engine(
+    monkeypatch: pytest.MonkeyPatch, cascade: tuple[str, ...], threads: list[int]
+) -> None:
+    pipeline = SimpleNamespace(
+        refused=False, reranker=SimpleNamespace(threads=2), cascade=cascade, prepare=lambda: None
+    )
+    found: list[int] = []
+    monkeypatch.setattr(run, "set_torch_threads", found.append)
+    monkeypatch.setattr(run.Pipeline, "load", lambda *given: pipeline)
+    monkeypatch.setattr(run, "read_manifest", lambda *given: {"fingerprint": "0" * 64})
+    monkeypatch.setattr(run.Observer, "open", lambda *given: None)
+    monkeypatch.setattr(run, "Service", lambda *given, **named: given)
+    run.make_service(Path("bundle"), ServerConfig())
+    assert found == threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -133,3 +134,14 @@ def test_a_bundle_or_a_model_may_be_the_shadow(run_folder: Path, tmp_path: Path)
     assert scores[0] == scores[1]
     with pytest.raises(UserError, match=r"shadow=.*nowhere is no folder"):
         load_shadow(str(tmp_path / "nowhere"), batch_tokens=1024, precision="fp32")
+
+
+def test_a_shadow_is_looked_at_as_what_is_served(run_folder: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(run_folder / "bundle", bundle)
+    (bundle / "reranker" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="was changed since it was made"):
+        load_shadow(str(bundle), batch_tokens=1024, precision="fp32")
+    (bundle / "reranker" / "pytorch_model.bin").touch()
+    with pytest.raises(UserError, match=r"pytorch_model\.bin may be a pickle"):
+        load_shadow(str(bundle / "reranker"), batch_tokens=1024, precision="fp32")

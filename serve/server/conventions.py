@@ -14,6 +14,7 @@ from .engine import Limits
 from .errors import EmptyError, InvalidError, MalformedError, TooManyError
 from .wire import (
     BLANK,
+    MOST_FIELDS,
     Body,
     CohereRerank,
     InfinityRerank,
@@ -29,6 +30,8 @@ Api = Literal["cohere", "rerank", "score", "tei", "infinity", "own"]
 B = TypeVar("B", bound=Body)
 # Faults of one body that are told.
 MOST_FAULTS = 3
+# Where bodies have the texts that are counted.
+SIDES = ("documents", "texts", "queries", "text_1", "text_2")
 
 
 class Asked(NamedTuple):
@@ -51,11 +54,12 @@ class Asked(NamedTuple):
     returned: Sequence[object] | None = None
 
 
-def read_json(content: bytes) -> dict[str, Any]:
+def read_json(content: bytes | bytearray) -> dict[str, Any]:
     """The object in a body.
 
     Raises:
-        MalformedError: it is no JSON, holds NaN, Infinity or half a surrogate pair, is nested too deep, or no object.
+        MalformedError: it is no JSON, holds NaN, the word Infinity or half a surrogate pair, is nested too deep, or is
+            no object.
     """
     try:
         found = from_json(content, allow_inf_nan=False)
@@ -78,11 +82,18 @@ def ask(api: Api, data: Mapping[str, Any], config: ServerConfig) -> Asked:
         InvalidError: it breaks a rule of its API.
         TooManyError: it has more texts than are taken.
     """
+    for name in SIDES:  # before anything is made of them
+        if isinstance(texts := data.get(name), list) and len(texts) > config.max_documents:
+            raise TooManyError(
+                f"{name}: there are {len(texts)}, and a request may have {config.max_documents}: split it", name
+            )
     return READERS[api](data, config)
 
 
 def validated(kind: type[B], data: Mapping[str, Any]) -> B:
     """The body as its kind; `InvalidError` says what is wrong with it."""
+    if len(data) > MOST_FIELDS:
+        raise InvalidError(f"the body has {len(data)} fields, and may have {MOST_FIELDS}")
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -134,7 +145,7 @@ def _rerank(data: Mapping[str, Any], config: ServerConfig) -> Asked:
             for document, text in zip(body.documents, texts, strict=True)
         ]
     limits = Limits(_cut(body.truncate_prompt_tokens), body.max_tokens_per_doc)
-    return Asked("rerank", pairs, limits, body.top_n or None, returned=returned)
+    return Asked("rerank", pairs, limits, body.top_n or None, raw=body.raw_scores, returned=returned)
 
 
 def _tei(data: Mapping[str, Any], config: ServerConfig) -> Asked:
@@ -200,11 +211,7 @@ def check_query(query: str, config: ServerConfig, field: str = "query") -> None:
 
 
 def check_texts(texts: Sequence[str], config: ServerConfig, field: str, *, cut: bool) -> None:
-    """`TooManyError` if there are too many; `InvalidError` if one is too long, and not to be cut."""
-    if len(texts) > config.max_documents:
-        raise TooManyError(
-            f"{field}: there are {len(texts)}, and a request may have {config.max_documents}: split it", field
-        )
+    """`InvalidError` if one is too long, and not to be cut."""
     long = next((i for i, text in enumerate(texts) if len(text) > config.max_characters), None)
     if long is not None and not cut:
         raise InvalidError(

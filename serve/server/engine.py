@@ -11,8 +11,8 @@ import numpy as np
 from secondstage.pairmodel import PairModel
 from secondstage.run import Scores
 
-# Fewer tokens than that leave no room for a word of query and document beside the special tokens.
-LEAST_TOKENS = 16
+# Tokens of query and document together that are always left to them.
+LEAST_ROOM = 13
 
 
 class Limits(NamedTuple):
@@ -87,7 +87,7 @@ class ModelEngine:
             pairs = self._cut(pairs, limits.document)
         if limits.pair is not None and limits.pair < self.longest:
             model = copy.copy(model)
-            model.max_length = max(limits.pair, LEAST_TOKENS)
+            model.max_length = min(max(limits.pair, model.overhead + LEAST_ROOM), self.longest)
         encoded = model.tokenize(pairs)
         names = list(encoded)
         return [Row(len(ids), {name: encoded[name][i] for name in names}) for i, ids in enumerate(encoded["input_ids"])]
@@ -103,13 +103,15 @@ class ModelEngine:
 
     def _cut(self, pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
         """Each document up to the end of its last token, of so many."""
-        encoded = self.model.tokenizer(
-            [document for _, document in pairs],
-            add_special_tokens=False,
-            truncation=True,
-            max_length=most,
-            return_offsets_mapping=True,
-        )
+        tokenizer, documents = self.model.tokenizer, [document for _, document in pairs]
+        cut: dict[str, Any] = {"add_special_tokens": False, "truncation": True, "max_length": most}
+        if not tokenizer.is_fast:  # those written in Python do not tell where a token ends
+            ids = tokenizer(documents, **cut)["input_ids"]
+            return [
+                (query, tokenizer.decode(row) if len(row) == most else document)
+                for (query, document), row in zip(pairs, ids, strict=True)
+            ]
+        encoded = tokenizer(documents, return_offsets_mapping=True, **cut)
         return [
             (query, document[: offsets[-1][1]] if len(offsets) == most else document)
             for (query, document), offsets in zip(pairs, encoded["offset_mapping"], strict=True)

@@ -114,6 +114,15 @@ def time_left(deadline: float | None) -> float | None:
     return left
 
 
+class UnavailableError(RefusalError):
+    """What the server itself asks, such as Milvus, does not answer; only its log says where that is."""
+
+    kind = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the first stage does not answer: try again later")
+
+
 class BrokenError(RefusalError):
     """The model failed on these pairs, or gave a score that is not finite."""
 

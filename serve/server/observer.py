@@ -65,7 +65,8 @@ class Observer:
     def searched(self, event: Searched) -> None:
         """A search was answered."""
         trace = event.answer.trace
-        moved = movement(trace.first, trace.final)
+        # Where the first stage's order was all there was, it says nothing of what the second would have changed.
+        moved = None if trace.fell_back else movement(trace.first, trace.final)
         self.metrics.searched(event, moved)
         if self.journal:
             self.journal.write(search_record(event, moved))
@@ -83,6 +84,8 @@ class Observer:
         if found is None:
             return
         self.metrics.drifted(found, self.drift.alarm)
+        if self.journal:
+            self.journal.write({"kind": "drift", "alarm": self.drift.alarm, **found._asdict()})
         if self.drift.alarm != before:
             words = "are distributed otherwise than" if self.drift.alarm else "are again distributed as"
             say(

@@ -6,24 +6,27 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from secondstage.config import ServerConfig
-from secondstage.errors import UserError
+from secondstage.errors import UnreachableError, UserError
 
 from .conventions import Api, read_json
 from .errors import (
     BrokenError,
     GoneError,
     InvalidError,
+    OverloadedError,
     RefusalError,
     SlowError,
     StoppingError,
     TooLargeError,
+    UnavailableError,
     UnsupportedError,
     time_left,
 )
@@ -35,6 +38,8 @@ log = logging.getLogger("secondstage.server")
 
 DEADLINE = "X-Deadline-Ms"
 MIB = 1 << 20
+# Seconds after which to try again where there was no room for a body.
+RETRY = 1
 T = TypeVar("T")
 
 
@@ -53,6 +58,7 @@ class Taken(NamedTuple):
 
 
 Handle = Callable[[Taken], Awaitable[Response]]
+Take = Callable[[int], None]
 
 
 class Reception:
@@ -60,6 +66,8 @@ class Reception:
 
     def __init__(self, service: Service, config: ServerConfig, keys: Keys) -> None:
         self.service, self.config, self.keys = service, config, keys
+        # Bytes of the bodies of all requests that have no answer yet.
+        self._held = 0
 
     async def answer(
         self, request: Request, route: Api, handle: Handle, api_of: Callable[[dict[str, Any]], Api] | None = None
@@ -78,12 +86,16 @@ class Reception:
             if self.service.draining:
                 raise StoppingError
             deadline = self._deadline(request)
-            data = read_json(await self._body(request, deadline))
-            api = api_of(data) if api_of else route
-            return await while_connected(request, handle(Taken(request_id, data, deadline)))
+            with self._counted() as take:
+                data = read_json(await self._body(request, deadline, take))
+                api = api_of(data) if api_of else route
+                work = handle(Taken(request_id, data, deadline))
+                return await while_connected(request, work, self.service.ended)
         except RefusalError as error:
-            refused = refuse(api, error, request_id)
-            kind = error.kind
+            refused, kind = refuse(api, error, request_id), error.kind
+        except UnreachableError as error:  # where it should be is nothing for a client
+            log.error("%s", error)
+            refused, kind = refuse(api, UnavailableError(), request_id), UnavailableError.kind
         except UserError as error:
             refused, kind = refuse(api, InvalidError(str(error)), request_id), "invalid"
         except Exception:  # nobody is told what went wrong within, but the log
@@ -95,17 +107,39 @@ class Reception:
 
     def _deadline(self, request: Request) -> float | None:
         given = request.headers.get(DEADLINE)
-        milliseconds = self.config.deadline_ms
+        milliseconds = math.inf if self.config.deadline_ms is None else self.config.deadline_ms
         if given is not None:
             try:
-                milliseconds = float(given)
+                wanted = float(given)
             except ValueError:
-                milliseconds = math.nan
-            if not 0 < milliseconds < math.inf:
+                wanted = math.nan
+            if not 0 < wanted < math.inf:
                 raise InvalidError(f"{DEADLINE}: must be a number of milliseconds above 0", DEADLINE)
-        return None if milliseconds is None else time.monotonic() + milliseconds / 1000
+            milliseconds = min(milliseconds, wanted)
+        return time.monotonic() + milliseconds / 1000 if math.isfinite(milliseconds) else None
 
-    async def _body(self, request: Request, deadline: float | None) -> bytes:
+    @contextmanager
+    def _counted(self) -> Iterator[Take]:
+        """What counts bytes of a body before they are kept, until the request has its answer.
+
+        It raises `OverloadedError` where all bodies together are too large: the queue sees a request only when its
+        body was read.
+        """
+        taken, most = 0, self.config.max_bodies_mib * MIB
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if self._held + size > most:
+                raise OverloadedError(RETRY)
+            self._held += size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
+
+    async def _body(self, request: Request, deadline: float | None, take: Take) -> bytearray:
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
             raise UnsupportedError
@@ -116,41 +150,47 @@ class Reception:
             raise too_large
         left = time_left(deadline)
         try:
-            return await asyncio.wait_for(_read(request, limit, too_large), left)
+            return await asyncio.wait_for(_read(request, limit, too_large, take), left)
         except asyncio.TimeoutError:
             raise SlowError from None
 
 
-async def _read(request: Request, limit: int, too_large: TooLargeError) -> bytes:
+async def _read(request: Request, limit: int, too_large: TooLargeError, take: Take) -> bytearray:
     """The body, of which no more than `limit` bytes are ever held."""
     content = bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise GoneError("the client hung up before its body was there")
-        content += message.get("body", b"")
-        if len(content) > limit:
+        part = message.get("body", b"")
+        if len(content) + len(part) > limit:
             raise too_large
+        take(len(part))
+        content += part
         if not message.get("more_body", False):
-            return bytes(content)
+            return content
 
 
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Wait for work, whose body was read; `GoneError` if the client hangs up first: the work is cancelled.
+async def while_connected(request: Request, work: Awaitable[T], ended: asyncio.Event) -> T:
+    """Wait for work, whose body was read; what is not done when nobody waits any more is cancelled.
 
     What has a deadline keeps it by itself.
+
+    Raises:
+        GoneError: the client hung up first.
+        StoppingError: the server ended first.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_hung_up(request))
+    watch, end = asyncio.ensure_future(_hung_up(request)), asyncio.ensure_future(ended.wait())
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, watch, end}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise GoneError("the client hung up")
+        raise GoneError("the client hung up") if watch.done() else StoppingError
     finally:
-        for one in (task, watch):
+        for one in (task, watch, end):
             one.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        await asyncio.gather(task, watch, end, return_exceptions=True)
 
 
 async def _hung_up(request: Request) -> None:

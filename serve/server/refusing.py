@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from .conventions import Api
-from .errors import InvalidError, OverloadedError, RefusalError, StoppingError, UnauthorizedError
+from .errors import InvalidError, OverloadedError, RefusalError, StoppingError, UnauthorizedError, UnavailableError
 
 STATUSES = {
     "malformed": 400,
@@ -28,6 +28,7 @@ STATUSES = {
     "gone": 499,
     "broken": 500,
     "stopping": 503,
+    "unavailable": 503,
     "expired": 504,
 }
 OWN_STATUSES: Mapping[Api, Mapping[str, int]] = {
@@ -139,7 +140,7 @@ def refuse(api: Api, error: RefusalError, request_id: str) -> Refused:
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
-    elif isinstance(error, StoppingError):
+    elif isinstance(error, StoppingError | UnavailableError):
         headers["Retry-After"] = "1"
     return Refused(status, _body(api, error, status, request_id), headers)
 

@@ -32,6 +32,8 @@ BACKLOG = 2048
 # After SIGTERM new requests are still refused with words, for so many seconds at least, or drain_seconds. So a load
 # balancer has time to see that this server is not ready, and connections end with an answer.
 GRACE = 2.0
+# Seconds for the refusals of what could not be answered in time.
+LAST_WORDS = 0.5
 
 
 def serve(bundle: Path, config: ServerConfig) -> None:
@@ -73,9 +75,9 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
     pipeline = Pipeline.load(bundle, config.backend)
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
-    if pipeline.reranker.threads > 1:
-        # Torch encodes queries alone then. Its threads would spin for work between two queries, and take a fifth of the
-        # processors from the engine.
+    if pipeline.reranker.threads > 1 and not pipeline.cascade:
+        # Torch encodes queries alone then; the first rerankers of a cascade are torch's. Its threads would spin for
+        # work between two queries, and take a fifth of the processors from the engine.
         set_torch_threads(1)
     pipeline.prepare()
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
@@ -120,7 +122,9 @@ class Server(uvicorn.Server):
         try:
             await asyncio.wait_for(self.service.drain(), most)
         except asyncio.TimeoutError:
-            print("secondstage: drain_seconds are over; what is left is given up", file=sys.stderr)
+            print("secondstage: drain_seconds are over; what is left is refused", file=sys.stderr)
+            self.service.ended.set()
+            await asyncio.sleep(LAST_WORDS)
             self._give_up()
         else:
             await asyncio.sleep(max(0.0, start + min(GRACE, most) - time.monotonic()))

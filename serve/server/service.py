@@ -66,6 +66,7 @@ class Service:
         name: of what is served, as answers tell it.
         batchers: of each reranker of the pipeline; rerank requests go to the last.
         draining: whether no more requests are accepted.
+        ended: set when there is no more time for those that were.
         open: requests that were accepted and have no answer yet.
         searches: how many of them are searches.
     """
@@ -91,7 +92,7 @@ class Service:
         self.pipeline, self.config = pipeline, config
         self.signals: Signals = signals or Silent()
         self.name = config.model or name
-        self.draining = False
+        self.draining, self.ended = False, asyncio.Event()
         self.open = self.searches = 0
         self._keep = keep
         self._empty = asyncio.Event()

@@ -22,6 +22,7 @@ from secondstage.progress import say
 from secondstage.rerankers import load_reranker
 from secondstage.scoring import Scorer, as_scores
 
+from ..opening import RERANKER, SETTINGS, read_bundle, refuse_pickles
 from .movement import discounted_overlap, displacement, kendall_tau
 
 # Searches that wait; a newer one is dropped.
@@ -168,10 +169,13 @@ def load_shadow(folder: str, *, batch_tokens: int, precision: Precision) -> Pair
     """Open a bundle's reranker, or a model's folder.
 
     Raises:
-        UserError: there is no such folder, or the model cannot be opened.
+        UserError: there is no such folder, the model cannot be opened, or would run code; or the bundle was changed.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise UserError(f"shadow={folder} is no folder: give a bundle, or the folder of a reranker")
-    model = path / "reranker" if (path / "pipeline.json").is_file() else path
-    return load_reranker(model, batch_tokens=batch_tokens, precision=precision)
+    if (path / SETTINGS).is_file():
+        read_bundle(path)
+        path = path / RERANKER
+    refuse_pickles(path, sorted(found.name for found in path.iterdir()))
+    return load_reranker(path, batch_tokens=batch_tokens, precision=precision)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 BLANK = "must not be empty or be only whitespace"
+# Fields of one object at most. Every fault of a body is kept until all are found: a hostile one could have millions, so
+# lists end at the first one, and objects, which cannot, are small.
+MOST_FIELDS = 1000
 
 
 def _whole(value: object) -> object:
@@ -31,12 +34,29 @@ def _words(text: str) -> str:
     return text
 
 
+def few(fields: object) -> object:
+    """The same, if it is no object with more fields than are read."""
+    if isinstance(fields, dict) and len(fields) > MOST_FIELDS:
+        raise ValueError(f"has {len(fields)} fields, and may have {MOST_FIELDS}")
+    return fields
+
+
 Query = Annotated[str, AfterValidator(_words), Field(json_schema_extra={"pattern": WORD})]
 Most = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 MostOrAll = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Cut = Annotated[int, Field(ge=-1), BeforeValidator(_whole)]
-Fields = Annotated[dict[str, str], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1)]
+
+
+class _First(FailFast):
+    """Ends a list at its first fault. Python 3.11 must hash what stands in a union, which pydantic's own cannot."""
+
+    def __hash__(self) -> int:
+        return hash(self.fail_fast)
+
+
+FIRST = _First()
+Fields = Annotated[dict[str, str], Field(min_length=1), BeforeValidator(few)]
+Texts = Annotated[list[str], Field(min_length=1), FIRST]
 
 
 class Body(BaseModel):
@@ -65,19 +85,21 @@ class Rerank(Body):
 
     model: str | None = None
     query: Query
-    documents: Annotated[list[str | Fields], Field(min_length=1)]
+    documents: Annotated[list[str | Fields], Field(min_length=1), FIRST]
     """Texts, or objects whose `rank_fields` are the text."""
     top_n: MostOrAll | None = None
     """At most; 0, and more than there are, is all of them."""
     return_documents: bool | None = None
     """Whether results have their documents; if it is missing they have, but where documents are strings."""
-    rank_fields: Annotated[list[str], Field(min_length=1)] | None = None
+    rank_fields: Texts | None = None
     """Of documents that are objects, put together line by line; by default `text`, or all where there is none."""
     max_chunks_per_doc: Most | None = None
     """Is taken and changes nothing: a document is one chunk."""
     max_tokens_per_doc: Most | None = None
     truncate_prompt_tokens: Cut | None = None
     """Tokens of query and document together; the longer one is cut. -1 is what the model reads."""
+    raw_scores: bool = False
+    """Scores are logits, as Infinity has it."""
 
 
 class ScoreTexts(Body):
@@ -127,6 +149,7 @@ class InfinityRerank(Body):
 
 
 Scalar = str | int | float | bool
+Scalars = Annotated[list[Scalar], Field(min_length=1), FIRST]
 
 
 class SearchBody(Body):
@@ -142,9 +165,7 @@ class SearchBody(Body):
     """The probability that a result must reach, or the sigmoid of its logit where nothing was calibrated."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """What the search may take; it is kept by reranking less."""
-    where: Annotated[dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]], Field(min_length=1)] | None = (
-        None
-    )
+    where: Annotated[dict[str, Scalar | Scalars], Field(min_length=1), BeforeValidator(few)] | None = None
     """What fields of the documents must hold: a value, or one of several."""
     pack_tokens: Most | None = None
     """Pack the results into a context of so many tokens."""

@@ -85,8 +85,6 @@ class DecoderReranker(PairModel):
                 f"max_length {max_length} is too small for this decoder: its prompt takes {self._taken} tokens without "
                 f"query and document; give {self._taken + LEAST_ROOM} at least"
             )
-        self._room = max_length - len(self._before) - len(self._after)
-        self._query_room = (max_length - self._taken) // 2
         self._whole = keep_answers(model, answers)
 
     @classmethod
@@ -132,22 +130,25 @@ class DecoderReranker(PairModel):
 
     def tokenize(self, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[list[int]]]:
         """Token ids of the prompts, at most `max_length` of each."""
+        # Of this call: a server cuts deeper for one request, on a copy with another length.
+        room = self.max_length - len(self._before) - len(self._after)
+        query_room = (self.max_length - self._taken) // 2
         queries = dict.fromkeys(query for query, _ in pairs)
         encoded = self.tokenizer(
             list(queries),
             add_special_tokens=False,
             truncation=True,
-            max_length=self._query_room,
+            max_length=query_room,
             return_offsets_mapping=True,
         )
         # A query that is cut ends where its last token does.
         shown = {
-            query: query[: offsets[-1][1]] if len(offsets) == self._query_room else query
+            query: query[: offsets[-1][1]] if len(offsets) == query_room else query
             for query, offsets in zip(queries, encoded["offset_mapping"], strict=True)
         }
         texts = [self._text(shown[query], document) for query, document in pairs]
-        ids = self._ids(texts, self._room)
-        return {"input_ids": [self._before + row[: self._room] + self._after for row in ids]}
+        ids = self._ids(texts, room)
+        return {"input_ids": [self._before + row[:room] + self._after for row in ids]}
 
     def collate(self, rows: Mapping[str, Sequence[Sequence[int]]], places: Sequence[int]) -> Mapping[str, Any]:
         """The rows at `places` as tensors `[places, longest row]` on the device, padded on the left."""

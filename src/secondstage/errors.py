@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class UnreachableError(UserError):
+    """What this process asks elsewhere does not answer: nothing is wrong with what was asked."""
+
+
 class StoppedError(Exception):
     """Work that was asked to stop, by SIGTERM, and has kept what is needed to go on. The command line exits with 4."""
 

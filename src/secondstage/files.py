@@ -189,10 +189,13 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
     if not isinstance(manifest, Mapping) or manifest.get("kind") != kind or "format" not in manifest:
         found = manifest.get("kind") if isinstance(manifest, Mapping) else None
         raise UserError(f"{folder} is not a {kind}: its manifest says {found!r}")
-    if manifest.get("format") != FORMAT:
+    if (found := manifest.get("format")) != FORMAT:
+        made = manifest.get("secondstage")
+        newer = isinstance(found, int) and found > FORMAT
         raise UserError(
-            f"{folder} has format {manifest.get('format')!r}, made by secondstage {manifest.get('secondstage')}; this "
-            f"version ({__version__}) reads format {FORMAT}: choose another output folder, or delete this one"
+            f"{folder} has format {found!r}, made by secondstage {made}; this version ({__version__}) reads format "
+            f"{FORMAT}: {f'install secondstage {made} or newer to read it; to make it anew, ' if newer else ''}choose "
+            "another output folder, or delete this one"
         )
     if not isinstance(manifest.get("files"), Mapping):
         raise UserError(f"{folder} is not a {kind}: its manifest names no files")

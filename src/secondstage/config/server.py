@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
 
 from .base import Count, Positive, Section
 
@@ -50,6 +51,8 @@ class ServerConfig(Section):
     """Of a query; longer ones are refused."""
     max_body_mib: Positive = 16.0
     """Of a request; more is refused before it was read."""
+    max_bodies_mib: Positive = 256.0
+    """Of all requests without an answer yet; above, they are refused with 429."""
     queue_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """That may wait to be scored; above, requests are refused with 429."""
     batch_tokens: Annotated[int, Field(ge=64)] | None = None
@@ -57,7 +60,7 @@ class ServerConfig(Section):
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     """How long a request waits for company, where its tokens do not fill a batch."""
     deadline_ms: Positive | None = 60_000.0
-    """After which a request is given up (504), unless its header X-Deadline-Ms says otherwise; none waits for ever."""
+    """After which a request is given up (504); its header X-Deadline-Ms may ask for less. None waits for ever."""
     drain_seconds: Positive = 60.0
     """After SIGTERM, for what was accepted."""
     judgements: str | None = None
@@ -72,3 +75,12 @@ class ServerConfig(Section):
     """The last searches whose scores are compared with those of dev when the bundle was made."""
     shadow: str | None = None
     """A bundle, or the folder of a reranker, that scores the same candidates after each answer, and is compared."""
+
+    @model_validator(mode="after")
+    def _check_bodies(self) -> Self:
+        if self.max_bodies_mib < self.max_body_mib:
+            raise ValueError(
+                f"max_bodies_mib is {self.max_bodies_mib:g}, must be at least max_body_mib, {self.max_body_mib:g}: "
+                "one request alone would be refused"
+            )
+        return self

@@ -134,7 +134,7 @@ class Milvus:
             found = "is not there" if count is None else f"holds {count} of {index.size} documents"
             raise UserError(
                 f"Milvus at {store.place}: collection {index.name} {found}: delete the folder first_stage of the run "
-                "and start the run again, which makes it anew"
+                "and start the run again, which makes it, and the bundle, anew"
             )
         return cls(index)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MilvusConfig
-from ..errors import UserError
+from ..errors import UnreachableError, UserError
 
 # Seconds for a connection, and for one request to a cluster.
 CONNECT = 10
@@ -73,7 +73,7 @@ class Store:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[Any]:
-        """Give the client, and turn what it raises into `UserError`.
+        """Give the client, and turn what it raises into `UnreachableError`.
 
         pymilvus also logs every error with its whole stack, and the server of milvus-lite what it does not implement:
         left out here, for the message says it.
@@ -87,7 +87,7 @@ class Store:
         try:
             yield self.client
         except MilvusException as error:
-            raise UserError(
+            raise UnreachableError(
                 f"Milvus at {self.place}: {error.message}; check that it runs, first_stage.milvus.uri, and the token "
                 "that first_stage.milvus.token_env names; or leave uri out for the embedded Milvus"
             ) from error
