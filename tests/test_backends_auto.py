@@ -14,6 +14,7 @@ from secondstage.backends.auto import Trial, order_kept, reason_against
 from secondstage.backends.engine import EngineReranker
 from secondstage.backends.record import GRAPHS, write_record
 from secondstage.errors import UserError
+from secondstage.pairmodel import PairModel
 
 Captured = pytest.CaptureFixture[str]
 GOOD = Trial(100.0, 1e-5, 1.0)
@@ -105,6 +106,20 @@ def test_where_no_engine_scores_all_are_named(model: Path, engines: Path, monkey
         open_engine(model, engines, precision="fp32")
 
 
+def test_torch_computes_in_single_precision_where_half_turns_the_order(
+    model: Path, engines: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(model: PairModel, *_: object) -> Trial:
+        return GOOD if model.origin is not None and model.origin[1] == "fp32" else GOOD._replace(kept=0.9)
+
+    monkeypatch.setattr(auto, "_measured", measured)
+    for words in ("backend torch-fp32, the fastest here", "backend torch-fp32, as chosen before"):
+        chosen = open_engine(model, engines, precision="bf16")
+        assert (name_of(chosen), chosen.origin and chosen.origin[1]) == ("torch", "fp32")
+        assert words in capsys.readouterr().err
+    assert "90.0% keep their order" in json.loads((engines / "auto.json").read_text())["left_out"]["torch"]
+
+
 def test_a_folder_that_cannot_be_written_is_no_fault(
     model: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +143,8 @@ def test_a_folder_that_cannot_be_written_is_no_fault(
         ("openvino-int8", GOOD._replace(kept=0.5), {"ndcg_delta": 0.0}, "on this processor"),
         ("onnx-int8", GOOD, {"ndcg_delta": None, "kept": 0.995}, None),
         ("onnx-int8", GOOD, {}, "never checked"),
+        ("torch", GOOD._replace(difference=0.3), {}, None),
+        ("torch", GOOD._replace(kept=0.9), {}, "90.0% keep their order"),
     ],
 )
 def test_what_may_be_chosen(name: str, trial: Trial, record: dict[str, float], reason: str | None) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from secondstage.backends.record import read_record
 from secondstage.cli import main
+from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.exportcommand import TARGETS
-from secondstage.files import read_manifest
+from secondstage.files import read_json, read_manifest
 from secondstage.plan import claimed
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
-from secondstage.serve.export.layouts import LAYOUTS, elasticsearch
+from secondstage.serve.export.layouts import LAYOUTS, Source, elasticsearch
 from secondstage.serve.export.loaded import scores_of_graph
 
 from .test_cli import fails
+
+Pairs = list[tuple[str, str]]
 
 
 @pytest.fixture
@@ -102,6 +107,92 @@ def test_an_export_that_is_off_is_refused_and_leaves_nothing(
     assert everything(tmp_path) == before
 
 
+def damaged(monkeypatch: pytest.MonkeyPatch, target: str, damage: Callable[[Path], object]) -> None:
+    """Have a layout do something to what it wrote."""
+    layout = LAYOUTS[target]
+
+    def write(source: Source, folder: Path) -> None:
+        layout.write(source, folder)
+        damage(folder)
+
+    monkeypatch.setitem(LAYOUTS, target, layout._replace(write=write))
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("safetensors", "model.safetensors"), ("opensearch", "my-run.zip"), ("qdrant", "tokenizer.json"),
+     ("vespa", "models/model.onnx")],
+)  # fmt: skip
+def test_what_cannot_be_opened_once_it_is_written_is_refused_with_all_others(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    name: str,
+) -> None:
+    damaged(monkeypatch, target, lambda folder: (folder / name).write_text("{}"))
+    asked = ["--to", "elasticsearch", target, "--output", str(tmp_path / "out"), "--queries", "2"]
+    said = fails(capsys, "export", str(bundle), *asked)
+    assert f"{target} is refused, and nothing was written: what it would be read from cannot be opened" in said
+    assert "Way out: " in said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_written_folder_that_scores_otherwise_is_refused(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its configuration does not say that the logit is the score: sentence-transformers takes the sigmoid."""
+
+    def damage(folder: Path) -> None:
+        config = read_json(folder / "config.json")
+        del config["sentence_transformers"]
+        (folder / "config.json").write_text(json.dumps(config))
+
+    damaged(monkeypatch, "safetensors", damage)
+    asked = ["--to", "safetensors", "--output", str(tmp_path / "out"), "--queries", "2"]
+    assert "gives scores that are off by" in fails(capsys, "export", str(bundle), *asked)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_openvino_is_measured_as_it_serves_too(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: int
+) -> None:
+    """In bfloat16, which is off by more than single precision may be, and must rank alike."""
+    monkeypatch.setattr(command, "serve_config", lambda _: ServeConfig(precision="bf16"))
+
+    def scored(folder: Path, engine: str, reranker: Path, pairs: Pairs, *, label: str, precision: str) -> Scores:
+        scores = Reranker.load(reranker, precision="fp32").score(pairs)
+        return sign * scores + 0.01 if precision == "bf16" else scores
+
+    monkeypatch.setattr(command, "scores_of_graph", scored)
+    if sign < 0:
+        said = fails(capsys, "export", str(bundle), "--to", "openvino")
+        assert "bfloat16 may lose 0.003. Way out: make the bundle with serve.precision=fp32" in said
+        assert not (bundle / "engines").exists()
+        return
+    assert main(["export", str(bundle), "--to", "openvino"]) == 0
+    assert "; in bfloat16, which serves, scores off by 0.01 at most" in capsys.readouterr().out
+    measured = read_record(bundle / "engines" / "openvino", "openvino", bundle / "reranker").parity
+    assert measured["largest"] == 0
+    assert measured["served"]["largest"] == pytest.approx(0.01, abs=1e-6)
+    assert measured["served"]["ndcg_delta"] == 0
+
+
+def test_a_decoder_is_written_without_a_search(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing would be compared on what it finds, and the first stage may be a run, which answers few queries."""
+    monkeypatch.setattr(command, "read_contract", lambda _: {"kind": "yes_no"})
+    monkeypatch.setattr(command, "lists_of", None)
+    assert main(["export", str(bundle), "--to", "safetensors", "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("safetensors  the same weights; not compared\n")
+    assert "compared on" not in said.err
+    assert read_manifest(tmp_path / "out" / "safetensors", "export")["parity"] is None
+
+
 def test_nothing_is_put_into_a_bundle_that_a_run_may_replace(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,7 +215,7 @@ def test_openvinos_eight_bits_are_tried_again_with_more_in_higher_precision(
 
     monkeypatch.setattr(command, "quantize_openvino", quantized)
 
-    def scored(folder: Path, engine: str, reranker: Path, pairs: list[tuple[str, str]], *, label: str) -> Scores:
+    def scored(folder: Path, engine: str, reranker: Path, pairs: Pairs, **_: object) -> Scores:
         return (-1 if len(tried) == 1 else 1) * Reranker.load(reranker, precision="fp32").score(pairs)
 
     monkeypatch.setattr(command, "scores_of_graph", scored)
@@ -153,9 +244,9 @@ def test_what_opensearch_gets_is_what_was_compared(
     """The old graph, which no engine here serves."""
     compared: list[bytes] = []
 
-    def scored(folder: Path, engine: str, reranker: Path, pairs: list[tuple[str, str]], *, label: str) -> Scores:
+    def scored(folder: Path, engine: str, reranker: Path, pairs: Pairs, **_: object) -> Scores:
         compared.append((folder / "model.onnx").read_bytes())
-        return scores_of_graph(folder, engine, reranker, pairs, label=label)
+        return scores_of_graph(folder, engine, reranker, pairs)
 
     monkeypatch.setattr(command, "scores_of_graph", scored)
     assert main(["export", str(bundle), "--to", "opensearch", "--output", str(tmp_path / "out")]) == 0

@@ -103,6 +103,20 @@ def test_sentence_transformers_loads_the_folder(write: Write, expected: Scores) 
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_what_was_written_scores_as_the_bundle(write: Write, reranker: Path, expected: Scores) -> None:
+    for name in ("safetensors", "onnx", "openvino", "opensearch", "vespa", "qdrant", "elasticsearch"):
+        found = LAYOUTS[name].scores(Source("my-model", reranker, None, ""), write(name), [*PAIRS, (QUERY, LONG)])
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
+
+
+def test_tei_reads_as_many_tokens_as_the_bundle(write: Write) -> None:
+    for name in ("safetensors", "onnx"):
+        folder = write(name)
+        # It takes the first that is there.
+        assert read_json(folder / "config.json")["max_position_embeddings"] > MAX_LENGTH
+        assert read_json(folder / "sentence_bert_config.json")["max_seq_length"] == MAX_LENGTH
+
+
 def test_the_examples_of_the_readme_give_the_bundles_score(write: Write, expected: Scores) -> None:
     assert run_example(write("onnx"), "scores")[0] == pytest.approx(expected[0], abs=1e-4)
     # In bfloat16 where the processor has it.
@@ -110,8 +124,8 @@ def test_the_examples_of_the_readme_give_the_bundles_score(write: Write, expecte
 
 
 def test_fastembed_loads_the_folder_offline(write: Write, expected: Scores) -> None:
-    # Its pins do not go with huggingface-hub 2, so it is no dependency: pip install --no-deps fastembed loguru mmh3 …
-    fastembed = pytest.importorskip("fastembed.rerank.cross_encoder")
+    # Its pins do not go with huggingface-hub 2, so it is in no extra: `make install` installs it without them.
+    fastembed = pytest.importorskip("fastembed.rerank.cross_encoder", reason="fastembed is not installed: make install")
     folder = write("qdrant")
     assert run_example(folder, "scores")[0] == pytest.approx(expected[0], abs=1e-4)
 

@@ -57,8 +57,10 @@ def measured(largest: float = 0.0, kept: float = 1.0, ndcg: float | None = 0.5) 
         (measured(largest=2, kept=0, ndcg=0.4971), True, None),
         (measured(ndcg=0.4969), True, "eight bits may lose 0.003"),
         (measured(ndcg=float("nan")), True, "eight bits may lose"),
+        (measured()._replace(served=measured(largest=2, kept=0, ndcg=0.4971)), False, None),
+        (measured()._replace(served=measured(ndcg=0.4969)), False, "bfloat16 may lose 0.003. .*serve.precision=fp32"),
         (measured(kept=0.991, ndcg=None), True, None),
-        (measured(kept=0.989, ndcg=None), True, "99% of neighbours must keep their order"),
+        (measured(kept=0.989, ndcg=None), True, "eight bits must keep the order of 99% of neighbours"),
     ],
 )
 def test_the_rules(parity: Parity, int8: bool, refused: str | None) -> None:
@@ -74,3 +76,4 @@ def test_the_rules(parity: Parity, int8: bool, refused: str | None) -> None:
 def test_a_record_of_it_is_plain_json() -> None:
     assert measured(largest=1 / 3).to_json()["largest"] == 0.3333333
     assert measured().to_json()["ndcg_delta"] == 0
+    assert measured()._replace(served=measured(largest=0.01)).to_json()["served"]["largest"] == 0.01

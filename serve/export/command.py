@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from secondstage.backends import TORCH
 from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection
-from secondstage.errors import UserError
-from secondstage.files import MANIFEST, read_manifest, refuse_foreign, replacing, write_manifest
+from secondstage.compute import Precision, resolve
+from secondstage.errors import UserError, in_a_line
+from secondstage.files import MANIFEST, read_json, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.pairmodel import read_contract
 from secondstage.plan import claimed
 from secondstage.progress import say
@@ -22,14 +25,15 @@ from secondstage.reranker import Reranker
 from secondstage.run import Scores
 
 from ..opening import KIND as BUNDLE
+from ..opening import SETTINGS, read_bundle, serve_config
 from ..pipeline import Pipeline
 from .graphs import check_exportable, installed, to_onnx, to_openvino
 from .layouts import LAYOUTS, OLD_ONNX, Source
 from .layouts.parts import copy_graph
 from .loaded import scores_of_folder, scores_of_graph
-from .parity import TOLERANCE, Parity, ParityError, check, compare
+from .parity import REPORT, TOLERANCE, Parity, ParityError, check, check_written, compare
 from .quantize import quantize_onnx, quantize_openvino
-from .rankedlists import Lists, calibration_pairs, lists_of
+from .rankedlists import Lists, Pair, calibration_pairs, lists_of
 
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 MAKERS: dict[str, Callable[[Path, Path], Path]] = {
@@ -41,6 +45,8 @@ MAKERS: dict[str, Callable[[Path, Path], Path]] = {
 SPARED = (1, None)
 # A decoder has no graph, and sentence-transformers does not open it.
 NOT_COMPARED = "the same weights; not compared"
+# Pairs that what was written is asked for once more, and the longest besides.
+ASKED_AGAIN = 8
 
 
 class Exports(NamedTuple):
@@ -75,10 +81,29 @@ class Exports(NamedTuple):
         return self.output / target if self.output else self.bundle / ENGINES_FOLDER / target
 
 
+class Measured(NamedTuple):
+    """What exports are held to.
+
+    Attributes:
+        parity: by engine, "" the plain folder; none where nothing is compared.
+        pairs: a few, which all that is written must score so; none where nothing is compared.
+        scores: by torch in single precision.
+    """
+
+    parity: Mapping[str, Parity | None]
+    pairs: Sequence[Pair]
+    scores: Scores
+
+
+UNMEASURED = Measured({"": None}, (), np.zeros(0, np.float32))
+
+
 def export_bundle(
     bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int = 100
 ) -> list[str]:
     """Export a bundle's reranker, each export compared with the bundle on ranked lists before anything is written.
+
+    Folders for others are then opened as these do, and asked for a few scores, before they get their names.
 
     Args:
         bundle: the folder.
@@ -102,11 +127,15 @@ def export_bundle(
 
 
 def _export(wanted: Exports, queries: int) -> list[str]:
-    pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
-    lists = lists_of(pipeline, wanted.collection, queries)
-    with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place:
-        measured = _make_graphs(wanted, pipeline, lists, Path(place))
-        return [_write(wanted, name, measured, Path(place)) for name in wanted.targets]
+    with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place, ExitStack() as written:
+        if read_contract(str(wanted.reranker)).get("kind", Reranker.kind) == Reranker.kind:
+            pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
+            measured = _make_graphs(wanted, pipeline, lists_of(pipeline, wanted.collection, queries), Path(place))
+        else:
+            read_bundle(wanted.bundle)
+            measured = UNMEASURED
+        # One that is refused leaves nothing of the others either.
+        return [_write(wanted, name, measured, Path(place), written) for name in wanted.targets]
 
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
@@ -145,12 +174,9 @@ def _refuse_foreign(folder: Path, *, engine: bool) -> None:
         raise UserError(f"{folder} holds no {RECORD} and is left alone: move it away")
 
 
-def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path) -> dict[str, Parity | None]:
-    """Make every graph below `place`, and compare each, and the plain folder; the parity by engine, "" the folder."""
+def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path) -> Measured:
+    """Make every graph below `place`, and compare each, and the plain folder."""
     say(f"exports are compared on {len(lists.first)} queries of {lists.basis}, {len(lists.pairs)} pairs")
-    decoder = read_contract(str(wanted.reranker)).get("kind", Reranker.kind) != Reranker.kind
-    if decoder:
-        return {"": None}
     reference = Reranker.load(wanted.reranker, precision="fp32").score(lists.pairs, label="torch fp32")
     found: dict[str, Parity | None] = {}
     for engine in wanted.graphs:
@@ -158,7 +184,14 @@ def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path)
     if any(LAYOUTS[name].graph is None for name in wanted.targets):
         scores = scores_of_folder(wanted.reranker, lists.pairs)
         found[""] = _compared("safetensors", lists, reference, scores, int8=False)
-    return found
+    asked = _some(lists.pairs)
+    return Measured(found, [lists.pairs[i] for i in asked], reference[asked])
+
+
+def _some(pairs: Sequence[Pair]) -> list[int]:
+    """The places of a few pairs, spread evenly, and of the longest, which is cut."""
+    longest = max(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])), default=0)
+    return sorted({longest, *range(0, len(pairs), -(-len(pairs) // ASKED_AGAIN))}) if pairs else []
 
 
 def _made(wanted: Exports, engine: str, pipeline: Pipeline, lists: Lists, reference: Scores, place: Path) -> Parity:
@@ -189,9 +222,21 @@ def _once(
     elif engine == "openvino-int8":
         rows = _calibration(wanted, pipeline, lists)
         quantize_openvino(place / plain / GRAPHS[plain], rows, place / engine, spared=spared)
-    runs = "onnx" if engine == OLD_ONNX else engine
-    scores = scores_of_graph(place / engine, runs, wanted.reranker, lists.pairs, label=engine)
-    return _compared(engine, lists, reference, scores, int8=int8)
+    runs, serves = "onnx" if engine == OLD_ONNX else engine, _precision(wanted.bundle)
+
+    def scored(label: str, precision: Precision) -> Scores:
+        folder = place / engine
+        return scores_of_graph(folder, runs, wanted.reranker, lists.pairs, label=label, precision=precision)
+
+    served = None
+    if engine == "openvino" and serves == "bf16":
+        served = _parity(lists, reference, scored(f"{engine} bf16", serves), "int8")
+    return _compared(engine, lists, reference, scored(engine, serves if int8 else "fp32"), int8=int8, served=served)
+
+
+def _precision(bundle: Path) -> Precision:
+    """In which the bundle's engines compute what they need not quantise."""
+    return resolve(serve_config(read_json(bundle / SETTINGS)).precision)
 
 
 def _calibration(wanted: Exports, pipeline: Pipeline, lists: Lists) -> list[dict[str, list[int]]]:
@@ -202,25 +247,48 @@ def _calibration(wanted: Exports, pipeline: Pipeline, lists: Lists) -> list[dict
     return [{name: column[i] for name, column in columns.items()} for i in range(len(pairs))]
 
 
-def _compared(name: str, lists: Lists, reference: Scores, scores: Scores, *, int8: bool) -> Parity:
-    parity = compare(lists.first, reference, scores, lists.qrels, lists.basis, TOLERANCE["int8" if int8 else "fp32"])
+def _compared(
+    name: str, lists: Lists, reference: Scores, scores: Scores, *, int8: bool, served: Parity | None = None
+) -> Parity:
+    parity = _parity(lists, reference, scores, "int8" if int8 else "fp32")._replace(served=served)
     check(name, parity, int8=int8)
     return parity
 
 
-def _write(wanted: Exports, target: str, measured: dict[str, Parity | None], place: Path) -> str:
+def _parity(lists: Lists, reference: Scores, scores: Scores, precision: str) -> Parity:
+    return compare(lists.first, reference, scores, lists.qrels, lists.basis, TOLERANCE[precision])
+
+
+def _write(wanted: Exports, target: str, measured: Measured, place: Path, written: ExitStack) -> str:
+    """Write a target's folder, which gets its name when `written` ends well."""
     layout, folder = LAYOUTS[target], wanted.folder(target)
-    parity = measured[layout.graph or ""]
+    parity = measured.parity[layout.graph or ""]
     words = parity.sentence if parity else NOT_COMPARED
     graph = place / layout.graph if layout.graph else None
-    with replacing(folder) as temporary:
-        if wanted.output is None and graph:
-            copy_graph(graph, temporary)
-            write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
-        else:
-            layout.write(Source(_name(wanted.bundle), wanted.reranker, graph, words), temporary)
-            write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)
+    temporary = written.enter_context(replacing(folder))
+    if wanted.output is None and graph:
+        copy_graph(graph, temporary)
+        write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
+    else:
+        source = Source(_name(wanted.bundle), wanted.reranker, graph, words)
+        layout.write(source, temporary)
+        _ask_again(target, source, temporary, measured)
+        write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)
     return f"{target}: {folder}  {words}"
+
+
+def _ask_again(target: str, source: Source, folder: Path, measured: Measured) -> None:
+    """Raise `UserError` if what was written cannot be opened, or gives other scores than the bundle."""
+    if not measured.pairs:
+        return
+    try:
+        scores = LAYOUTS[target].scores(source, folder, measured.pairs)
+    except Exception as error:  # whatever the library that opens it raises
+        raise UserError(
+            f"{target} is refused, and nothing was written: what it would be read from cannot be opened: "
+            f"{in_a_line(error)}. Way out: {REPORT}"
+        ) from error
+    check_written(target, measured.scores, scores)
 
 
 def _name(bundle: Path) -> str:

@@ -1,14 +1,16 @@
-"""Exports loaded back: a graph by its engine as the bundle serves it, a folder by sentence-transformers."""
+"""Exports loaded back: a graph by its engine as the bundle serves it, files as those read them whom they are for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from secondstage.backends.engine import KINDS, EngineReranker
 from secondstage.backends.record import write_record
+from secondstage.compute import Precision
 from secondstage.errors import UserError, in_a_line
 from secondstage.run import Scores
 
@@ -16,12 +18,15 @@ from .graphs import hushed
 
 
 def scores_of_graph(
-    folder: Path, engine: str, reranker: Path, pairs: Sequence[tuple[str, str]], *, label: str | None = None
+    folder: Path,
+    engine: str,
+    reranker: Path,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    label: str | None = None,
+    precision: Precision = "fp32",
 ) -> Scores:
     """`[n]` scores of a graph, through the very code that serves it.
-
-    In single precision, but for eight bits: there the rest is computed as it will be served, in bfloat16 where the
-    processor has it.
 
     Thousands of pairs are batched by length, so that hardly one is padded, while a search of a few documents pads a
     short one to the length of a long one: the scores of the shortest pair and of the longest are those of the two
@@ -33,12 +38,13 @@ def scores_of_graph(
         reranker: the folder that it was made from.
         pairs: `[n]` (query text, document text).
         label: shows a progress bar under this name.
+        precision: of what is not quantised, in OpenVINO.
 
     Raises:
         UserError: the graph cannot be computed, or a score is not finite.
     """
     write_record(folder, engine, reranker, {})
-    opened = EngineReranker.open(reranker, folder, engine, precision="auto" if engine.endswith("int8") else "fp32")
+    opened = EngineReranker.open(reranker, folder, engine, precision=precision)
     try:
         scores = opened.score(pairs, label=label)
         if pairs and not KINDS[engine].alone:
@@ -67,3 +73,18 @@ def scores_of_folder(folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
     with hushed():
         model = CrossEncoder(str(folder), device="cpu", local_files_only=True)
         return np.asarray(model.predict(list(pairs), show_progress_bar=False), np.float32)
+
+
+def scores_of_files(graph: Path | bytes, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores of a graph by ONNX Runtime, on what the tokenizer of a `tokenizer.json` makes of each pair alone."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    scores = []
+    for query, document in pairs:
+        row = tokenizer.encode(query, document)
+        features = {"input_ids": row.ids, "attention_mask": row.attention_mask, "token_type_ids": row.type_ids}
+        (found,) = session.run(None, {name: np.array([features[name]], np.int64) for name in names})
+        scores.append(found[0, 0])
+    return np.array(scores, np.float32)

@@ -20,6 +20,9 @@ MUST_KEEP = 0.99
 # Neighbours whose logits are nearer than this may change places: a hundredth of a probability at its steepest is 0.04.
 TOLERANCE = {"fp32": SCORES_AGREE, "int8": 0.1}
 
+# What else can be done where a layout is not what it should be.
+REPORT = "report it with the model's config.json and tokenizer.json; `secondstage serve` serves the bundle as it is"
+
 
 class ParityError(UserError):
     """An export whose scores are too far off."""
@@ -38,6 +41,7 @@ class Parity(NamedTuple):
         kept: the share of them that do; 1 where there are none.
         ndcg: nDCG@10 of the export's order; none without judgements.
         ndcg_torch: that of the bundle's own in single precision.
+        served: the same as it serves, in bfloat16; none where it serves as it was measured.
     """
 
     basis: str
@@ -49,6 +53,7 @@ class Parity(NamedTuple):
     kept: float
     ndcg: float | None
     ndcg_torch: float | None
+    served: Parity | None = None
 
     @property
     def ndcg_delta(self) -> float | None:
@@ -57,7 +62,7 @@ class Parity(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """For a record, rounded to what is meant."""
-        found = {**self._asdict(), "ndcg_delta": self.ndcg_delta}
+        found = {**self._asdict(), "ndcg_delta": self.ndcg_delta, "served": self.served and self.served.to_json()}
         return {name: round(value, 7) if isinstance(value, float) else value for name, value in found.items()}
 
     @property
@@ -67,10 +72,11 @@ class Parity(NamedTuple):
             ranking = "nDCG could not be measured: no judgements"
         else:
             ranking = f"nDCG@10 {self.ndcg:.4f} against {self.ndcg_torch:.4f} ({self.ndcg_delta:+.4f})"
+        served = f"; in bfloat16, which serves, {self.served.sentence}" if self.served else ""
         return (
             f"scores off by {self.largest:.2g} at most, {self.mean:.2g} on average; {self.kept:.2%} of neighbours "
             f"more than {self.tolerance:g} apart keep their order; {ranking} ({self.queries} queries of {self.basis}, "
-            f"{self.pairs} pairs)"
+            f"{self.pairs} pairs){served}"
         )
 
 
@@ -102,22 +108,39 @@ def compare(first: Run, torch_scores: Scores, scores: Scores, qrels: Qrels, basi
 def check(name: str, parity: Parity, *, int8: bool) -> None:
     """Raise `ParityError` if an export is too far off.
 
-    Single precision may be off by `SCORES_AGREE`; eight bits may lose `MAY_LOSE` nDCG@10, or, without judgements, a
-    hundredth of the order of neighbours.
+    Single precision may be off by `SCORES_AGREE`; eight bits, and bfloat16 where that serves, may lose `MAY_LOSE`
+    nDCG@10, or, without judgements, a hundredth of the order of neighbours.
     """
-    delta = parity.ndcg_delta
     if not int8 and not parity.largest <= SCORES_AGREE:
         rule = f"in single precision scores may be off by {SCORES_AGREE:g}"
         way = "report it with the model's config.json; --to safetensors serves the same weights through torch"
-    elif int8 and delta is not None and not delta >= -MAY_LOSE:
-        rule = f"eight bits may lose {MAY_LOSE:g}"
-        way = f"use {name.removesuffix('-int8')}, or measure on more queries (--queries), as few of them swing"
-    elif int8 and delta is None and not parity.kept >= MUST_KEEP:
-        rule = f"without judgements {MUST_KEEP:.0%} of neighbours must keep their order"
-        way = f"name a collection with --collection, or use {name.removesuffix('-int8')}"
+    elif int8 and (broken := _lost(parity)):
+        rule, way = f"eight bits {broken[0]}", f"use {name.removesuffix('-int8')}, or {broken[1]}"
+    elif parity.served and (broken := _lost(parity.served)):
+        rule, way = f"bfloat16 {broken[0]}", f"make the bundle with serve.precision=fp32, or {broken[1]}"
     else:
         return
     raise ParityError(f"{name} is refused, and nothing was written: {parity.sentence}; {rule}. Way out: {way}")
+
+
+def check_written(name: str, expected: Scores, scores: Scores) -> None:
+    """Raise `ParityError` if what was written does not give the scores in single precision that it was made for."""
+    off = float(np.abs(scores.astype(np.float64) - expected).max(initial=0.0))
+    if not off <= SCORES_AGREE:
+        raise ParityError(
+            f"{name} is refused, and nothing was written: what it would be read from gives scores that are off by "
+            f"{off:.2g}, and may be off by {SCORES_AGREE:g}. Way out: {REPORT}"
+        )
+
+
+def _lost(parity: Parity) -> tuple[str, str] | None:
+    """What fewer bits may lose, and what else can be done, if they lose more."""
+    delta = parity.ndcg_delta
+    if delta is None and not parity.kept >= MUST_KEEP:
+        return f"must keep the order of {MUST_KEEP:.0%} of neighbours without judgements", "name one with --collection"
+    if delta is not None and not delta >= -MAY_LOSE:
+        return f"may lose {MAY_LOSE:g}", "measure on more queries (--queries), as few of them swing"
+    return None
 
 
 def _kept(first: Run, torch_scores: Scores, scores: Scores, tolerance: float) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secondstage.networks import load_tokenizer
 
-from .parts import Source, copy_graph, copy_reranker, write_readme
+from .parts import Source, copy_graph, copy_reranker, write_length, write_readme
 
 TEXT = """
 A folder in Hugging Face's layout with `onnx/model.onnx` beside the weights. `FOLDER` is this one. Inputs are INPUTS, of
@@ -58,6 +58,7 @@ def write(source: Source, folder: Path) -> None:
     """Write the layout."""
     copy_reranker(source, folder)
     copy_graph(source.graph, folder / "onnx")
+    write_length(source, folder)
     write_readme(source, folder, f"{source.name}: ONNX", filled(source, TEXT))
 
 

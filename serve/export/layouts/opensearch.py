@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from secondstage.files import file_digest, write_json
+from secondstage.run import Scores
 
+from ..loaded import scores_of_files
 from .parts import TOKENIZER, Source, copy_graph, write_contract, write_readme, write_tokenizer
 
 CALL = "model_config.json"
@@ -63,6 +66,15 @@ def write(source: Source, folder: Path) -> None:
     write_json(folder / CALL, _call(source, archive))
     write_contract(source, folder)
     write_readme(source, folder, f"{source.name}: OpenSearch", TEXT.replace("NAME", source.name))
+
+
+def scores(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores by what the archive holds."""
+    from tokenizers import Tokenizer
+
+    with zipfile.ZipFile(folder / f"{source.name}.zip") as packed:
+        tokenizer = Tokenizer.from_str(packed.read(TOKENIZER).decode())
+        return scores_of_files(packed.read(f"{source.name}.onnx"), tokenizer, pairs)
 
 
 def _call(source: Source, archive: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,13 @@ from secondstage.backends.record import RECORD
 from secondstage.errors import UserError
 from secondstage.files import read_json, write_json
 from secondstage.pairmodel import CONTRACT
+from secondstage.run import Scores
+
+from ..loaded import scores_of_folder
 
 TOKENIZER = "tokenizer.json"
+# Where Text Embeddings Inference looks for the longest input, before it takes all positions that the network has.
+LENGTH = "sentence_bert_config.json"
 
 
 class Source(NamedTuple):
@@ -51,6 +56,11 @@ class Source(NamedTuple):
 
 def check_nothing(source: Source) -> None:
     """Whatever becomes a graph, or is there, can be written."""
+
+
+def scores_of_weights(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores by the weights of a layout that is a folder in Hugging Face's layout, whatever graph is beside."""
+    return scores_of_folder(folder, pairs)
 
 
 def check_tokenizer(source: Source) -> None:
@@ -99,6 +109,11 @@ def tokenizer_of(source: Source) -> dict[str, Any]:
         raise UserError(f"{source.reranker} holds no {TOKENIZER}: its tokenizer has no fast form, which this needs")
     found: dict[str, Any] = read_json(source.reranker / TOKENIZER)
     return found
+
+
+def write_length(source: Source, folder: Path) -> None:
+    """Tell Text Embeddings Inference where pairs are cut. sentence-transformers asks the tokenizer, as ever."""
+    write_json(folder / LENGTH, {"max_seq_length": source.max_length})
 
 
 def write_contract(source: Source, folder: Path) -> None:

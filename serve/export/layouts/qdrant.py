@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from .parts import Source, copy_files, copy_graph, write_contract, write_readme, write_tokenizer
+from secondstage.run import Scores
+
+from ..loaded import scores_of_files
+from .parts import TOKENIZER, Source, copy_files, copy_graph, write_contract, write_readme, write_tokenizer
 
 TEXT = """
 A folder for fastembed, the library that Qdrant's users rerank with. `FOLDER` is this one; nothing is downloaded.
@@ -31,3 +35,10 @@ def write(source: Source, folder: Path) -> None:
     copy_graph(source.graph, folder / "onnx")
     write_contract(source, folder)
     write_readme(source, folder, f"{source.name}: Qdrant", TEXT.replace("NAME", source.name))
+
+
+def scores(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores by the graph and the tokenizer."""
+    from tokenizers import Tokenizer
+
+    return scores_of_files(folder / "onnx" / "model.onnx", Tokenizer.from_file(str(folder / TOKENIZER)), pairs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secondstage.decoder import DecoderReranker
 
-from .parts import Source, copy_reranker, write_readme
+from .parts import Source, copy_reranker, write_length, write_readme
 
 TEXT = """
 A folder in Hugging Face's layout, read by sentence-transformers, Text Embeddings Inference, vLLM, Infinity and LanceDB.
@@ -29,7 +29,7 @@ curl localhost:8080/rerank -H 'Content-Type: application/json' \\
   -d '{"query": "a query", "texts": ["a document"], "raw_scores": true, "truncate": true}'
 ```
 
-Without `raw_scores` it answers the sigmoid.
+Without `raw_scores` it answers the sigmoid. It reads MAX_LENGTH tokens a pair, as `sentence_bert_config.json` says.
 
 ## vLLM
 
@@ -74,6 +74,7 @@ vLLM serves it where the family is one that it knows as a reranker; give it the 
 def write(source: Source, folder: Path) -> None:
     """Write the layout."""
     copy_reranker(source, folder)
+    write_length(source, folder)
     decoder = source.contract.get("kind") == DecoderReranker.kind
     text = (DECODER if decoder else TEXT).replace("MAX_LENGTH", str(source.max_length)).replace("NAME", source.name)
     write_readme(source, folder, f"{source.name}: safetensors", text)

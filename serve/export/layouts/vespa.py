@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from secondstage.errors import UserError
 from secondstage.networks import load_tokenizer
+from secondstage.run import Scores
 
-from .parts import Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
+from ..loaded import scores_of_files
+from .parts import TOKENIZER, Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
 
 # Tokens of a query; Vespa's tensors have a fixed size, filled up with zeros.
 QUERY_TOKENS = 32
@@ -119,6 +122,18 @@ def write(source: Source, folder: Path) -> None:
     write_contract(source, folder)
     text = TEXT.replace("MAX_LENGTH", str(source.max_length)).replace("QUERY_TOKENS", str(QUERY_TOKENS))
     write_readme(source, folder, f"{source.name}: Vespa", text)
+
+
+def scores(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores by the graph and the tokenizer, with Vespa's marks; long pairs are cut as the contract says."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import BertProcessing
+
+    start, separator, _ = _marks(source)
+    tokenizer = Tokenizer.from_file(str(folder / "models" / TOKENIZER))
+    tokenizer.post_processor = BertProcessing(("separator", separator), ("start", start))
+    tokenizer.enable_truncation(source.max_length)
+    return scores_of_files(folder / "models" / "model.onnx", tokenizer, pairs)
 
 
 def _marks(source: Source) -> tuple[int, int, list[str]]:

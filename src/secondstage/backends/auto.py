@@ -25,6 +25,8 @@ from .record import GRAPHS, MAY_LOSE, RECORD, WEIGHTS
 from .threads import available_threads
 from .torch import TORCH, open_torch
 
+# torch in single precision, where it ranks otherwise in half of it.
+TORCH_FP32 = "torch-fp32"
 # The choice, below the folder of engines.
 CHOICE = "auto.json"
 ROUNDS = 3
@@ -65,7 +67,8 @@ def choose_engine(
     """Open a reranker with the fastest engine in the folder whose scores rank as torch's do.
 
     The choice and its figures are said in a line, and kept in the folder for as long as processor, threads, versions,
-    weights and engines are the same. An engine that cannot be opened, or gives no score, is left out, in words.
+    weights and engines are the same. An engine that cannot be opened, or gives no score, is left out, in words. So is
+    torch where half precision turns the order: then it computes in single precision.
 
     Args:
         model: the reranker's folder.
@@ -80,9 +83,10 @@ def choose_engine(
     """
     threads = threads or available_threads()
 
-    def opened(name: str, precision: Precision = precision) -> PairModel:
-        if name == TORCH:
-            return open_torch(model, batch_tokens=batch_tokens, precision=precision, threads=threads)
+    def opened(name: str) -> PairModel:
+        if name in (TORCH, TORCH_FP32):
+            chosen: Precision = "fp32" if name == TORCH_FP32 else precision
+            return open_torch(model, batch_tokens=batch_tokens, precision=chosen, threads=threads)
         return EngineReranker.open(
             model, engines / name, name, batch_tokens=batch_tokens, precision=precision, threads=threads
         )
@@ -136,25 +140,30 @@ def reason_against(name: str, trial: Trial, record: Mapping[str, Any]) -> str | 
 
 
 def _chosen(
-    engines: Path, key: str, present: Sequence[str], opened: Callable[..., PairModel], pairs: Pairs
+    engines: Path, key: str, present: Sequence[str], opened: Callable[[str], PairModel], pairs: Pairs
 ) -> PairModel:
     """Measure all, choose, say it and keep it."""
-    expected = opened(TORCH, "fp32").score(pairs)
+    expected = opened(TORCH_FP32).score(pairs)
     models, trials, against = dict[str, PairModel](), dict[str, Trial](), dict[str, str]()
-    for name in (TORCH, *present):
+
+    def attempt(name: str) -> None:
         try:
             model = opened(name)
-            trial = _measured(model, pairs, expected)
+            trials[name] = _measured(model, pairs, expected)
         except Exception as error:  # whatever its library raises: another engine may do
             against[name] = in_a_line(error)
-            continue
+            return
         record = model.record.parity if isinstance(model, EngineReranker) else {}
-        reason = None if name == TORCH else reason_against(name, trial, record)
-        trials[name] = trial
+        reason = reason_against(name, trials[name], record)
         if reason is None:
             models[name] = model
         else:
             against[name] = reason
+
+    for name in (TORCH, *present):
+        attempt(name)
+    if TORCH in trials and TORCH in against:
+        attempt(TORCH_FP32)
     if not models:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in against.items())
         raise UserError(f"no backend gives scores that may be used: {reasons}")
@@ -174,7 +183,7 @@ def _chosen(
     return models[best]
 
 
-def _kept_choice(engines: Path, key: str, opened: Callable[..., PairModel]) -> PairModel | None:
+def _kept_choice(engines: Path, key: str, opened: Callable[[str], PairModel]) -> PairModel | None:
     """What was chosen before, if nothing has changed since."""
     try:
         found = read_json(engines / CHOICE)
