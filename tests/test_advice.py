@@ -71,6 +71,12 @@ def test_the_learning_rate_falls_with_size_and_for_trained_rerankers(
     assert value(DATA, model, "learning_rate", lora=lora) == rate
 
 
+def test_a_student_that_is_cut_from_a_reranker_is_not_moved_little() -> None:
+    reranker = MODEL._replace(parameters=17_000_000, new_head=False)
+    assert value(DATA, reranker, "learning_rate") == 2e-5
+    assert value(DATA, reranker, "learning_rate", student={"layers": 3}) == 1e-4
+
+
 @pytest.mark.parametrize(
     ("pairs", "dev_queries", "evaluations", "patience"),
     [
@@ -164,6 +170,33 @@ def test_a_budget_that_was_decided_is_not_argued_with() -> None:
         lines = advise(DATA, MODEL, TrainConfig.model_validate(budget))
         assert not any("train.epochs" in line for line in lines)
         assert "on this machine" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "evaluations", "patience"),
+    [
+        # An epoch takes twenty minutes and 490 steps; a tenth of it pays for four evaluations.
+        ({"minutes": 4.0}, 3, None),
+        ({"minutes": 30.0}, 6, 3),
+        ({"steps": 100}, 3, None),
+        ({"steps": 5000}, 10, 3),
+        ({"epochs": 1.0}, 8, 3),  # two are proposed
+    ],
+)
+def test_the_recipe_is_for_the_budget_that_was_decided(
+    budget: dict[str, float], evaluations: int, patience: int | None
+) -> None:
+    found = propose(DATA, MODEL, TrainConfig.model_validate(budget), seconds_per_token=1200 / DATA.tokens)
+    assert found["evaluations"].value == evaluations
+    assert (found["patience"].value if "patience" in found else None) == patience
+
+
+def test_smaller_batches_make_no_more_of_the_steps_that_were_decided() -> None:
+    few = DATA._replace(lists=100, tokens=80_000)
+    for budget in ({"steps": 500}, {"steps": 50}, {"replay": "runs/before"}):
+        assert "batch_tokens" not in propose(few, MODEL, TrainConfig.model_validate(budget))
+    minutes = propose(few, MODEL, TrainConfig(minutes=4.0), seconds_per_token=1e-3)
+    assert minutes["batch_tokens"].reason.startswith("8,192 make 30 steps only")
 
 
 def test_what_the_config_says_already_is_not_proposed() -> None:

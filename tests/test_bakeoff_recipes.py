@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from secondstage.bakeoff.contest import time_left
 from secondstage.bakeoff.recipes import Recipe, budget, changed_keys, laid_over, read_recipes
 from secondstage.config import BakeoffConfig, Config
 from secondstage.configfile import check_config, load_config, override
 from secondstage.errors import UserError
 
 BASE: dict[str, Any] = {"output": "x", "collection": "pydocs", "train": {"minutes": 4, "batch_tokens": 4096}}
+STUDENT = "distill={teacher: m, student: {model: n, minutes: 3}}"
 
 
 def config(recipes: dict[str, Any], *overrides: str, **settings: Any) -> Config:
@@ -118,18 +120,18 @@ def test_no_recipe_has_a_budget_of_its_own(name: str) -> None:
         ({"warmup.use": "auto"}, ("warmup={minutes: 5, use: never}",), "warmup.use: a recipe cannot change it: auto"),
         ({"warmup.use": "always"}, ("warmup={minutes: 5, use: auto}",), "warmup.use: a recipe cannot change it: auto"),
         ({"warmup": None}, ("warmup={minutes: 5, use: auto}",), "warmup.use: a recipe cannot change it: auto"),
-        (
-            {"distill.student.folds": 4},
-            ("distill={teacher: m, student: {model: n, minutes: 3}}",),
-            "distill.student.folds: a recipe cannot change it: each fold",
-        ),
+        ({"warmup": None}, ("warmup={minutes: 5, use: always}",), "a warm-up has a budget besides"),
+        ({"warmup.use": "never"}, ("warmup={minutes: 5, use: always}",), "a warm-up has a budget besides"),
+        ({"distill.student.folds": 4}, (STUDENT,), "distill.student.folds: a recipe cannot change it: each fold"),
+        ({"distill": None}, (STUDENT,), "distill: a recipe cannot change it: a student is a training more"),
+        ({"distill.teacher": "train"}, (STUDENT,), "distill.teacher: a recipe cannot change it: to train the teacher"),
     ],
 )
 def test_no_recipe_trains_more_often_than_others(
     changes: dict[str, Any], overrides: tuple[str, ...], word: str
 ) -> None:
-    told = faults({"a": changes}, *overrides)
-    assert any(word in line for line in told), told
+    (_, told) = faults({"a": changes}, *overrides)
+    assert word in told
 
 
 def test_what_all_recipes_share_may_train_several_times() -> None:
@@ -156,6 +158,27 @@ def test_the_budget_is_that_of_train() -> None:
     given = config({"a": {}})
     assert given.bakeoff is not None
     assert budget(given, given.bakeoff) == {"minutes": 4.0}
+
+
+def test_the_budget_of_students_is_their_own() -> None:
+    given = config({"a": {"distill.student.negatives": 3}}, STUDENT, "train.minutes=null", "train.steps=0")
+    assert given.bakeoff is not None
+    recipes = read_recipes(given)
+    assert budget(given, given.bakeoff) == {"minutes": 3.0}
+    assert time_left([("base", 1), ("a", 1)], [], recipes[0]) == 2 * 3 * 60
+
+
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        ((STUDENT, "distill.student.minutes=null", "distill.student.epochs=1"), "distill.student.epochs=1.0 is no"),
+        ((STUDENT, "distill.teacher=train", "train.minutes=null", "train.epochs=2"), "train.epochs=2.0 is no budget"),
+    ],
+)
+def test_students_have_one_equal_budget_too_and_so_have_teachers(overrides: tuple[str, ...], word: str) -> None:
+    (_, told) = faults({"a": {"distill.student.negatives": 3}}, *overrides)
+    assert told.startswith(word)
+    assert "bakeoff.tokens" not in told
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,10 @@ def test_a_budget_in_steps_whose_steps_differ_is_told() -> None:
         "a took 2.0 times the tokens of base: a budget in steps is equal only for steps that are; bakeoff.tokens "
         "allows for train.batch_tokens"
     ]
+    told = found(cells, "distill={teacher: m, student: {model: n, steps: 3}}")["notes"]
+    assert [note for note in told if "tokens" in note] == [
+        "a took 2.0 times the tokens of base: a budget in steps is equal only for steps that are; give minutes"
+    ]
     told = found(cells, "bakeoff.tokens=409600")["notes"]
     assert [note for note in told if "times the tokens" in note] == [
         "a took 2.0 times the tokens of base: bakeoff.tokens counts full steps of train.batch_tokens, and a step holds "

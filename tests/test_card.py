@@ -120,6 +120,14 @@ def test_without_dev_nothing_is_claimed() -> None:
     assert "| first stage |" not in text
 
 
+def test_dev_that_chose_nothing_is_not_said_to_have_chosen() -> None:
+    chosen = "The checkpoint was chosen on them"
+    assert chosen in card(run(), RESULT, CONTRACT)
+    text = card(run(folds=5), RESULT, CONTRACT)
+    assert chosen not in text
+    assert "When to stop was not chosen on them, but on 5 folds of the training queries." in text
+
+
 def test_what_a_record_lacks_is_not_spoken_of() -> None:
     text = card({}, {}, {})
     for section in ("How it was trained", "What it learnt from", "Where and with what", "What its scores mean"):

@@ -90,13 +90,27 @@ def test_a_training_without_steps_has_a_page() -> None:
     ("values", "said"),
     [
         ([], "After 2 steps the loss is 1.900; there was no dev set."),
-        ([0.4, 0.6, 0.5], "After 2 of 2 steps, the reranker alone reaches nDCG@10 0.600 on dev, 0.100 above the"),
-        ([0.4, 0.3], "After 1 of 2 steps, the reranker alone reaches nDCG@10 0.400 on dev, 0.100 below the"),
+        ([0.4, 0.6, -0.5], "After 2 of 2 steps, the reranker alone reaches nDCG@10 0.600 on dev, 0.100 above the"),
+        ([0.4, -0.3], "After 1 of 2 steps, the reranker alone reaches nDCG@10 0.400 on dev, 0.100 below the"),
+        # The last one, a little lower than the best by chance.
+        ([0.6, 0.59], "After 2 of 2 steps, the reranker alone reaches nDCG@10 0.590 on dev, 0.090 above the"),
     ],
 )
-def test_the_headline_speaks_of_the_best_checkpoint(values: list[float], said: str) -> None:
-    dev = [{"step": i + 1, MEASURE: value, "first_stage": 0.5} for i, value in enumerate(values)]
+def test_the_headline_speaks_of_what_is_kept(values: list[float], said: str) -> None:
+    """Values below zero stand for evaluations that did not decide."""
+    dev = [{"step": i + 1, MEASURE: abs(x), "first_stage": 0.5, "kept": x > 0} for i, x in enumerate(values)]
     assert headline([step(i)._asdict() for i in range(2)], dev).startswith(said)
+    deciding = [x for x in values if x > 0]
+    assert glance([], dev, [])["dev"] == (deciding[-1] if deciding else None)
+
+
+@pytest.mark.parametrize(
+    ("folds", "said"), [(0, "the checkpoint was chosen on these queries"), (5, "folds of the training queries chose")]
+)
+def test_who_chose_is_said(folds: int, said: str) -> None:
+    dev = [{"step": 1, MEASURE: 0.6, "first_stage": 0.5, "kept": True}]
+    page = Page(render_curves([step(0)._asdict()], dev, [], {"config": {"folds": folds}}))
+    assert said in page.text
 
 
 def test_figures_are_totals_over_totals(written: Path) -> None:

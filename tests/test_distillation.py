@@ -13,16 +13,18 @@ import torch
 
 from secondstage.cli import main
 from secondstage.commands import carry_out_up_to
-from secondstage.config import Config
+from secondstage.config import Config, TrainConfig
 from secondstage.configfile import check_config, override
 from secondstage.distillation import Distillation
 from secondstage.errors import UserError
 from secondstage.files import folder_digests, read_json, read_manifest
+from secondstage.learning import in_words_of
 from secondstage.lists import read_lists
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
 from secondstage.run import read_trec
 from secondstage.stages import Stages
+from secondstage.train.watch import Watch
 from secondstage.unlabelled import read_unlabelled
 
 TUNED = {"steps": 4, "max_length": 32, "batch_tokens": 512, "precision": "fp32", "dev_depth": 10, "evaluations": 1}
@@ -121,13 +123,39 @@ def test_a_run_without_a_student_has_the_stages_it_had(base: dict[str, Any]) -> 
         ("distill.queries=nowhere.txt", r"distill\.queries: nowhere\.txt is not there"),
         ("distill.teacher=./nowhere", r"model '\./nowhere': no such folder"),
         ("distill.student.model=./nowhere", r"model '\./nowhere': no such folder"),
-        ("distill.student.replay=./nowhere", r"train\.replay: .* is not there or is empty"),
+        ("distill.student.replay=./nowhere", r"^distill\.student\.replay: .* is not there or is empty"),
     ],
 )
 def test_what_is_not_there_is_told_before_the_work(base: dict[str, Any], change: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         carry_out_up_to("train", check_config(override(base, [change])))
     assert not (Path(base["output"]) / "collection").exists()
+
+
+def test_what_is_said_of_a_student_has_its_own_keys(
+    base: dict[str, Any],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(UserError, match=r"^distill\.student\.student\.layers is 9, but "):
+        planned(base, f"distill.student.model={tiny_model}", "distill.student.student={layers: 9}")
+    told = "lower train.clip, or give train.teacher: see qrels/train.tsv"
+    assert in_words_of("student", told) == "lower distill.student.clip, or give distill.teacher: see qrels/train.tsv"
+
+    def train(*given: object) -> dict[str, Any]:
+        watch = Watch(TrainConfig(steps=1), tmp_path)
+        watch.note("unmoved", told)
+        return watch.findings
+
+    monkeypatch.setattr("secondstage.train.train", train)
+    for name in ("_task", "_work"):
+        monkeypatch.setattr(Stages, name, lambda *_: None)
+    stages = Stages(check_config(base), tmp_path)
+    for make, words in ((stages.make_student, in_words_of("student", told)), (stages.make_reranker, told)):
+        assert make(tmp_path) == {"unmoved": words}
+        assert capsys.readouterr().err == f"  ! {words}\n"
 
 
 def test_a_model_without_a_head_cannot_teach(base: dict[str, Any], tiny_model: Path) -> None:
@@ -156,6 +184,9 @@ API = "mine.teachers={llm: {kind: api, api: {url: 'http://127.0.0.1'}}}"
 )
 def test_words_stand_for_models(base: dict[str, Any], overrides: list[str], teacher: str | None, student: str) -> None:
     found = distilled(base, *overrides)
+    assert found.name == (
+        teacher if overrides and "teacher" in overrides[0] else f"{base['train']['model']}, trained here"
+    )
     assert (found.model, found.training().model) == (teacher, student)
     assert found.training().learning_rate == 1e-3
 
@@ -212,6 +243,8 @@ def test_from_teacher_to_student_to_proof(
     assert weights["train"] != weights["student"]
     assert read_json(output / "student" / "reranker" / "config.json")["num_hidden_layers"] == 1
     # It learnt from the lists of the log too, of which labels say nothing.
+    taught_by = read_json(output / "student" / "run.json")["data"]["teachers"]
+    assert taught_by == [f"{base['train']['model']}, trained here"]
     assert made["student"]["lists_with_labels"] == 32
     assert made["student"]["lists_with_teacher"] == 32 + 3
     steps = [json.loads(line) for line in (output / "student" / "steps.jsonl").read_text().splitlines()]

@@ -127,7 +127,7 @@ def test_the_teacher_of_a_student_is_no_model_of_its_own(tiny_model: Path) -> No
 
 
 def test_a_model_that_is_none_is_told_before_the_work(tiny_model: Path, tmp_path: Path) -> None:
-    """Also one that scores a pair with several outputs."""
+    """Also one that scores a pair with several outputs, or by the pairs beside it."""
     (tmp_path / "empty").mkdir()
     for kind in (TrainConfig, StudentTraining):
         with pytest.raises(UserError, match="cannot be loaded from"):
@@ -141,6 +141,20 @@ def test_a_model_that_is_none_is_told_before_the_work(tiny_model: Path, tmp_path
     (several / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="not a single-label classifier: it has 3 outputs"):
         check_model(TrainConfig(steps=1, model=str(several)))
+    (several / "config.json").write_text(json.dumps({"model_type": "fnet"}))
+    with pytest.raises(UserError, match="is of the family fnet, in which the score of a pair depends on"):
+        check_model(TrainConfig(steps=1, model=str(several)))
+
+
+@pytest.mark.parametrize(("kind", "key"), [(TrainConfig, "train.head"), (StudentTraining, "distill.student.head")])
+def test_a_reranker_of_another_kind_is_told_before_the_work(
+    tiny_model: Path, tmp_path: Path, kind: type[TrainConfig], key: str
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "score.json").write_text('{"kind": "yes_no"}')
+    with pytest.raises(UserError, match=f"of kind yes_no, but {key} is classification: set {key}=yes_no$"):
+        check_model(kind(steps=1, model=str(model)))
+    check_model(kind(steps=1, model=str(model), head="yes_no"))
 
 
 def test_an_export_that_nothing_here_can_score_is_told_before_the_work(tmp_path: Path) -> None:

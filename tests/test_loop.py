@@ -421,6 +421,17 @@ def test_every_step_is_recorded(collection: Collection, mined: Path, tiny_model:
     assert [line["step"] for line in lines(tmp_path / "out" / "dev.jsonl")] == [10]
 
 
+def test_a_constant_score_is_compared_with_the_loss_without_matching(
+    collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_model, steps=3, student={"layers": 1, "match_hidden": 2.0})
+    loop = Loop(texts(collection), lists, no_dev(collection), settings, seed=13, folder=tmp_path)
+    loop.run()
+    terms = [line["terms"] for line in lines(tmp_path / "steps.jsonl")]
+    assert all(term["matching"] > 0 for term in terms)
+    assert loop.watch.state()["windows"]["losses"] == pytest.approx([term["lce"] for term in terms])
+
+
 def test_a_new_head_starts_near_chance(
     collection: Collection, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from secondstage.train.losses.distillation import adr_mse, margin_mse, mse
 from secondstage.train.losses.lambdas import lambdaloss
-from secondstage.train.losses.listwise import listmle, listnet, p_listmle
+from secondstage.train.losses.listwise import lce, listmle, listnet, p_listmle
 from secondstage.train.losses.pairwise import ranknet
 from secondstage.train.losses.pointwise import bce
 from secondstage.train.losses.ranks import discounts, hard_ranks, normalised_gains
@@ -88,6 +88,19 @@ def test_margin_mse() -> None:
         torch.tensor([scores]), teacher, mask=labels > -1, labels=labels.float(), pairs="positive_negative"
     )
     assert found.item() == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_lce(temperature: float) -> None:
+    """The peer knows one positive, which comes first, and takes the documents of the other queries for negatives."""
+    column = type("Column", (Written,), {"forward": lambda _, features: {"scores": features["scores"][:, None]}})
+    made = losses.MultipleNegativesRankingLoss(
+        column(), num_negatives=None, scale=cast(Any, 1 / temperature), activation_fn=torch.nn.Identity()
+    )
+    one, other = [2.1, -1.2, 0.3], [-0.6, 0.2, 1.1]
+    expected = made([["q", "q"], *(texts(row) for row in zip(one, other, strict=True))], torch.empty(0))
+    found = values(lce, [one + other, other + one], [[1, 0, 0, 0, 0, 0]] * 2, temperature=temperature)
+    assert sum(found) / 2 == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("labels", [BINARY, GRADES, TIED])

@@ -140,9 +140,12 @@ def test_a_family_that_cannot_recompute_is_refused(tiny_model: Path, tmp_path: P
         start(save_family("mpnet", tmp_path, tiny_model), gradient_checkpointing=True)
 
 
-def test_max_length_is_what_the_model_reads(tiny_model: Path) -> None:
+def test_max_length_is_what_the_model_reads(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert start_model(TrainConfig(model=str(tiny_model), steps=1, max_length=256)).max_length == 64
+    told = f"  max_length is 64, not 256: {tiny_model} reads no more tokens of a pair"
+    assert told in capsys.readouterr().err.splitlines()
     assert start_model(TrainConfig(model=str(tiny_model), steps=1, max_length=32)).max_length == 32
+    assert "max_length" not in capsys.readouterr().err
 
 
 def test_a_reranker_of_another_kind_is_refused(tiny_model: Path, tmp_path: Path) -> None:

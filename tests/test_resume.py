@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         {"precision": "bf16", "dropout": 0.1, "memory_tokens": 64},
         {"epochs": 1.7, "average": 3, "evaluations": 6, "freeze_layers": 1},
         {"patience": 1, "evaluations": 7, "learning_rate": 1e-9, "keep_checkpoints": 2},
+        {"steps": 5, "evaluations": 10, "checkpoint_steps": 2},  # at every step, of which there are fewer
         {"precision": "bf16", "ema": 0.5, "epochs": 1.2, "loss": {"lce": 1, "lambdaloss": 0.5}, "schedule": "cosine"},
     ],
     ids=str,
@@ -225,6 +227,43 @@ def test_a_request_to_stop_in_the_last_step_is_heard(
         with pytest.raises(StoppedError, match="after 14 steps: run the same command"):
             share(task, tmp_path / "other")
     trained(task, tmp_path / "one")
+    trained(task, tmp_path / "other")
+    assert_same(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.parametrize("more", [{}, {"patience": 1, "evaluations": 7, "learning_rate": 1e-9}], ids=str)
+@pytest.mark.parametrize("place", ["__init__", "_evaluate", "_finish"])
+def test_a_request_to_stop_between_steps_is_heard(
+    collection: Collection,
+    mined: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    more: dict[str, Any],
+) -> None:
+    """While texts are tokenised, in the last evaluation, and when the best is put in its place."""
+    task = Task(collection, mined, TrainConfig(**settings(tiny_model, **more)), 13)
+    one = trained(task, tmp_path / "one")
+    last, came = int(one["evaluations"]), list[bool]()
+    method = getattr(Loop, place)
+
+    def struck(self: Loop, *arguments: Any, **named: Any) -> Any:
+        if place != "_evaluate" or self.done.evaluations == last - 1:
+            came.append(True)
+        return method(self, *arguments, **named)
+
+    @contextmanager
+    def heeding() -> Iterator[Callable[[], bool]]:
+        yield lambda: bool(came)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("secondstage.train.training.heeding_sigterm", heeding)
+        patch.setattr(Loop, place, struck)
+        with pytest.raises(StoppedError, match="steps: run the same command"):
+            share(task, tmp_path / "other")
+    kept = [] if place == "__init__" else [f"step-{one['steps']:08}"]
+    assert [path.name for path in (tmp_path / "other").glob("step-*")] == kept
     trained(task, tmp_path / "other")
     assert_same(tmp_path / "one", tmp_path / "other")
 

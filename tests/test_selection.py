@@ -122,11 +122,11 @@ def test_what_training_gives_away_is_left_out_where_enough_is_left(
     same, shared, *others = qrels
     met = Met({"t1": collection.queries[same].upper(), "t2": "zebra"}, {"t1": {"x": 1}, "t2": dict(qrels[shared])})
     few = chosen(collection, run, met)
-    assert (list(few.qrels), few.left_out, few.given_away) == (list(qrels), 0, 2)
+    assert (list(few.qrels), few.left_out, few.given_away, few.overlap["any"]) == (list(qrels), 0, 2, 2)
     assert "training gives 2 dev queries away, but fewer than 30 others are left" in few.introduction()
     monkeypatch.setattr("secondstage.leakage.ENOUGH", 14)
     enough = chosen(collection, run, met)
-    assert (list(enough.qrels), enough.left_out, enough.given_away) == (others, 2, 0)
+    assert (list(enough.qrels), enough.left_out, enough.given_away, enough.overlap) == (others, 2, 0, {})
     assert "2 further dev queries are left out: training gives them away" in enough.introduction()
     assert len(chosen(collection, run, met, queries=14)) == 14
 

@@ -22,8 +22,10 @@ import pytest
 from secondstage.cli import main
 from secondstage.config import ServerConfig
 from secondstage.errors import UserError
+from secondstage.reranker import Reranker
 from secondstage.serve import Pipeline
 from secondstage.serve.server import run
+from secondstage.serve.server.observer import Observer
 from secondstage.serve.server.run import is_loopback, listen, serve
 
 DOCUMENTS = ["yeast dough crust", "flour yeast oven", "wheel pedal chain"]
@@ -224,17 +226,26 @@ def test_a_server_that_others_can_reach_without_a_key_is_warned_of(
 
 
 @pytest.mark.parametrize(("cascade", "threads"), [((), [1]), (("a student",), [])])
-def test_torch_keeps_its_threads_where_it_ranks_before_an_engine(
-    monkeypatch: pytest.MonkeyPatch, cascade: tuple[str, ...], threads: list[int]
+def test_a_bundle_is_opened_for_serving(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cascade: tuple[str, ...],
+    threads: list[int],
 ) -> None:
-    pipeline = SimpleNamespace(
-        refused=False, reranker=SimpleNamespace(threads=2), cascade=cascade, prepare=lambda: None
-    )
+    """torch keeps its threads where it ranks before an engine; who has no engine is told of them."""
+    reranker = SimpleNamespace(threads=2, kind=Reranker.kind)
+    pipeline = SimpleNamespace(refused=False, reranker=reranker, cascade=cascade, prepare=lambda: None)
     found: list[int] = []
     monkeypatch.setattr(run, "set_torch_threads", found.append)
-    monkeypatch.setattr(run.Pipeline, "load", lambda *given: pipeline)
+    monkeypatch.setattr(Pipeline, "load", lambda *given: pipeline)
     monkeypatch.setattr(run, "read_manifest", lambda *given: {"fingerprint": "0" * 64})
-    monkeypatch.setattr(run.Observer, "open", lambda *given: None)
+    monkeypatch.setattr(Observer, "open", lambda *given: None)
     monkeypatch.setattr(run, "Service", lambda *given, **named: given)
-    run.make_service(Path("bundle"), ServerConfig())
+    monkeypatch.setattr(run, "device", lambda: "cpu")
+    run.make_service(tmp_path, ServerConfig())
     assert found == threads
+    assert f"secondstage export {tmp_path} --to openvino-int8" in capsys.readouterr().err
+    (tmp_path / "engines").mkdir()
+    run.make_service(tmp_path, ServerConfig())
+    assert "export" not in capsys.readouterr().err

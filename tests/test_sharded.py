@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from accelerate import Accelerator
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.train.model import start_model
-from secondstage.train.sharded import fill, without_weights
+from secondstage.train.sharded import ShardedWeights, fill, without_weights
 from secondstage.train.weights import Weights, make_weights, refuse_other, spread_by
+from secondstage.train.zero import ZeroWeights
 
 
 def made(tiny_model: Path, environment: dict[str, str], **settings: Any) -> Any:
@@ -73,3 +75,21 @@ def test_a_network_without_weights_takes_those_of_the_whole(tiny_model: Path) ->
     features = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     with torch.no_grad():
         assert torch.equal(empty.eval()(**features).logits, network(**features).logits)
+
+
+@pytest.mark.parametrize("weights", [ShardedWeights, ZeroWeights])
+def test_memory_that_runs_out_is_no_failure_of_another_process(weights: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: RuntimeError) -> Any:
+        def backward(*_: Any) -> None:
+            raise error
+
+        return backward
+
+    spread = weights.__new__(weights)
+    spread.engine = MagicMock()
+    monkeypatch.setattr(torch.autograd, "backward", fail(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError, match=r"^CUDA out of memory"):
+        spread.backward([], [])
+    monkeypatch.setattr(torch.autograd, "backward", fail(RuntimeError("connection closed")))
+    with pytest.raises(UserError, match="another process of this run has failed, see its output: connection closed"):
+        spread.backward([], [])

@@ -125,6 +125,25 @@ def test_a_finished_fold_is_not_trained_again(
     assert len(whole.seen) == 3
 
 
+def test_a_fold_without_a_relevant_candidate_is_refused_before_any_is_trained(
+    collection: Collection, lists: list[TrainingList], tmp_path: Path
+) -> None:
+    """As a loss on a teacher's scores trains on them. Where one of a fold has one, it is the one that is evaluated."""
+
+    def unlabelled(found: TrainingList) -> TrainingList:
+        return found._replace(candidates=tuple(c._replace(relevance=0, role=NEGATIVE) for c in found.candidates))
+
+    run(collection, lists, whole := Trainings(), tmp_path / "whole")
+    inside = {x.query_id for x in lists} - whole.seen[-1][0]
+    one, *_ = inside
+    trainings = Trainings()
+    mixed = [unlabelled(x) if x.query_id in inside - {one} else x for x in lists]
+    run(collection, mixed, trainings, tmp_path / "mixed", queries=1)
+    assert {one} in [tested for _, tested, _ in trainings.seen]
+    with pytest.raises(UserError, match="no query to evaluate, that is one of the collection with a relevant candid"):
+        run(collection, [unlabelled(x) for x in lists], Trainings(fails_at=0), tmp_path / "none")
+
+
 def test_only_some_queries_are_evaluated_but_no_query_of_the_fold_is_trained_on(
     collection: Collection, lists: list[TrainingList], tmp_path: Path
 ) -> None:

@@ -107,6 +107,19 @@ def test_the_opening_of_a_text() -> None:
         assert opening(first + rest) == first
         assert document_without(first, first + rest) == rest.strip()
     assert opening("A heading\n\nA text.") == "A heading"
+    # A heading is no part of the sentence after it, and of few words no opening.
+    for first, text in (
+        ("How to bake bread", "# How to bake bread\nFlour is mixed. Water, too."),
+        ("How to bake bread", "\n## How to  bake bread ##\n\nFlour is mixed."),
+        ("How to bake bread", "How to bake bread\n=====\nFlour is mixed."),
+        ("How to bake bread", "# Bread\n\nHow to bake bread\n---\nFlour is mixed."),
+        ("Flour is mixed.", "# Bread\nFlour is mixed. Water, too."),
+        ("Flour is mixed.", "Bread\n===\n\n## For beginners\n\nFlour is mixed."),
+        ("#hash is a comment", "#hash is a comment\n\nof the shell"),
+        ("", "# Bread"),
+    ):
+        assert opening(text) == first, text
+        assert first not in document_without(first, text) or not first
     assert opening(" \n") == ""
 
 
@@ -128,6 +141,10 @@ def test_an_unknown_or_dropped_query_has_no_text(as_documents: Callable[[Sequenc
             "Ha b c d e f g h\n\n; a b c d e f g",
         ),
         ("C++", "C++\nC and C++ and c.", "++\nC and C++ and c."),
+        ("How to bake bread", "# How to bake bread\nFlour.\n# How to bake bread", "Flour.\n# How to bake bread"),
+        ("How to bake bread", "## How to bake bread ##\n\n# Flour", "# Flour"),
+        ("How to bake bread", "How to bake bread\n-----\n- flour", "- flour"),
+        ("Flour is mixed.", "# Bread\nFlour is mixed. Water.", "# Bread\n Water."),
         ("おいしいパンの作り方", "おいしいパンの作り方\n彼はおいしいパンの作り方を学ぶ。", "彼はを学ぶ。"),
         ("the art of party", "The art of party\nand THE art of party.", "and THE art of party."),
         ("不存在", "パン", "パン"),

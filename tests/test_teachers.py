@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from secondstage.config import TeacherConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker
 from secondstage.errors import UserError
+from secondstage.files import read_json, write_json
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
@@ -152,6 +154,25 @@ def test_a_model_without_a_trained_head_does_not_teach(kind: str, tiny_model: Pa
     for use in (identity, lambda found: open_teacher(found, tmp_path)):
         with pytest.raises(UserError, match=f"is BertModel, which cannot teach as kind {kind}"):
             use(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"id2label": {"0": "no", "1": "maybe", "2": "yes"}}, "not a single-label classifier: it has 3 outputs"),
+        ({"model_type": "fnet", "architectures": ["FNetForSequenceClassification"]}, "is of the family fnet"),
+    ],
+)
+def test_a_classifier_whose_score_means_nothing_is_told_before_the_work(
+    cross_encoder: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    model = shutil.copytree(cross_encoder, tmp_path / "model")
+    config = read_json(model / "config.json")
+    write_json(model / "config.json", {name: config[name] for name in config if name != "label2id"} | changes)
+    with pytest.raises(UserError, match=told):
+        identity(of(model=str(model)))
+    with pytest.raises(UserError, match=told):
+        model_teacher(str(model))
 
 
 @pytest.mark.parametrize("kind", ["cross_encoder", "decoder"])
@@ -312,7 +333,7 @@ def test_different_teachers_have_their_identities_by_name() -> None:
 def test_a_folder_that_was_written_again_is_another_teacher(cross_encoder: Path, tmp_path: Path) -> None:
     place = tmp_path / "model"
     place.mkdir()
-    trained = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    trained = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "yes"}}
     (place / "config.json").write_text(json.dumps(trained))
     before = identity(of(model=str(place)))
     (place / "config.json").write_text(json.dumps({**trained, "a": 1}))

@@ -174,6 +174,20 @@ def test_a_model_that_is_asked_is_not_asked_twice_for_the_pairs_of_a_window(tiny
     assert scorer.calls == calls + 2
 
 
+def test_queries_that_lose_their_end_are_counted(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = pair_texts(["snow " * 7, "snow " * 6, "king"], ["bread " * 40])
+    found = Tokens(Scorer(bert(tiny_model), 16), texts, every(texts), tmp_path)
+    assert found.lengths([("q1", "d0")]).tolist() == [16]
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "  1 of 3 queries have more than 6 tokens, half of max_length=16: beside a long document the rest of them is "
+        "not read"
+    )
+    Tokens(Scorer(bert(tiny_model), 32), texts, every(texts), tmp_path)
+    assert "queries" not in capsys.readouterr().err
+
+
 def test_only_pairs_that_were_named_have_tokens(tiny_model: Path, tmp_path: Path) -> None:
     texts = pair_texts(["snow", "king"], ["bread", "piano"])
     found = Tokens(Scorer(bert(tiny_model), 16), texts, [("q0", "d1")], tmp_path)

@@ -15,6 +15,7 @@ from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, T
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
 from secondstage.synthetic import PairTexts
+from secondstage.train.examples import Shape
 from secondstage.train.teaching import scored, taught
 
 from .test_source import Overlap
@@ -73,6 +74,30 @@ def test_a_list_is_taken_if_a_loss_can_learn_from_it(
     told = capsys.readouterr().err
     assert f"{4 - len(taken)} lists have no " in told
     assert ("1 of 3 lists have no teacher's scores: only losses on labels see them" in told) == (len(taken) == 3)
+
+
+def test_candidates_that_no_loss_sees_are_not_drawn(texts: PairTexts) -> None:
+    rows = [(POSITIVE, 2.0), (POSITIVE, None), (NEGATIVE, 0.5), (NEGATIVE, None), (IGNORED, None), (IGNORED, 1.0)]
+    one = TrainingList(
+        BOTH,
+        tuple(
+            Candidate(f"bread-{i}", int(role == POSITIVE), True, "bm25", i + 1, 1.0, role, teacher_score=score)
+            for i, (role, score) in enumerate(rows)
+        ),
+    )
+    drawn = {}
+    for loss in ("kl", "lce"):
+        (found,) = taught([one], texts, config({loss: 1, "mse": 1}), None).lists
+        shape = Shape(9, 9, ignored=True)
+        assert shape.teaches(found)
+        drawn[loss] = set(shape.draw(found, np.random.default_rng(1)).doc_ids)
+    assert drawn == {"kl": {"bread-0", "bread-2", "bread-5"}, "lce": {f"bread-{i}" for i in (0, 1, 2, 3, 5)}}
+    # Of two scored positives one is drawn: there is nothing to compare with.
+    alone = one._replace(
+        candidates=(one.candidates[0], one.candidates[0]._replace(doc_id="bread-6"), *one.candidates[3:5])
+    )
+    (found,) = taught([alone], texts, config("kl"), None).lists
+    assert not Shape(1, 7, ignored=True).teaches(found)
 
 
 def test_a_loss_that_no_list_has_a_score_for_is_refused(texts: PairTexts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import POSITIVE, TrainingList, read_lists, write_lists
+from secondstage.reranker import Reranker
 from secondstage.rerankers import load_reranker
 from secondstage.train import Task, train
+from secondstage.train.loop import Loop
+from secondstage.train.selection import Selection
 
 MEASURE = "nDCG@10"
 
@@ -51,6 +55,45 @@ def test_folds_choose_when_training_ends(
     # Up to there it is the training that it would have been without folds.
     tuned(collection, mined, tiny_model, tmp_path / "plain", evaluations=4)
     assert steps == lines(tmp_path / "plain" / "steps.jsonl")[: len(steps)]
+
+
+def test_the_folds_of_a_time_budget_are_evaluated_as_often_as_asked(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each evaluation costs a whole training, so that all but the last would be left out; a step takes six seconds."""
+    now = [0.0]
+    step = Loop._step
+
+    def stopwatch(used: float = 0.0) -> Callable[[], float]:
+        start = now[0] - used
+        return lambda: now[0] - start
+
+    def stepping(self: Loop, *args: Any) -> float:
+        now[0] += 6
+        return step(self, *args)
+
+    monkeypatch.setattr("secondstage.train.loop.stopwatch", stopwatch)
+    monkeypatch.setattr(Loop, "_step", stepping)
+    monkeypatch.setattr(Selection, "pairs", 10**6)
+    settings = TrainConfig(
+        model=str(tiny_model), minutes=2.0, max_length=32, batch_tokens=512, precision="fp32", folds=2, evaluations=4
+    )
+    (tmp_path / "out").mkdir()
+    train(Task(collection, mined, settings, 13), tmp_path / "out", tmp_path / "work")
+    for fold in ("fold-0", "fold-1"):
+        progress = [line["progress"] for line in lines(tmp_path / "work" / fold / "dev.jsonl")]
+        assert progress == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def test_who_taught_is_recorded(collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The teacher of the config, whatever the lists say of theirs."""
+    Reranker.load(tiny_model, max_length=32, precision="fp32").save(teacher := tmp_path / "teacher")
+    given: dict[str, Any] = {"max_length": 32, "loss": "kl", "teacher": str(teacher), "precision": "fp32"}
+    task = Task(collection, mined, TrainConfig.from_json({"model": str(tiny_model), "steps": 1, **given}), 13)
+    (tmp_path / "out").mkdir()
+    train(task._replace(scores=tmp_path / "scores"), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["data"]["teachers"] == [str(teacher)]
+    assert f"Teacher scores are from: {teacher}." in (tmp_path / "out" / "reranker" / "README.md").read_text()
 
 
 def test_the_best_checkpoints_are_averaged_where_that_is_better(

@@ -100,6 +100,7 @@ def test_what_mining_says_of_its_keys_is_said_of_the_warm_ups() -> None:
     assert in_warmup_words(told) == (
         "warmup: none of 3 fits: lower warmup.min_words, warmup.max_documents or warmup.depth"
     )
+    assert in_warmup_words("train.negatives=7, train.learning_rate") == "warmup.negatives=7, warmup.learning_rate"
 
 
 @pytest.mark.parametrize("key", ["depth", "round_trip"])

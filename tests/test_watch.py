@@ -85,6 +85,18 @@ def test_nothing_is_judged_in_the_first_quarter(tmp_path: Path) -> None:
     assert not watched.findings
 
 
+@pytest.mark.parametrize(("again", "kinds"), [(100, set()), (70, {"collapsed"})])
+def test_what_recovers_was_said_once_and_is_found_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], again: int, kinds: set[str]
+) -> None:
+    watched = watch(tmp_path)
+    for i in range(100):
+        feed(watched, HEALTHY if 50 <= i < again else [[0.1, 0.1]])
+        watched.step(i / 100, 0.5, 0.5, constant=log(2))
+    assert watched.findings.keys() == kinds
+    assert capsys.readouterr().err.count("  ! ") == 1
+
+
 def test_the_end_is_judged_on_dev(tmp_path: Path) -> None:
     for value, queries, kinds in ((0.6, 9, set()), (0.4, 9, {"below"}), (0.2, 9, {"random"}), (0.2, 0, set())):
         watched = watch(tmp_path)

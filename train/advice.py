@@ -52,10 +52,13 @@ class Proposal(NamedTuple):
     reason: str
 
 
-def propose(data: Data, model: Size, config: TrainConfig) -> dict[str, Proposal]:
+def propose(
+    data: Data, model: Size, config: TrainConfig, *, seconds_per_token: float | None = None
+) -> dict[str, Proposal]:
     """Values for keys of `train`; `epochs` is always among them, others only where there is a reason for them."""
     found = {"epochs": _epochs(data), "learning_rate": _rate(model, config)}
-    epochs = float(found["epochs"].value or 1)
+    # The others are for a budget that was decided, if it is known what that comes to.
+    epochs = _decided(data, config, seconds_per_token) or float(found["epochs"].value or 1)
     found |= _evaluations(data, config, epochs)
     found |= _folds(data)
     found |= _steps(data, config, epochs)
@@ -71,7 +74,7 @@ def advise(data: Data, model: Size, config: TrainConfig, *, seconds_per_token: f
         config: what was decided.
         seconds_per_token: as the first step measured it.
     """
-    proposed = propose(data, model, config)
+    proposed = propose(data, model, config, seconds_per_token=seconds_per_token)
     given = config.model_dump()
     new = {name: found for name, found in proposed.items() if given[name] != found.value}
     if any(given[budget] is not None for budget in ("minutes", "steps", "replay")):
@@ -109,14 +112,26 @@ def _epochs(data: Data) -> Proposal:
     )
 
 
+def _decided(data: Data, config: TrainConfig, seconds_per_token: float | None) -> float | None:
+    """How many epochs a budget of steps or minutes comes to."""
+    if config.steps is not None:
+        return config.steps * config.batch_tokens / max(1, data.tokens)
+    if config.minutes is not None and seconds_per_token:
+        return 60 * config.minutes / (seconds_per_token * max(1, data.tokens))
+    return None
+
+
 def _rate(model: Size, config: TrainConfig) -> Proposal:
     if config.lora is not None:
         return Proposal(1e-4, "adapters start at zero and bear more than the weights themselves")
-    if not model.new_head:
+    if not model.new_head and config.student is None:
         return Proposal(2e-5, "the median of published trainings: a trained reranker is to be moved little")
     rate = next(rate for most, rate in RATES if model.parameters <= most)
-    reason = f"a new head on {model.parameters / 1e6:,.0f} million parameters: the larger the model, the lower the rate"
-    return Proposal(rate, reason)
+    # Whose layers are cut out orders as chance does at first: it is not to be moved little.
+    start = "a new head on" if model.new_head else "layers without those they were trained with, of"
+    return Proposal(
+        rate, f"{start} {model.parameters / 1e6:,.0f} million parameters: the larger the model, the lower the rate"
+    )
 
 
 def _evaluations(data: Data, config: TrainConfig, epochs: float) -> dict[str, Proposal]:
@@ -144,7 +159,8 @@ def _folds(data: Data) -> dict[str, Proposal]:
 
 def _steps(data: Data, config: TrainConfig, epochs: float) -> dict[str, Proposal]:
     """Few lists in large batches make too few steps: the learning rate has no time to rise and fall."""
-    if data.tokens * epochs >= LEAST_STEPS * config.batch_tokens:
+    decided = config.steps is not None or config.replay is not None  # smaller batches make no more of them
+    if decided or data.tokens * epochs >= LEAST_STEPS * config.batch_tokens:
         return {}
     tokens = max(LEAST_TOKENS, _power_of_two(data.tokens * epochs / LEAST_STEPS))
     if tokens >= config.batch_tokens:

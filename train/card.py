@@ -44,7 +44,7 @@ def card(run: Record, result: Record, contract: Record) -> str:
         "": _summary(run, result),
         "How to use it": _usage(run, contract),
         "What its scores mean": _contract(contract),
-        "What was measured": _measured(result),
+        "What was measured": _measured(run, result),
         "How it was trained": _training(run, result),
         "What it learnt from": _data(run),
         "Where and with what": _machine(run),
@@ -109,7 +109,7 @@ def _contract(contract: Record) -> str:
     return _bullets(lines)
 
 
-def _measured(result: Record) -> str:
+def _measured(run: Record, result: Record) -> str:
     value = result.get(DEV_VALUE)
     if value is None:
         return "Nothing: there was no dev set. How good it is, is not known."
@@ -118,10 +118,12 @@ def _measured(result: Record) -> str:
     rows = [("first stage", first), ("this reranker alone, on the first stage's lists", value)]
     table = [f"| system | {MEASURE} on dev |", "|---|---:|"]
     table += [f"| {name} | {number(found, 4)} |" for name, found in rows]
+    chosen = "The checkpoint was chosen on them: expect a little less on others."
+    if folds := run.get("config", {}).get("folds"):
+        chosen = f"When to stop was not chosen on them, but on {folds} folds of the training queries."
     return "\n".join(table) + (
-        f"\n\nOn {queries:,} dev queries, {depth} candidates each. The checkpoint was chosen on them: "
-        "expect a little less on others. Other queries, other collections, other first stages and other languages were "
-        "not measured here."
+        f"\n\nOn {queries:,} dev queries, {depth} candidates each. {chosen} Other queries, other collections, other "
+        "first stages and other languages were not measured here."
     )
 
 

@@ -63,6 +63,7 @@ def render_curves(
         terms=list(steps[-1]["terms"]) if steps else [],
         settings={name: value for name, value in flat(run).items() if value not in (None, "")},
         measure=MEASURE,
+        folds=run.get("config", {}).get("folds"),
     )
 
 
@@ -73,7 +74,7 @@ def headline(steps: Sequence[Record], dev: Sequence[Record]) -> str:
     made = f"{len(steps):,} step{'s' if len(steps) > 1 else ''}"
     if not dev:
         return f"After {made} the loss is {number(steps[-1]['loss'])}; there was no dev set."
-    best = max(dev, key=lambda line: line[MEASURE])
+    best = kept(dev)
     gain = best[MEASURE] - best["first_stage"]
     side = "above" if gain >= 0 else "below"
     return (
@@ -82,13 +83,18 @@ def headline(steps: Sequence[Record], dev: Sequence[Record]) -> str:
     )
 
 
+def kept(dev: Sequence[Record]) -> Record:
+    """The evaluation of the weights that were kept: the last may be, though an earlier one is a little higher."""
+    return [line for line in dev if line["kept"]][-1]
+
+
 def glance(steps: Sequence[Record], dev: Sequence[Record], timing: Sequence[Record]) -> dict[str, float | None]:
     """The figures at the top; none where nothing was measured."""
     seconds = sum(line["seconds"] for line in timing if "seconds" in line)
     evaluating = sum(line["evaluation_seconds"] for line in timing if "evaluation_seconds" in line)
     total = {name: sum(line[name] for line in steps) for name in ("lists", "pairs", "tokens", "padding")}
     return {
-        "dev": max((line[MEASURE] for line in dev), default=None),
+        "dev": kept(dev)[MEASURE] if dev else None,
         "first_stage": dev[-1]["first_stage"] if dev else None,
         "minutes": seconds / 60,
         "evaluating": evaluating / 60,

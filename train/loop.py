@@ -36,7 +36,7 @@ from .gradients import Forward, accumulate, seed_everything
 from .matching import MATCHING, start_matching
 from .model import start_model
 from .objective import Objective, targets_of
-from .pace import Pace, heeding_sigterm
+from .pace import Pace
 from .schedule import rate
 from .selection import DEV_VALUE, MEASURE, Selection
 from .steps import Micro, Step, Steps, micro_batches
@@ -88,6 +88,7 @@ class Loop:
         folder: Path,
         tokens: Path | None = None,
         data: Mapping[str, Any] | None = None,
+        stopped: Callable[[], bool] = bool,
     ) -> None:
         """Load the model and make everything ready.
 
@@ -100,10 +101,11 @@ class Loop:
             folder: existing; if an earlier process left checkpoints here, its training goes on.
             tokens: where token rows are kept; by default in `folder`.
             data: what the lists are, for the record.
+            stopped: whether this process was asked to stop; by default it never is.
         """
         keep_memory()
         self.config, self.selection, self.folder, self.seed = config, selection, folder, seed
-        self.team = workers()
+        self.team, self.stopped = workers(), stopped
         self.spread = spread_by(config)
         wait()  # the processes are joined before Accelerate looks for them
         self.accelerator = Accelerator(cpu=device() == "cpu", mixed_precision="no")
@@ -141,7 +143,7 @@ class Loop:
         """Train until that share of the budget is used. Returns the totals, for the manifest.
 
         Raises:
-            StoppedError: SIGTERM came, and a checkpoint was written.
+            StoppedError: SIGTERM came, and a checkpoint was written if a step was made.
             UserError: loss or gradient is not finite.
         """
         self._go_on()
@@ -155,33 +157,43 @@ class Loop:
         budget = self.budget = make_budget(self.config, len(self.steps.lists), clock)
         progress = 0.0
         progress_bar = bar(total=100, label="train", unit="%") if self.team.lead else None
-        with heeding_sigterm() as stopped:
-            pace = Pace(budget, self.config, clock, stopped)
-            for step in self._steps():
-                self.done.seconds = clock()
-                now = pace.ask(self.done.steps, self.done.lists)
-                progress = min(now.progress, stop_at)
-                if now.stop:
-                    self._save()
-                    raise StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
-                if now.progress >= stop_at:
-                    break
-                if self._due(now.progress):
-                    self._evaluate(progress)
-                    if self.selection.exhausted:
-                        break
-                if now.save:
-                    self._save()
-                loss = self._step(step, now.progress)
-                if progress_bar is not None:
-                    progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                    progress_bar.update(round(100 * now.progress / stop_at) - progress_bar.n)
+        pace = Pace(budget, self.config, clock, self.stopped)
+        for step in self._steps():
+            self.done.seconds = clock()
+            now = pace.ask(self.done.steps, self.done.lists)
+            progress = min(now.progress, stop_at)
+            if now.stop:
+                self._save()
+                raise self._interrupted()
+            if now.progress >= stop_at:
+                break
+            if self._due(now.progress):
+                self._evaluate(progress)
+            if self.selection.exhausted:
+                break
+            if now.save:
+                self._save()
+            loss = self._step(step, now.progress)
+            if progress_bar is not None:
+                progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                progress_bar.update(round(100 * now.progress / stop_at) - progress_bar.n)
         if progress_bar is not None:
             progress_bar.close()
+        self._save()  # after a stop from here on, only the last evaluation and the average are made again
         if not self.selection.exhausted:
-            self._save()  # no signal is heeded from here on: only the last evaluation would be made again
             self._evaluate(progress, last=True)
-        return self._finish(clock())
+        self._heed()
+        found = self._finish(clock())
+        self._heed()
+        return found
+
+    def _heed(self) -> None:
+        """Raise `StoppedError` if one of the processes was asked to stop."""
+        if any(gather(self.stopped())):
+            raise self._interrupted()
+
+    def _interrupted(self) -> StoppedError:
+        return StoppedError(f"stopped after {self.done.steps} steps: run the same command again to go on")
 
     def _due(self, progress: float) -> bool:
         """Whether dev is to be reranked.
@@ -191,7 +203,7 @@ class Loop:
         and those before the training has had as much time as that took. Only what is recorded decides, for replays.
         """
         done, count = self.done, self.config.evaluations
-        if self.budget.by_clock and done.evaluated == done.steps:
+        if done.evaluated == done.steps:
             return False  # going on from the checkpoint after it
         if self.budget.by_clock and done.evaluated == done.steps - 1:
             took = progress - done.progress
@@ -238,7 +250,9 @@ class Loop:
             seconds=time.monotonic() - start,
             by_clock=self.budget.by_clock,
         )
-        self.watch.step(progress, loss, self.weights.usable(norm), constant=self.objective.constant(targets, counts))
+        # Of matching, the loss of a constant score has no part.
+        alone, constant = loss - terms.get(MATCHING, 0.0), self.objective.constant(targets, counts)
+        self.watch.step(progress, alone, self.weights.usable(norm), constant=constant)
         self.tracking.step(record)
         done.steps += 1
         done.lists += record.lists
@@ -329,7 +343,9 @@ class Loop:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, once there is a step to keep."""
+        if not self.done.steps:
+            return
         self.done.seconds = self._clock()
         record = {
             "done": asdict(self.done),

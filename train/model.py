@@ -9,9 +9,11 @@ from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
 from secondstage.firsttoken import FAMILIES, read_first_token
+from secondstage.inputs import check_kind as check_kind
 from secondstage.models import read_config
 from secondstage.networks import load_cross_encoder, longest
 from secondstage.pairmodel import PairModel, read_contract
+from secondstage.progress import say
 from secondstage.reranker import Reranker
 
 from .attention import use
@@ -42,10 +44,10 @@ def start_model(config: TrainConfig) -> PairModel:
     if config.student:
         network = cut(network, config.student.layers, config.student.keep).network
         read_first_token(network)
-    shared: dict[str, Any] = {
-        "max_length": longest(network, tokenizer, config.max_length),
-        "batch_tokens": config.batch_tokens,
-    }
+    most = longest(network, tokenizer, config.max_length)
+    if most < config.max_length:
+        say(f"  max_length is {most}, not {config.max_length}: {config.model} reads no more tokens of a pair")
+    shared: dict[str, Any] = {"max_length": most, "batch_tokens": config.batch_tokens}
     network = network.to(device())
     scorer: PairModel
     if config.head == "classification":
@@ -82,16 +84,6 @@ def recompute_activations(network: Any) -> None:
             f"train.gradient_checkpointing: transformers cannot do this with a {network.config.model_type} model; set "
             "it to false, and lower train.memory_tokens if memory is short"
         ) from None
-
-
-def check_kind(config: TrainConfig) -> None:
-    """Raise `UserError` if the model is a reranker whose score is of another kind: it would get a new head."""
-    kind = read_contract(config.model).get("kind", config.head)
-    if kind != config.head:
-        raise UserError(
-            f"model {config.model!r} is a reranker of kind {kind}, but train.head is {config.head}: set "
-            f"train.head={kind}"
-        )
 
 
 def set_dropout(config: Any, share: float) -> None:

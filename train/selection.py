@@ -46,7 +46,7 @@ class Selection:
         self.run = run.only(self.qrels)
         self.texts, self.patience = texts, patience
         self.stale = self.left_out = self.given_away = 0
-        # Of the dev queries that were offered, how many training gives away, by kind; see `leakage.count`.
+        # How many training gives away, by kind (see `leakage.count`), of those offered; empty where they are left out.
         self.overlap: dict[str, int] = {}
         self.offered = 0
         self.best_values: Values | None = None
@@ -184,7 +184,7 @@ def dev_selection(
     basis = spare(texts.queries, dev, met)
     chosen = {query_id: basis.qrels[query_id] for query_id in choose_queries(basis.qrels, queries, seed)}
     selection = Selection(run.top(depth), chosen, texts, patience=patience)
-    selection.overlap, selection.offered = basis.counts, len(dev)
+    selection.overlap, selection.offered = {} if basis.enough else basis.counts, len(dev)
     leaking = len(dev) - basis.free
     selection.left_out, selection.given_away = (leaking, 0) if basis.enough else (0, leaking)
     return selection

@@ -1,4 +1,4 @@
-"""Weights that are spread over the processes (FSDP: Zhao et al. 2023, 2304.11277), for models that one cannot hold."""
+"""Weights, gradients and optimizer that are spread over the processes (FSDP: Zhao et al. 2023, 2304.11277)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from secondstage.compute import device, resolve, torch_dtype
 from secondstage.config import TrainConfig
+from secondstage.errors import UserError
 from secondstage.files import writing
 from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
@@ -55,7 +56,7 @@ class ShardedWeights:
 
     def backward(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Add to the gradients what follows from those of the outputs."""
-        with together():
+        with computing_together():
             torch.autograd.backward(tensors, gradients)
 
     def scaled(self, loss: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class ShardedWeights:
 
     def update(self, rate: float) -> float:
         """Make one step; see `Weights.update`."""
-        with together():
+        with computing_together():
             norm: Any = torch.nn.utils.clip_grad_norm_(self._learnt, self.config.clip)
             norm = norm.full_tensor().item()
         for group in self.optimizer.param_groups:
@@ -91,7 +92,7 @@ class ShardedWeights:
         """The whole network, in the main memory of the lead alone; that of other processes has no weights."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        with together():
+        with computing_together():
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             whole: dict[str, Any] = get_model_state_dict(self.working, options=options)
         if workers().lead:
@@ -125,6 +126,18 @@ class ShardedWeights:
 
         weights, optimizer = get_state_dict(self.working, self.optimizer)
         return {"weights": weights, "optimizer": optimizer}
+
+
+@contextlib.contextmanager
+def computing_together() -> Iterator[None]:
+    """As `together`, but memory that runs out is told as such: it is this process's own, and no other has failed."""
+    try:
+        with together():
+            yield
+    except UserError as error:
+        if isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise error.__cause__ from None
+        raise
 
 
 def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:

@@ -84,19 +84,25 @@ def choose_stop(
     Raises:
         UserError: there are too few lists, or none of a fold can be evaluated.
     """
-    parts, note = make_folds(lists, texts.queries, folds, seed)
+    divided, note = make_folds(lists, texts.queries, folds, seed)
+    parts = [set(part) for part in divided]
     say(
         f"  train.folds={folds}: {folds} trainings without a fold each, then one on all lists: {folds + 1} times the "
         f"budget. Between folds {note}"
     )
-    curves = []
-    for number, part in enumerate(parts):
-        asked = choose_queries([q for q in part if measured is None or q in measured], queries, seed)
+    selections = []
+    for number, part in enumerate(parts):  # before the first of them is trained
+        fold = [x for x in lists if x.query_id in part and (measured is None or x.query_id in measured)]
+        asked = set(choose_queries(held_out(fold, texts, depth=depth).qrels, queries, seed))
         if not asked:
-            raise UserError(f"train.folds={folds}: fold {number} has no query to evaluate: use fewer folds, or 0")
-        inside, tested = set(part), set(asked)
-        selection = held_out([x for x in lists if x.query_id in tested], texts, depth=depth)
-        rest = [x for x in lists if x.query_id not in inside]
+            raise UserError(
+                f"train.folds={folds}: fold {number} has no query to evaluate, that is one of the collection with a "
+                "relevant candidate: use fewer folds, or 0"
+            )
+        selections.append(held_out([x for x in fold if x.query_id in asked], texts, depth=depth))
+    curves = []
+    for number, (part, selection) in enumerate(zip(parts, selections, strict=True)):
+        rest = [x for x in lists if x.query_id not in part]
         curves.append(_kept_curve(folder / f"fold-{number}", rest, selection, train_fold))
     stop = choose(curves, evaluations)
     say(describe(stop))

@@ -23,6 +23,7 @@ class Task(NamedTuple):
         scores: the folder where the scores of a teacher are kept; needed with `config.teacher`.
         tokens: the folder where token rows are kept for further trainings; by default they go with the training.
         section: of the config, which its keys are proposed for; none to propose nothing.
+        teacher: the model whose scores are in the lists, for the record; none where the lists name their teachers.
     """
 
     collection: Collection
@@ -35,3 +36,4 @@ class Task(NamedTuple):
     scores: Path | None = None
     tokens: Path | None = None
     section: str | None = "train"
+    teacher: str | None = None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from secondstage.config import TrainConfig, on_labels, on_teacher
 from secondstage.errors import UserError
-from secondstage.lists import DROPPED, Candidate, TrainingList, has_labels, has_teacher
+from secondstage.lists import DROPPED, IGNORED, Candidate, TrainingList, has_labels, has_teacher
 from secondstage.parallel import wait, workers
 from secondstage.progress import say
 from secondstage.synthetic import PairTexts
@@ -20,7 +20,7 @@ class Taught(NamedTuple):
     """What is trained on.
 
     Attributes:
-        lists: those that a loss of the training can learn from.
+        lists: those that a loss of the training can learn from; ignored are candidates that none of them sees.
         counts: how many these are, how many have labels, how many a teacher's scores, and how many were left out.
     """
 
@@ -61,7 +61,8 @@ def taught(lists: Iterable[TrainingList], texts: PairTexts, config: TrainConfig,
         "lists_with_teacher": sum(y for y, t in zip(with_teacher, taken, strict=True) if t),
     }
     _tell(counts, by_labels, by_teacher)
-    return Taught([one for one, chosen in zip(found, taken, strict=True) if chosen], counts)
+    learnt = [one for one, chosen in zip(found, taken, strict=True) if chosen]
+    return Taught(learnt if by_labels else [*map(_scored_alone, learnt)], counts)
 
 
 def scored(lists: Sequence[TrainingList], teacher: Teacher, texts: PairTexts) -> list[TrainingList]:
@@ -72,6 +73,16 @@ def scored(lists: Sequence[TrainingList], teacher: Teacher, texts: PairTexts) ->
         asked.append((texts.queries[found.query_id], [document for _, document in pairs]))
     given = teacher.score_lists(asked, label="teacher")
     return [_with_scores(found, values.tolist()) for found, values in zip(lists, given, strict=True)]
+
+
+def _scored_alone(found: TrainingList) -> TrainingList:
+    """A list for losses that see no label: what no teacher scored would be computed for nothing, and is not drawn."""
+    return found._replace(
+        candidates=tuple(
+            c if c.teacher_score is not None or c.role == DROPPED else c._replace(role=IGNORED)
+            for c in found.candidates
+        )
+    )
 
 
 def _with_scores(found: TrainingList, scores: Sequence[float]) -> TrainingList:

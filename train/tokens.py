@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from secondstage.files import fingerprint, writing_whole
 from secondstage.parallel import wait, workers
-from secondstage.progress import bar
+from secondstage.progress import bar, say
 from secondstage.synthetic import PairTexts
 
 from .template import FEATURES, Lengths, PairTemplate, longest_first
@@ -84,6 +84,7 @@ class Tokens:
                 self._write(path)
             wait()
             self._map(path)
+            self._tell_cut_queries()
 
     def lengths(self, pairs: Sequence[Pair]) -> Lengths:
         """`[pairs]` tokens of each pair, special tokens included; `KeyError` if one was not named at the start."""
@@ -106,6 +107,17 @@ class Tokens:
         if all(pair in places for pair in pairs):
             return {feature: [row[places[pair]] for pair in pairs] for feature, row in rows.items()}
         return self._tokenize(pairs)
+
+    def _tell_cut_queries(self) -> None:
+        """Say how many queries lose their end: pairs are cut in silence, and of a short query nothing is."""
+        assert self._template is not None
+        half = (self._scorer.max_length - self._template.size) // 2
+        cut = int((self._sizes[: len(self._queries)] > half).sum())
+        if cut:
+            say(
+                f"  {cut} of {len(self._queries)} queries have more than {half} tokens, half of max_length="
+                f"{self._scorer.max_length}: beside a long document the rest of them is not read"
+            )
 
     def _key(self, pair: Pair) -> object:
         return self._texts.document_key(*pair)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .facts import describe_lists
 from .loop import Loop
 from .model import check_kind
 from .outlook import outlook
+from .pace import heeding_sigterm
 from .selection import DEV_VALUE, Selection, dev_selection
 from .stopping import Curve, choose_stop
 from .task import Task
@@ -45,25 +46,32 @@ class Training:
         self.task, self.work = task, work
         self.collection, self.mined, self.config, self.seed = task.collection, task.mined, task.config, task.seed
         self.texts = texts_of_lists(task.collection, task.mined)
+        self._stopped: Callable[[], bool] = bool
 
     def run(self) -> dict[str, Any]:
         """Train; with folds, find out first for how long. Returns details for the manifest."""
-        source = self.mined / "train"
+        source, teacher = self.mined / "train", self.config.teacher or self.task.teacher
         learnt = taught(read_lists(source), self.texts, self.config, self.task.scores)
-        data = describe_lists(learnt.lists, folder_digests(source), read_index(source).teachers)
-        stop_at = self._stop(learnt.lists) if self.config.folds else 1.0
-        selection = self._dev(learnt.lists)
+        # What such a teacher scores, those of the lists have no part in.
+        teachers = read_index(source).teachers if teacher is None else (teacher,)
+        data = describe_lists(learnt.lists, folder_digests(source), teachers)
+        with heeding_sigterm() as self._stopped:
+            return {**learnt.counts, **self._train(learnt.lists, data)}
+
+    def _train(self, lists: Sequence[TrainingList], data: Mapping[str, Any]) -> dict[str, Any]:
+        stop_at = self._stop(lists) if self.config.folds else 1.0
+        selection = self._dev(lists)
         if len(selection):
             say(selection.introduction())
         config = self.config
         if config.folds:  # they have chosen, on more queries than dev has: only the last checkpoint counts
             config = config.model_copy(update={"evaluations": 1, "patience": None, "average": 1})
-        loop = self._loop(learnt.lists, selection, config, self.work, data)
+        loop = self._loop(lists, selection, config, self.work, data)
         for line in self._outlook(loop):
             say(f"  {line}")
         loop.watch.note("overlap", overlapping(selection.overlap, selection.offered))
         found = loop.run(stop_at)
-        return {**learnt.counts, **found, **({"stop_at": stop_at} if self.config.folds else {})}
+        return {**found, **({"stop_at": stop_at} if self.config.folds else {})}
 
     def measure(self) -> dict[str, float]:
         """The value on dev of the reranker that is there."""
@@ -79,7 +87,8 @@ class Training:
         data: Mapping[str, Any] | None = None,
     ) -> Loop:
         tokens = self.task.tokens or self.work / TOKENS
-        return Loop(self.texts, lists, selection, config, seed=self.seed, folder=folder, tokens=tokens, data=data)
+        more: dict[str, Any] = {"tokens": tokens, "data": data, "stopped": self._stopped}
+        return Loop(self.texts, lists, selection, config, seed=self.seed, folder=folder, **more)
 
     def _outlook(self, loop: Loop) -> Iterator[str]:
         """What to expect, in the words of the section that is trained."""
@@ -124,7 +133,9 @@ class Training:
     def _fold(self, lists: Sequence[TrainingList], selection: Selection, folder: Path) -> Curve:
         """Train on some of the lists, and tell how the others were ranked meanwhile."""
         folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.model_copy(update={"tracker": "none", "patience": None, "average": 1})
+        # With patience no evaluation is left out for the time it takes. Its own selection has none: nothing ends early.
+        changes = {"tracker": "none", "patience": self.config.evaluations, "average": 1}
+        config = self.config.model_copy(update=changes)
         self._loop(lists, selection, config, folder).run()
         return [(line["progress"], line["values"]) for line in read_lines(folder / DEV)]
 

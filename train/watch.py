@@ -15,7 +15,7 @@ from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.files import write_json
 from secondstage.parallel import gather, own_file, workers
-from secondstage.progress import say
+from secondstage.progress import say, worded
 
 from .examples import Example
 from .findings import below, clipped, collapsed, random_order, saturated, unmoved
@@ -30,7 +30,7 @@ BROKEN = "broken.json"
 
 
 class Watch:
-    """What was found in one training; `findings` are all of them, by kind.
+    """What was found in one training; `findings` are those that still hold, by kind.
 
     Every process feeds its own share of the scores; the lead says what it finds.
     """
@@ -44,6 +44,7 @@ class Watch:
         """
         self.config, self.folder = config, folder
         self.findings: dict[str, str] = {}
+        self._said: set[str] = set()
         self._steps = self._skipped = 0
         self._first: list[float] = []
         self._windows: dict[str, deque[float]] = {
@@ -104,11 +105,15 @@ class Watch:
             self.note("below", "" if at_random else below(value, first_stage, queries))
 
     def note(self, kind: str, text: str) -> None:
-        """Keep a finding and say it, unless it is empty or one of its kind is there already."""
-        if text and kind not in self.findings:
-            self.findings[kind] = text
-            if workers().lead:
-                say(f"  ! {text}")
+        """Keep a finding for as long as it is one, that is until an empty text of its kind; say the first of a kind."""
+        text = worded(text)
+        if not text:
+            self.findings.pop(kind, None)
+            return
+        self.findings.setdefault(kind, text)
+        if kind not in self._said and workers().lead:
+            say(f"  ! {text}")
+        self._said.add(kind)
 
     def state(self) -> dict[str, Any]:
         """JSON, for a checkpoint."""
@@ -119,6 +124,7 @@ class Watch:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.findings, self._first = dict(state["findings"]), list(state["first"])
+        self._said = set(self.findings)
         self._steps, self._skipped = state["steps"], state["skipped"]
         self._windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
 

@@ -86,5 +86,5 @@ def scores_of_files(graph: Path | bytes, tokenizer: Any, pairs: Sequence[tuple[s
         row = tokenizer.encode(query, document)
         features = {"input_ids": row.ids, "attention_mask": row.attention_mask, "token_type_ids": row.type_ids}
         (found,) = session.run(None, {name: np.array([features[name]], np.int64) for name in names})
-        scores.append(found[0, 0])
+        scores.append(np.asarray(found)[0, 0])
     return np.array(scores, np.float32)

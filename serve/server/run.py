@@ -14,11 +14,14 @@ from types import FrameType
 
 import uvicorn
 
+from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.backends.threads import set_torch_threads
+from secondstage.compute import device
 from secondstage.config import ServerConfig
 from secondstage.errors import UserError
 from secondstage.files import read_manifest
 from secondstage.progress import say
+from secondstage.reranker import Reranker
 
 from ..opening import KIND
 from ..pipeline import Pipeline
@@ -79,6 +82,9 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
         # Torch encodes queries alone then; the first rerankers of a cascade are torch's. Its threads would spin for
         # work between two queries, and take a fifth of the processors from the engine.
         set_torch_threads(1)
+    bare = pipeline.reranker.kind == Reranker.kind and not (bundle / ENGINES_FOLDER).is_dir()
+    if bare and config.backend is None and device() == "cpu":
+        say(f"torch computes; most processors are faster after: secondstage export {bundle} --to openvino-int8")
     pipeline.prepare()
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
     keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None

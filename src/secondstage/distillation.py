@@ -41,6 +41,11 @@ class Distillation:
         return self._trained if self.config.teacher == TRAINED else self.config.teacher
 
     @property
+    def name(self) -> str | None:
+        """What the teacher is called where it is no matter which folder it is in; none as of `model`."""
+        return f"{self._run.train.model}, trained here" if self.config.teacher == TRAINED else self.model
+
+    @property
     def trains(self) -> bool:
         """Whether there is a stage `train`, as it makes the teacher, or what the student is cut from."""
         return self.config.trains

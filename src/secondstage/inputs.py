@@ -20,7 +20,8 @@ from .config import (
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config, read_writer
-from .networks import check_outputs
+from .networks import check_outputs, check_padding
+from .pairmodel import read_contract
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -134,13 +135,25 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
 
 
 def check_model(config: TrainConfig) -> None:
-    """Raise `UserError` if a training starts from what is no model, or from one with several outputs: before the work,
-    not after it."""
+    """Raise `UserError` if a training starts from what is no model, or from one whose score is of another kind, has
+    several outputs or depends on other pairs: before the work, not after it. Only its configuration is read."""
     if isinstance(config, StudentTraining) and config.model == TEACHER:
         return
     network = read_config(config.model)
+    check_kind(config)
     if config.head == "classification":
         check_outputs(config.model, network)
+        check_padding(config.model, network)
+
+
+def check_kind(config: TrainConfig) -> None:
+    """Raise `UserError` if the model is a reranker whose score is of another kind: it would get a new head."""
+    kind = read_contract(config.model).get("kind", config.head)
+    if kind != config.head:
+        key = "distill.student.head" if isinstance(config, StudentTraining) else "train.head"
+        raise UserError(
+            f"model {config.model!r} is a reranker of kind {kind}, but {key} is {config.head}: set {key}={kind}"
+        )
 
 
 def check_means(config: TrainConfig) -> None:

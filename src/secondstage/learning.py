@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import WarmupConfig, in_warmup_words
+from .config import TrainConfig, WarmupConfig, in_warmup_words
 from .errors import UserError
 from .files import fingerprint, read_manifest
 from .inputs import mined_from, taught_from, tuned_from
 from .models import identity
 from .plan import Stage
+from .progress import speaking
 from .scorecache import SCORES
 from .site import TOKENS, Site
 from .synthetic import SYNTHETIC
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from secondstage.train import Task
 
 DOCUMENTS = "collection/documents.arrow"
-WARMUP_LISTS, WARMUP = "warmup_lists", "warmup"
+WARMUP_LISTS, WARMUP, STUDENT = "warmup_lists", "warmup", "student"
 WARMUP_KINDS = (WARMUP_LISTS, WARMUP)
 # What a stage reads that has nothing to do with a warm-up. Of a training the model, not what a clock measured besides.
 BUT_WARMUP = (
@@ -35,6 +38,8 @@ BUT_WARMUP = (
     "student/reranker/",
     "bundle/",
 )
+# Keys of training: `qrels/train.tsv` is a file.
+TRAIN_KEYS = re.compile(rf"(?<![\w./])train\.({'|'.join(TrainConfig.model_fields)})\b")
 
 
 class Learning(Site):
@@ -79,10 +84,12 @@ class Learning(Site):
         # Who else scores, and what is scored: to tune the student otherwise must not score again.
         settings = section.model_dump(mode="json", exclude={"student", "queries"})
         taught = fingerprint("teach", __version__, settings, taught_from(section, self.config.mine), seed)
-        student = self.stage("student", self.make_student, section.student, tuned_from(section.student), seed)
+        with speaking_of(STUDENT):
+            tuned = tuned_from(section.student)
+        student = self.stage(STUDENT, self.make_student, section.student, tuned, seed)
         return (
             Stage("teach", taught, self.make_lessons, self.share_lessons, self.reads),
-            student._replace(share=self.share_student, reads=self.reads, tidy=lambda: self._tidy("student")),
+            student._replace(share=self.share_student, reads=self.reads, tidy=lambda: self._tidy(STUDENT)),
         )
 
     @property
@@ -105,7 +112,7 @@ class Learning(Site):
         """Mine for the titles or first sentences of the documents."""
         from secondstage.mine import mine
 
-        with _in_words_of(WARMUP):
+        with speaking_of(WARMUP):
             source = self.mining_source(self.warmup.mining)
             return mine(source._replace(collection=source.collection.documents_only()), target, dev_depth=1)
 
@@ -160,22 +167,22 @@ class Learning(Site):
 
     def make_student(self, target: Path) -> dict[str, Any]:
         """Train the student."""
-        return self._train("student", target)
+        return self._train(STUDENT, target)
 
     def share_student(self) -> None:
         """Train it with the other processes."""
-        self._share("student")
+        self._share(STUDENT)
 
     def _train(self, kind: str, target: Path) -> dict[str, Any]:
         from secondstage.train import train
 
-        with _in_words_of(kind):
+        with speaking_of(kind):
             return train(self._task(kind), target, self._work(kind))
 
     def _share(self, kind: str) -> None:
         from secondstage.train import share
 
-        with _in_words_of(kind):
+        with speaking_of(kind):
             share(self._task(kind), self._work(kind))
 
     def _task(self, kind: str) -> Task:
@@ -188,12 +195,11 @@ class Learning(Site):
             training = self.warmup.training(config.train)
             return Task(documents, self.folder(WARMUP_LISTS), training, seed, tokens=tokens, section=None)
         scores = self.output / SCORES
-        if kind == "student":
+        if kind == STUDENT:
             assert self.distilled is not None
             training, lists = self.distilled.training(), self.folder("teach")
-            return Task(
-                self.collection(), lists, training, seed, scores=scores, tokens=tokens, section="distill.student"
-            )
+            more: dict[str, Any] = {"section": "distill.student", "teacher": self.distilled.name}
+            return Task(self.collection(), lists, training, seed, scores=scores, tokens=tokens, **more)
         task = Task(self.collection(), self.folder("mine"), config.train, seed, scores=scores, tokens=tokens)
         if not self.warmed:
             return task
@@ -206,7 +212,7 @@ class Learning(Site):
         if kind == WARMUP:
             training = self.warmup.training(config.train)
             return self.work(kind, training, {"model": identity(training.model)}, WARMUP_LISTS)
-        if kind == "student":
+        if kind == STUDENT:
             assert self.distilled is not None
             student = self.distilled.config.student
             made = ("train",) if self.distilled.trains else ()
@@ -223,13 +229,23 @@ class Learning(Site):
 
 
 @contextmanager
-def _in_words_of(kind: str) -> Iterator[None]:
-    """Errors of a warm-up, and of a student, name its own keys, and not those of mining and training."""
+def speaking_of(kind: str) -> Iterator[None]:
+    """What is said of a warm-up, and of a student, names its own keys, and not those of mining and training."""
     try:
-        yield
+        with speaking(partial(in_words_of, kind)):
+            yield
     except UserError as error:
-        if kind == WARMUP:
-            raise UserError(in_warmup_words(str(error))) from error
-        if kind == "student":
-            raise UserError(str(error).replace("train.", "distill.student.")) from error
-        raise
+        told = in_words_of(kind, str(error))
+        if told == str(error):
+            raise
+        raise UserError(told) from error
+
+
+def in_words_of(kind: str, text: str) -> str:
+    """What mining or training says, with the keys of the stage that it is said of."""
+    if kind == WARMUP:
+        return in_warmup_words(text)
+    if kind == STUDENT:
+        # Who teaches it is no matter of its training.
+        return TRAIN_KEYS.sub(r"distill.student.\1", text.replace("train.teacher", "distill.teacher"))
+    return text

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from .parallel import workers
+
+_words: ContextVar[Callable[[str], str]] = ContextVar("words", default=str)
 
 
 def say(text: str) -> None:
     """Print one line of news; of several processes, the lead does."""
     if workers().lead:
-        print(text, file=sys.stderr, flush=True)
+        print(worded(text), file=sys.stderr, flush=True)
+
+
+def worded(text: str) -> str:
+    """News in the words of the work that it is of, see `speaking`."""
+    return _words.get()(text)
+
+
+@contextmanager
+def speaking(words: Callable[[str], str]) -> Iterator[None]:
+    """Put what is said meanwhile into other words: one training serves several stages, whose keys have other names."""
+    token = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(token)
 
 
 def bar(*, total: int, label: str, unit: str) -> Any:

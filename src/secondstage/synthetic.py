@@ -27,6 +27,13 @@ TAKEN = (TITLE, FIRST_SENTENCE)
 SENTENCE_WORDS = 8
 # Characters: a first paragraph that is longer starts with no sentence that could be a query.
 LONGEST_OPENING = 4000
+# Words of a heading that says something; one with fewer names a section, as "Install" does, of many documents.
+HEADING_WORDS = 4
+# A heading at the start of a Markdown text, marked or underlined.
+_HEADING = re.compile(
+    r" {0,3}#{1,6}[ \t]+(?P<marked>[^\n]*?)(?:[ \t]+#+)?[ \t]*(?:\n\s*|$)"
+    r"|(?=[^\n]*\w)(?P<lined>[^\n]+)\n {0,3}(?:={2,}|-{2,})[ \t]*(?:\n\s*|$)"
+)
 # The rule of a query that another one, which is kept, repeats: its document answers that one as well.
 SAME_TEXT = "same_text"
 
@@ -178,8 +185,17 @@ class PairTexts:
 
 
 def opening(text: str) -> str:
-    """The first sentence of a text's first paragraph, on one line; empty if it has none."""
-    paragraph = re.split(r"\n\s*\n", text[:LONGEST_OPENING].strip(), maxsplit=1)[0]
+    """The first sentence of a text's first paragraph, on one line; empty if it has none.
+
+    A Markdown heading before it is what it opens with, without its marks; one of a few words is passed over.
+    """
+    text = text[:LONGEST_OPENING].strip()
+    while heading := _HEADING.match(text):
+        words = " ".join((heading["marked"] or heading["lined"] or "").split())
+        if len(units(words)) >= HEADING_WORDS:
+            return words
+        text = text[heading.end() :]
+    paragraph = re.split(r"\n\s*\n", text, maxsplit=1)[0]
     return _OTHER_END.split(first_sentence(" ".join(paragraph.split()))[0], maxsplit=1)[0].strip()
 
 
@@ -198,7 +214,8 @@ def document_without(query: str, content: str) -> str:
     """A document without the query that was taken from it, whatever its case, line breaks and punctuation.
 
     A sentence is taken out wherever it stands. Of a name, which has fewer than 8 words, only the first place is: a text
-    about asthma speaks of asthma, and without the word, its absence would become the sign of relevance.
+    about asthma speaks of asthma, and without the word, its absence would become the sign of relevance. The marks of a
+    Markdown heading go with it.
 
     Args:
         query: a title or a sentence of the document.
@@ -214,8 +231,11 @@ def document_without(query: str, content: str) -> str:
     unspaced = re.compile(f"[{UNSPACED}]")
     before = "" if unspaced.match(words[0][0]) else r"(?<![^\W_])"
     after = "" if unspaced.match(words[-1][-1]) else r"(?![^\W_])"
-    pattern = before + r"[\W_]+".join(map(re.escape, words)) + marks + after + rf"[.?!{_ENDS}]*"
-    return re.sub(pattern, "", content, count=not everywhere, flags=re.IGNORECASE).strip()
+    sentence = before + r"[\W_]+".join(map(re.escape, words)) + marks + after + rf"[.?!{_ENDS}]*"
+    pattern = (
+        rf"(?:^ {{0,3}}#{{1,6}}[ \t]+)?{sentence}(?:[ \t]+#+[ \t]*$)?(?:[ \t]*\n {{0,3}}(?:={{2,}}|-{{2,}})[ \t]*$)?"
+    )
+    return re.sub(pattern, "", content, count=not everywhere, flags=re.IGNORECASE | re.MULTILINE).strip()
 
 
 def units(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from ..config.bakeoff import BASE, BakeoffConfig
 from ..errors import UserError
 from ..progress import say
 from .cells import Cell, Cells
-from .recipes import Recipe
+from .recipes import Recipe, compared
 
 
 class Maker(Protocol):
@@ -113,7 +113,7 @@ def time_left(missing: Sequence[tuple[str, int]], known: Sequence[Cell], recipe:
             taken.setdefault(cell.recipe, []).append(cell.seconds + cell.scoring)
         usual = fmean(cell.seconds + cell.scoring for cell in known)
         return sum(fmean(taken.get(name, [usual])) for name, _ in missing)
-    minutes = recipe.config.train.minutes
+    minutes = compared(recipe.config)[1].minutes
     return None if minutes is None else 60 * minutes * len(missing)
 
 

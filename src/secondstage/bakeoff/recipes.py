@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..config import BUDGETS, Config
+from ..config import BUDGETS, Config, TrainConfig
 from ..config.bakeoff import BASE, BakeoffConfig
 from ..configfile import config_or_faults, keys_at, override
 from ..errors import Faults, UserError
@@ -97,11 +97,17 @@ def laid_over(data: Mapping[str, Any], changes: Mapping[Path, Any]) -> dict[str,
     return result
 
 
+def compared(config: Config) -> tuple[str, TrainConfig]:
+    """The training whose reranker is compared, and the section that it is in: a student's, if there is one."""
+    return ("train", config.train) if config.distill is None else ("distill.student", config.distill.student)
+
+
 def budget(config: Config, settings: BakeoffConfig) -> dict[str, float]:
     """The one budget of all recipes, by its name."""
     if settings.tokens is not None:
         return {"tokens": settings.tokens}
-    return {name: value for name in ("minutes", "steps") if (value := getattr(config.train, name)) is not None}
+    _, training = compared(config)
+    return {name: value for name in ("minutes", "steps") if (value := getattr(training, name)) is not None}
 
 
 def _with_budget(config: Config, settings: BakeoffConfig) -> Config:
@@ -125,32 +131,50 @@ def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
         yield "split: recipes are trained on 'train', so it cannot tell them apart; choose on dev"
     if settings.tokens is not None and config.distill is not None:
         yield "tokens: they would be the teacher's, not the student's: give distill.student minutes or steps"
-    if settings.tokens is None and not config.train.minutes and not config.train.steps:
-        name = next(name for name in BUDGETS if getattr(config.train, name) is not None)
+    if settings.tokens is None:
+        section, training = compared(config)
+        yield from _unequal(section, training, "" if config.distill else ", or bakeoff.tokens")
+    if config.distill is not None and config.distill.trains and config.train.steps != 0:  # 0 is none of all teachers
+        yield from _unequal("train", config.train)
+
+
+def _unequal(section: str, training: TrainConfig, more: str = "") -> Iterator[str]:
+    """Whether the budget of a training may come to more for one recipe than for another."""
+    if not training.minutes and not training.steps:
+        name = next(name for name in BUDGETS if getattr(training, name) is not None)
         yield (
-            f"train.{name}={getattr(config.train, name)} is no budget that is equal for all recipes: give "
-            "train.minutes, train.steps above 0, or bakeoff.tokens"
+            f"{section}.{name}={getattr(training, name)} is no budget that is equal for all recipes: give "
+            f"{section}.minutes or {section}.steps above 0{more}"
         )
 
 
+# By key, why a recipe that changes it would train more or less than the base.
+MORE = {
+    "train.folds": "each fold is a training more, with the whole budget",
+    "warmup.use": "auto trains from both starts, each with the whole budget, and a warm-up has a budget besides",
+    "distill": "a student is a training more, with a budget of its own",
+    "distill.teacher": "to train the teacher is a training more, with a budget of its own",
+    "distill.student.folds": "each fold is a training more, with the whole budget",
+}
+
+
 def _multiplied(base: Config, recipe: Config) -> list[str]:
-    """Keys by which a recipe trains more or less often than the base, each time with the whole budget."""
+    """Keys by which a recipe trains more or less often than the base."""
 
     def often(config: Config) -> dict[str, int]:
-        found = {"train.folds": config.train.folds, "warmup.use": 1}
-        if config.distill is not None:
-            found["distill.student.folds"] = config.distill.student.folds
-        if config.warmup is not None and config.warmup.use == "auto":
-            found["warmup.use"] = 2
-        return found
+        warmup, distill = config.warmup, config.distill
+        use = "never" if warmup is None else warmup.use
+        found = {"train.folds": config.train.folds, "warmup.use": ("never", "always", "auto").index(use)}
+        if distill is not None:
+            found |= {"distill.teacher": distill.trains, "distill.student.folds": distill.student.folds}
+        return found | {"distill": distill is not None}
 
     one, other = often(base), often(recipe)
-    says = {"warmup.use": "auto trains from both starts"}
     return [
-        f"{key}: a recipe cannot change it: {says.get(key, 'each fold is a training more')}, with the whole budget "
-        "each, and the budget is the same for all; change it in the config, for all recipes"
-        for key in {**one, **other}
-        if one.get(key, 0) != other.get(key, 0)
+        f"{key}: a recipe cannot change it: {why}, and the budget is the same for all; change it in the config, for "
+        "all recipes"
+        for key, why in MORE.items()
+        if key in one and key in other and one[key] != other[key]
     ]
 
 

@@ -15,7 +15,7 @@ from ..significance import compare_all
 from ..table import sentence
 from .cells import Cell
 from .contest import Outcome, best_seed
-from .recipes import Recipe, budget
+from .recipes import Recipe, budget, compared
 
 MEASURE = "nDCG@10"
 SYSTEMS = ("reranked", "pipeline")
@@ -130,9 +130,8 @@ def _spared(basis: Basis) -> Iterator[str]:
 
 def _choosing(recipe: Recipe) -> dict[str, Any]:
     """What a training looks at dev with, by key."""
-    distill = recipe.config.distill
-    name, section = ("train", recipe.config.train) if distill is None else ("distill.student", distill.student)
-    return {f"{name}.{key}": getattr(section, key) for key in ("evaluations", "average", "dev_queries")}
+    section, training = compared(recipe.config)
+    return {f"{section}.{key}": getattr(training, key) for key in ("evaluations", "average", "dev_queries")}
 
 
 def _chosen_on_dev(recipes: Sequence[Recipe], queries: int) -> str:
@@ -182,7 +181,8 @@ def _notes(found: Mapping[str, Any], recipes: Sequence[Recipe]) -> Iterator[str]
     why = (
         "bakeoff.tokens counts full steps of train.batch_tokens, and a step holds whole lists, more or less full"
         if "tokens" in found["budget"]
-        else "a budget in steps is equal only for steps that are; bakeoff.tokens allows for train.batch_tokens"
+        else "a budget in steps is equal only for steps that are; "
+        + ("give minutes" if recipes[0].config.distill else "bakeoff.tokens allows for train.batch_tokens")
     )
     yield from (
         f"{name} took {tokens / costs[BASE]:.1f} times the tokens of {BASE}: {why}"

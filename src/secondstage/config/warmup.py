@@ -35,6 +35,7 @@ KEYS = {
     "mine.depth": "warmup.depth",
     "train.batch_tokens": "warmup.batch_tokens",
     "train.learning_rate": "warmup.learning_rate",
+    "train.negatives": "warmup.negatives",
 }
 
 

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..files import fingerprint
 from ..models import identity as model_identity
 from ..models import read_config
+from ..networks import check_outputs, check_padding
 from ..run import Scores
 
 if TYPE_CHECKING:
@@ -184,8 +185,12 @@ def model_teacher(model: str) -> TeacherConfig:
 
 
 def check_head(config: TeacherConfig) -> None:
-    """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random."""
-    kinds = read_config(config.model).architectures or ()
+    """Raise `UserError` if a model has no trained head of its kind: loading it would draw one, and teach at random.
+
+    So it is if a cross-encoder has several outputs, or scores a pair by those beside it.
+    """
+    network = read_config(config.model)
+    kinds = network.architectures or ()
     wanted = HEADS[config.kind]
     if not any(kind.endswith(wanted) for kind in kinds):
         raise UserError(
@@ -193,3 +198,6 @@ def check_head(config: TeacherConfig) -> None:
             f"{config.kind}: its head would be drawn at random; give a model that was trained as one (…{wanted[0]}), "
             f"or say another kind ({', '.join(HEADS)})"
         )
+    if config.kind == "cross_encoder":
+        check_outputs(config.model, network)
+        check_padding(config.model, network)
