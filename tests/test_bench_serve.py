@@ -18,7 +18,7 @@ from bench.serve.conventions import CONVENTIONS, once, spoiled
 from bench.serve.served import Served, free_port, resident
 from bench.serve.shots import SETTINGS, Pool, Shots, check_rerank, check_search, declared_statuses, first_words
 from bench.serve.soak import soak
-from bench.serve.summary import growth, largest_difference, latency, ranks_kept
+from bench.serve.summary import growth, largest_difference, latency, ranks_kept, within
 
 LOGITS = np.array([[0.0, 2.0, -1.0]], np.float32)
 POOL = Pool(["a query"], ["one", "two", "three"], LOGITS, {"a query": [("d2", 2.0), ("d1", 0.0)]})
@@ -27,6 +27,7 @@ SIGMOIDS = (1 / (1 + np.exp(-LOGITS[0]))).tolist()
 
 def test_latency_is_in_milliseconds() -> None:
     assert latency([0.001 * i for i in range(101)]) == {"p50_ms": 50.0, "p95_ms": 95.0}
+    assert within([0.0625, 0.125, 0.25], 125) == 0.667
 
 
 def test_memory_is_compared_after_the_warm_up() -> None:

@@ -7,8 +7,9 @@ the bundle is made of it by the product itself, unless `--bundle` gives one. Tim
 machine only.
 
 - scoring: pairs a second of every engine, against sentence-transformers and ONNX Runtime as they come, in one run.
-- pipeline: `/search` of a real server process: p50 and p95, alone and with clients side by side; throughput under
-  saturation as a share of the offline rate of the same engine; p95 with the batcher against servers without one.
+- pipeline: `/search` of a real server process: p50 and p95, alone and with clients side by side; how many searches keep
+  a budget of half the usual time; throughput under saturation as a share of the offline rate of the same engine; p95
+  with the batcher against servers without one.
 - soak: requests in all conventions, with disconnects, oversized and malformed bodies, and a SIGTERM in the middle.
 - parity: a pair's score through the library, the server and every engine, alone and in any batch.
 

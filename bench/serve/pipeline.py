@@ -14,7 +14,7 @@ from secondstage.serve import Pipeline
 from .ground import Options
 from .load import Load, ask_all
 from .served import Served
-from .summary import latency
+from .summary import latency, within
 
 # Searches before the clock runs: memory and threads are set up.
 WARM = 16
@@ -26,6 +26,8 @@ def measure_pipeline(
     options: Options, *, backend: str, clients: int, saturating: int, queries: int, seconds: float
 ) -> dict[str, Any]:
     """Latency of `/search` alone and with `clients`; throughput with `saturating` clients, as a share of offline.
+
+    A budget of half the usual time is given as well: how many searches keep it, all in all as the client sees it.
 
     The offline rate is that of the same engine on the same pairs, all known before, without a first stage or HTTP. What
     the batcher is worth is told against two servers without one: see `unbatched.py`.
@@ -40,10 +42,20 @@ def measure_pipeline(
         ask_all(served.port, "/search", bodies, clients=1, seconds=0, least=WARM)
         alone = ask_all(served.port, "/search", bodies, clients=1, seconds=seconds, least=len(bodies))
         several = ask_all(served.port, "/search", bodies, clients=clients, seconds=seconds, least=len(bodies))
+        budgets = {}
+        for number, load in {1: alone, clients: several}.items():
+            budget = round(latency(load.seconds)["p50_ms"] / 2)
+            hurried = [{**body, "latency_ms": budget} for body in bodies]
+            asked = ask_all(served.port, "/search", hurried, clients=number, seconds=seconds, least=len(bodies))
+            budgets[str(number)] = {
+                "latency_ms": budget,
+                "kept": within(asked.seconds, budget),
+                **latency(asked.seconds),
+            }
         full = ask_all(served.port, "/search", bodies, clients=saturating, seconds=seconds, least=2 * saturating)
     found |= {**latency(alone.seconds), "clients": {"clients": clients, **_figures(several, pairs)}}
     saturated = _figures(full, pairs)
-    found |= {"saturated": {"clients": saturating, **saturated}}
+    found |= {"budgets": budgets, "saturated": {"clients": saturating, **saturated}}
     found |= {"saturation": round(saturated["pairs_per_s"] / offline, 3)}
     for name, copies in {"one_by_one": 1, "side_by_side": clients}.items():
         with _served(options, backend, "bench.serve.unbatched", str(copies)) as served:

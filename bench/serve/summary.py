@@ -18,6 +18,11 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1)}
 
 
+def within(seconds: Sequence[float], milliseconds: float) -> float:
+    """The share that took no longer."""
+    return round(float(np.mean(1000 * np.asarray(seconds) <= milliseconds)), 3)
+
+
 def growth(samples: Sequence[tuple[float, int]], *, warm: float = 0.25, window: float = 0.1) -> float:
     """How much memory grew from after the warm-up to the end, as a share: 0.05 is five percent more.
 
