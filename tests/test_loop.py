@@ -7,7 +7,6 @@ import shutil
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from secondstage.synthetic import PairTexts
 from secondstage.train import Task, train
 from secondstage.train.loop import Loop
 from secondstage.train.selection import MEASURE, Selection
+
+from .clock import steps_take
 
 Weights = dict[str, Tensor]
 
@@ -155,24 +156,13 @@ def test_a_replay_of_steps_and_epochs_gives_the_same_bits(
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A clock of whole seconds: a step takes 6, an evaluation 90. Gives the steps before which dev was reranked."""
-    now, evaluated = [0.0], list[int]()
-    step, evaluate = Loop._step, Loop._evaluate
-
-    def stopwatch(used: float = 0.0) -> Callable[[], float]:
-        start = now[0] - used
-        return lambda: now[0] - start
-
-    def stepping(self: Loop, *args: Any) -> float:
-        now[0] += 6
-        return step(self, *args)
+    now, evaluated, evaluate = steps_take(6, monkeypatch), list[int](), Loop._evaluate
 
     def evaluating(self: Loop, progress: float, *, last: bool = False) -> None:
         evaluated.append(self.done.steps)
         now[0] += 90
         evaluate(self, progress, last=last)
 
-    monkeypatch.setattr("secondstage.train.loop.stopwatch", stopwatch)
-    monkeypatch.setattr(Loop, "_step", stepping)
     monkeypatch.setattr(Loop, "_evaluate", evaluating)
     return evaluated
 

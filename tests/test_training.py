@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from secondstage.lists import POSITIVE, TrainingList, read_lists, write_lists
 from secondstage.reranker import Reranker
 from secondstage.rerankers import load_reranker
 from secondstage.train import Task, train
-from secondstage.train.loop import Loop
 from secondstage.train.selection import Selection
+
+from .clock import steps_take
 
 MEASURE = "nDCG@10"
 
@@ -61,19 +61,7 @@ def test_the_folds_of_a_time_budget_are_evaluated_as_often_as_asked(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each evaluation costs a whole training, so that all but the last would be left out; a step takes six seconds."""
-    now = [0.0]
-    step = Loop._step
-
-    def stopwatch(used: float = 0.0) -> Callable[[], float]:
-        start = now[0] - used
-        return lambda: now[0] - start
-
-    def stepping(self: Loop, *args: Any) -> float:
-        now[0] += 6
-        return step(self, *args)
-
-    monkeypatch.setattr("secondstage.train.loop.stopwatch", stopwatch)
-    monkeypatch.setattr(Loop, "_step", stepping)
+    steps_take(6, monkeypatch)
     monkeypatch.setattr(Selection, "pairs", 10**6)
     settings = TrainConfig(
         model=str(tiny_model), minutes=2.0, max_length=32, batch_tokens=512, precision="fp32", folds=2, evaluations=4

@@ -9,7 +9,7 @@ from secondstage.config import TrainConfig
 from secondstage.decoder import INSTRUCTION, DecoderReranker, load_decoder
 from secondstage.errors import UserError
 from secondstage.firsttoken import FAMILIES, read_first_token
-from secondstage.inputs import check_kind as check_kind
+from secondstage.inputs import check_kind
 from secondstage.models import read_config
 from secondstage.networks import load_cross_encoder, longest
 from secondstage.pairmodel import PairModel, read_contract

@@ -9,6 +9,7 @@ from typing import Any
 from secondstage.compute import set_seed
 from secondstage.config import TrainConfig
 from secondstage.files import folder_digests
+from secondstage.inputs import check_kind
 from secondstage.leakage import Met, met_in_lists, trained_on
 from secondstage.lists import TrainingList, read_index, read_lists
 from secondstage.measures import mean
@@ -23,7 +24,6 @@ from .best import RERANKER
 from .checks import overlapping, refuse_new_head
 from .facts import describe_lists
 from .loop import Loop
-from .model import check_kind
 from .outlook import outlook
 from .pace import heeding_sigterm
 from .selection import DEV_VALUE, Selection, dev_selection
