@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from secondstage.compute import device, resolve, torch_dtype
 from secondstage.config import TrainConfig
-from secondstage.errors import UserError
 from secondstage.files import writing
 from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
@@ -56,7 +55,7 @@ class ShardedWeights:
 
     def backward(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Add to the gradients what follows from those of the outputs."""
-        with computing_together():
+        with together():
             torch.autograd.backward(tensors, gradients)
 
     def scaled(self, loss: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ class ShardedWeights:
 
     def update(self, rate: float) -> float:
         """Make one step; see `Weights.update`."""
-        with computing_together():
+        with together():
             norm: Any = torch.nn.utils.clip_grad_norm_(self._learnt, self.config.clip)
             norm = norm.full_tensor().item()
         for group in self.optimizer.param_groups:
@@ -92,7 +91,7 @@ class ShardedWeights:
         """The whole network, in the main memory of the lead alone; that of other processes has no weights."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        with computing_together():
+        with together():
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             whole: dict[str, Any] = get_model_state_dict(self.working, options=options)
         if workers().lead:
@@ -126,18 +125,6 @@ class ShardedWeights:
 
         weights, optimizer = get_state_dict(self.working, self.optimizer)
         return {"weights": weights, "optimizer": optimizer}
-
-
-@contextlib.contextmanager
-def computing_together() -> Iterator[None]:
-    """As `together`, but memory that runs out is told as such: it is this process's own, and no other has failed."""
-    try:
-        with together():
-            yield
-    except UserError as error:
-        if isinstance(error.__cause__, torch.OutOfMemoryError):
-            raise error.__cause__ from None
-        raise
 
 
 def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:

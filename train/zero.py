@@ -15,12 +15,12 @@ from secondstage.compute import resolve
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.files import writing
-from secondstage.parallel import gather, workers
+from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
 
 from .checkpoint import Checkpoints
 from .optimizer import make_optimizer
-from .sharded import computing_together, fill, without_weights
+from .sharded import fill, without_weights
 
 # The folder of a checkpoint in which DeepSpeed writes.
 TAG = "zero"
@@ -97,7 +97,7 @@ class ZeroWeights:
         """Add to the gradients what follows from those of the outputs."""
         # Forward passes of other parts may have come in between: else what the part before left would count again.
         self.engine.optimizer.clear_backward_seen_flag()
-        with computing_together():
+        with together():
             torch.autograd.backward(tensors, gradients)
 
     def scaled(self, loss: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class ZeroWeights:
         """Make one step; see `Weights.update`."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["scale"]
-        with computing_together():
+        with together():
             self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
@@ -139,7 +139,7 @@ class ZeroWeights:
         whole = dict(self._frozen)
         for name, parameter in self.engine.module.named_parameters():
             if parameter.requires_grad:
-                with computing_together():
+                with together():
                     weight = safe_get_full_fp32_param(parameter)
                 if workers().lead:
                     whole[name] = weight.detach().to("cpu", torch.float32, copy=True)

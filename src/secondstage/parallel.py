@@ -94,12 +94,18 @@ def gather(value: T) -> list[T]:
 def together() -> Iterator[None]:
     """What all processes do at the same time, such as a sum over them.
 
+    Memory that runs out is told as such: it is this process's own, and no other has failed.
+
     Raises:
         UserError: another process ended before it came here, or never joined.
     """
     try:
         yield
     except RuntimeError as error:
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
 
 
