@@ -13,6 +13,7 @@ from secondstage.run import Scores
 from secondstage.synthetic import PairTexts
 from secondstage.teachers import Teacher, open_teacher
 from secondstage.teachers.ensemble import combine
+from secondstage.teachers.scoresfile import ScoresFile
 
 from .assemble import TeacherScores
 
@@ -26,7 +27,7 @@ class Teaching:
     """Several teachers; their names are in the order of the scores."""
 
     def __init__(self, config: Mapping[str, TeacherConfig], cache: Path) -> None:
-        """Load every model, and make the clients of every endpoint.
+        """Load every model, read every file of scores, and make the clients of every endpoint.
 
         Raises:
             UserError: as `open_teacher`.
@@ -35,13 +36,17 @@ class Teaching:
         self.weights = [teacher.weight for teacher in config.values()]
         self.teachers: list[Teacher] = [open_teacher(teacher, cache) for teacher in config.values()]
 
-    def each(self, lists: Lists, *, label: str | None = None) -> list[tuple[Scores, list[Scores]]]:
+    def each(
+        self, lists: Lists, asked: Sequence[ToScore] | None = None, *, label: str | None = None
+    ) -> list[tuple[Scores, list[Scores]]]:
         """Of each list of (query text, document texts): the scores of all teachers together, and each one's.
 
-        NaN where a teacher, or all of them, gave none.
+        NaN where a teacher, or all of them, gave none. `asked` are the ids of the same, by which a file is read.
         """
         found = [
-            teacher.score_lists(lists, label=label and f"{label} {name}")
+            teacher.look_up(asked)
+            if asked is not None and isinstance(teacher, ScoresFile)
+            else teacher.score_lists(lists, label=label and f"{label} {name}")
             for name, teacher in zip(self.names, self.teachers, strict=True)
         ]
         by_list = [[scores[i] for scores in found] for i in range(len(lists))]
@@ -65,24 +70,23 @@ class Teaching:
             return [{} for _ in asked]
         places, found = iter(asked), list[dict[str, TeacherScores]]()
         for lists in _parts(asked, texts):
-            doc_ids = [ids for _, ids in islice(places, len(lists))]
-            found += self.by_document(doc_ids, lists, label=label)
+            found += self.by_document([*islice(places, len(lists))], lists, label=label)
         return found
 
     def by_document(
-        self, doc_ids: Sequence[Sequence[str]], lists: Lists, *, label: str | None = None
+        self, asked: Sequence[ToScore], lists: Lists, *, label: str | None = None
     ) -> list[dict[str, TeacherScores]]:
         """The scores of each list by document id; none where a teacher, or all of them, gave none.
 
         Args:
-            doc_ids: of each list.
+            asked: (query id, document ids) of each list.
             lists: (query text, document texts) of each list, in the same order.
             label: shows a progress bar of each teacher's work under this name and the teacher's.
         """
         if not self.teachers:
-            return [{} for _ in doc_ids]
+            return [{} for _ in asked]
         scored = []
-        for ids, (together, single) in zip(doc_ids, self.each(lists, label=label), strict=True):
+        for (_, ids), (together, single) in zip(asked, self.each(lists, asked, label=label), strict=True):
             columns = zip(*map(_or_none, single), strict=True)
             scored.append(dict(zip(ids, zip(_or_none(together), columns, strict=True), strict=True)))
         return scored

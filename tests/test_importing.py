@@ -36,6 +36,20 @@ def written(path: Path, lines: list[Any]) -> Path:
     return path
 
 
+def as_noted(notes: list[str], folder: Path) -> Path:
+    """The lists that are mined with the config that the notes of an import give."""
+    (told,) = (note for note in notes if note.startswith("to train on these candidates: "))
+    config = yaml.safe_load(f"{{{told.partition(': ')[2].partition(';')[0]}}}")
+    collection = Collection.read(config["collection"], folder / "collection", dev_share=0.0)
+    first_stage = build(
+        FirstStageConfig.from_json(config["first_stage"]), collection.documents, queries=collection.queries
+    )
+    (folder / "mine").mkdir()
+    source = Source(collection, first_stage, "run", MineConfig.from_json(config["mine"]), 1, folder)
+    mine(source, folder / "mine", dev_depth=5)
+    return folder / "mine"
+
+
 def test_a_file_becomes_a_collection(tmp_path: Path) -> None:
     notes = import_lists(bge_file(tmp_path), "bge", tmp_path / "out")
     assert "2 queries, 5 documents, 3 positives, 4 negatives" in notes[0]
@@ -69,7 +83,11 @@ def test_the_lists_keep_the_teacher_s_scores(tmp_path: Path) -> None:
         ],
     )
     notes = import_lists(path, "bge", tmp_path / "out")
-    assert any(f"are kept in {tmp_path / 'out' / 'lists'}, but no command reads them yet" in note for note in notes)
+    assert any(f"the teacher's scores are in {tmp_path / 'out' / 'teacher.trec'}" in note for note in notes)
+    assert [line.split() for line in (tmp_path / "out" / "teacher.trec").read_text().splitlines()] == [
+        [text_id("q", "a"), "Q0", text_id("d", "p"), "1", "2.5", "teacher"],
+        [text_id("q", "a"), "Q0", text_id("d", "n"), "2", "-1.5", "teacher"],
+    ]
     assert read_index(tmp_path / "out" / "lists").teachers == ("given",)
     first, second = read_lists(tmp_path / "out" / "lists")
     assert [(c.role, c.relevance, c.judged, c.teacher_score, c.teacher_scores) for c in first.candidates] == [
@@ -80,6 +98,22 @@ def test_the_lists_keep_the_teacher_s_scores(tmp_path: Path) -> None:
     notes = import_lists(bge_file(tmp_path / "plain"), "bge", tmp_path / "plain" / "out")
     assert not any("scores" in note for note in notes)
     assert read_index(tmp_path / "plain" / "out" / "lists").teachers == ()
+    assert not (tmp_path / "plain" / "out" / "teacher.trec").exists()
+
+
+def test_a_teacher_s_scores_are_learnt_from_as_the_note_says(tmp_path: Path) -> None:
+    """Also one that the teacher puts above the positive stays the negative that it was given as."""
+    rows = [{"query": "a", "pos": ["p"], "neg": ["n", "m"], "pos_scores": [0.5], "neg_scores": [-1.5, 2.25]}]
+    notes = import_lists(written(tmp_path / "in.jsonl", rows), "bge", tmp_path / "out")
+    mined = as_noted(notes, tmp_path)
+    (found,) = read_lists(mined / "train")
+    assert {c.doc_id: (c.role, c.teacher_score) for c in found.candidates} == {
+        text_id("d", "p"): (POSITIVE, 0.5),
+        text_id("d", "n"): (NEGATIVE, -1.5),
+        text_id("d", "m"): (NEGATIVE, 2.25),
+    }
+    assert read_index(mined / "train").teachers == ("given",)
+    assert any("train: {loss: {kl: 1, lce: 0.2}}" in note for note in notes)
 
 
 @pytest.mark.parametrize("form", ["triplet", "n-tuple", "labeled-list", "bge"])
@@ -126,16 +160,7 @@ def test_training_as_the_note_says_takes_every_candidate(tmp_path: Path) -> None
         for i in range(3)
     ]
     notes = import_lists(written(tmp_path / "in.jsonl", rows), "bge", tmp_path / "out")
-    (told,) = (note for note in notes if note.startswith("to train on these candidates: "))
-    config = yaml.safe_load(f"{{{told.partition(': ')[2].partition(';')[0]}}}")
-    collection = Collection.read(config["collection"], tmp_path / "collection", dev_share=0.0)
-    first_stage = build(
-        FirstStageConfig.from_json(config["first_stage"]), collection.documents, queries=collection.queries
-    )
-    (tmp_path / "mine").mkdir()
-    source = Source(collection, first_stage, "run", MineConfig.from_json(config["mine"]), 1, tmp_path)
-    mine(source, tmp_path / "mine", dev_depth=5)
-    lists = list(read_lists(tmp_path / "mine" / "train"))
+    lists = list(read_lists(as_noted(notes, tmp_path) / "train"))
     assert sorted(len(found.with_role(NEGATIVE)) for found in lists) == [98, 99, 100]
     assert all(candidate.rank for found in lists for candidate in found.with_role(POSITIVE))
 

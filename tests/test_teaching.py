@@ -21,7 +21,7 @@ from secondstage.teachers.ensemble import combine
 
 AsDocuments = Callable[[Sequence[str]], Documents]
 LISTS = [("flour", ["a", "bbb", "cc"]), ("oven", ["dddd", "e"])]
-IDS = [["x", "y", "z"], ["y", "w"]]
+IDS = [("q1", ["x", "y", "z"]), ("q2", ["y", "w"])]
 
 
 class ByLength:
@@ -66,8 +66,8 @@ def test_an_ensemble_keeps_each_score_beside_their_weighted_mean(tmp_path: Path)
     assert teaching.names == ("long", "short")
     first, second = teaching.by_document(IDS, LISTS)
     together = combine([np.array([1, 3, 2], np.float32), np.array([-1, -3, -2], np.float32)], [3.0, 1.0])
-    assert [first[doc_id][0] for doc_id in IDS[0]] == together.tolist()
-    assert [first[doc_id][1] for doc_id in IDS[0]] == [(1.0, -1.0), (3.0, -3.0), (2.0, -2.0)]
+    assert [first[doc_id][0] for doc_id in IDS[0][1]] == together.tolist()
+    assert [first[doc_id][1] for doc_id in IDS[0][1]] == [(1.0, -1.0), (3.0, -3.0), (2.0, -2.0)]
     heavy, light = second["y"][0], second["w"][0]
     assert heavy is not None
     assert light is not None

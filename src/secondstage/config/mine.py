@@ -14,10 +14,11 @@ QueryKind = Literal["question", "keyword", "claim"]
 
 
 class TeacherConfig(Section):
-    """What scores all candidates. Exactly one of model and endpoint, as the kind needs it."""
+    """What scores all candidates. Exactly one of model, endpoint, api and run, as the kind needs it."""
 
-    kind: Literal["cross_encoder", "decoder", "listwise", "api"] = "cross_encoder"
-    """A cross-encoder; a decoder asked for yes or no; a listwise LLM behind an endpoint; a rerank API."""
+    kind: Literal["cross_encoder", "decoder", "listwise", "api", "run"] = "cross_encoder"
+    """A cross-encoder; a decoder asked for yes or no; a listwise LLM behind an endpoint; a rerank API; the scores of a
+    file."""
     model: str = ""
     """A hub id, a folder or `package:…`, of a cross-encoder or a decoder."""
     max_length: Annotated[int, Field(ge=16)] | None = None
@@ -29,6 +30,8 @@ class TeacherConfig(Section):
     """Of a listwise LLM: OpenAI's chat completions."""
     api: RemoteConfig | None = None
     """Of a rerank API."""
+    run: str = ""
+    """A TREC run with the ids of the collection and a teacher's scores. What is not in it has none."""
     window: Annotated[int, Field(ge=2)] = 20
     """Documents that a listwise LLM orders at a time."""
     step: Count = 10
@@ -45,10 +48,10 @@ class TeacherConfig(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> TeacherConfig:
-        needed = {"listwise": "endpoint", "api": "api"}.get(self.kind, "model")
-        given = [name for name in ("model", "endpoint", "api") if getattr(self, name)]
+        needed = {"listwise": "endpoint", "api": "api", "run": "run"}.get(self.kind, "model")
+        given = [name for name in ("model", "endpoint", "api", "run") if getattr(self, name)]
         if given != [needed]:
-            raise ValueError(f"the kind {self.kind} needs {needed}, and nothing else of model, endpoint, api")
+            raise ValueError(f"the kind {self.kind} needs {needed}, and nothing else of model, endpoint, api, run")
         if self.step > self.window:
             raise ValueError(f"step {self.step} is more than window {self.window}: documents would be passed over")
         return self
@@ -177,6 +180,11 @@ class MineConfig(Section):
     def _consistent(self) -> MineConfig:
         if self.scores == "teacher" and not self.teachers:
             raise ValueError("scores=teacher needs a teacher in mine.teachers")
+        if self.synthesize is not None and self.teachers and all(t.kind == "run" for t in self.teachers.values()):
+            raise ValueError(
+                "synthesize asks the teachers about queries that no file of scores has: give one that is no run as "
+                "well, or leave the teachers out"
+            )
         if self.from_rank > self.depth:
             raise ValueError(f"from_rank {self.from_rank} lies behind depth {self.depth}: no candidate is left")
         shares = self.random_share + sum(self.quotas.values())

@@ -18,7 +18,9 @@ from .rows import read_rows
 
 KIND = "imported lists"
 GIVEN = "given"
+TEACHER = "teacher"
 RUN = "given.trec"
+SCORES = "teacher.trec"
 # 80 bits: two of a billion texts share an id with a chance of a millionth.
 DIGEST = 20
 
@@ -31,7 +33,8 @@ def import_lists(path: Path, form: str, out: Path) -> list[str]:
     `corpus.jsonl`, `queries.jsonl` and `qrels/train.tsv` are a collection: ids are digests of the texts, so that a text
     is there once. `given.trec` has each query's documents, for `first_stage.kind: run`; such files do not say how a
     first stage ranked them, so all have the same score, and nothing about a first stage can be proven with them.
-    `lists/` has the training lists with the scores of the teacher, if there are any; no command reads these yet.
+    `teacher.trec` has the scores of the teacher, if there are any, for a teacher of the kind run; `lists/` all of it as
+    training lists.
 
     Args:
         path: JSON lines, plain or gzipped, or Parquet.
@@ -118,8 +121,18 @@ def _write(folder: Path, judged: Judged) -> bool:
                     qrels.write(f"{query_id}\t{doc_id}\t{passage.relevance}\n")
                 run.write(f"{query_id} Q0 {doc_id} {rank} 0.0 {GIVEN}\n")
     scored = any(passage.score is not None for passages in judged.values() for passage in passages.values())
+    if scored:
+        _write_scores(folder / SCORES, judged)
     write_lists(folder / "lists", _lists(judged, scored), [GIVEN] if scored else [])
     return scored
+
+
+def _write_scores(path: Path, judged: Judged) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for query_id, passages in judged.items():
+            scores = {doc_id: passage.score for doc_id, passage in passages.items() if passage.score is not None}
+            for rank, doc_id in enumerate(sorted(scores, key=scores.__getitem__, reverse=True), 1):
+                file.write(f"{query_id} Q0 {doc_id} {rank} {scores[doc_id]!r} {TEACHER}\n")
 
 
 def _lists(judged: Judged, scored: bool) -> Iterator[TrainingList]:
@@ -158,16 +171,18 @@ def _notes(out: Path, judged: Judged, counts: Counter[str], *, scored: bool) -> 
         notes.append(f"left out: {counts['without a positive']} rows without a positive")
     if counts["both"]:
         notes.append(f"taken as positives: {counts['both']} times a document is positive and negative for one query")
+    # As given: the teacher's scores are learnt from, and overrule no label.
+    teacher = f", teachers: {{{GIVEN}: {{kind: run, run: {out / SCORES}}}}}, false_negatives: {{teacher: keep}}"
     if scored:
         notes.append(
-            f"the teacher's scores are kept in {out / 'lists'}, but no command reads them yet: training takes the "
-            "labels alone"
+            f"the teacher's scores are in {out / SCORES}, a teacher of the kind run; to learn from them as well: "
+            "train: {loss: {kl: 1, lce: 0.2}}"
         )
     return [
         *notes,
         f"to train on these candidates: collection: {out}, first_stage: {{kind: run, run: [{out / RUN}]}}, "
-        f"mine: {{max_share: null, depth: {deep}, negatives: {max(1, most)}}}; they have no order, so compare "
-        "rerankers on them, never with the first stage",
+        f"mine: {{max_share: null, depth: {deep}, negatives: {max(1, most)}{teacher * scored}}}; they have no order, "
+        "so compare rerankers on them, never with the first stage",
         f"to mine from the search that you deploy, and to prove that reranking pays: collection: {out}, and another "
         "first stage",
     ]

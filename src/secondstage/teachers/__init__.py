@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import TeacherConfig
 from ..errors import UserError
-from ..files import fingerprint
+from ..files import file_digest, fingerprint
 from ..models import identity as model_identity
 from ..models import read_config
 from ..networks import check_outputs, check_padding
-from ..run import Scores
+from ..run import Scores, read_trec
 
 if TYPE_CHECKING:
     from ..chat import ChatClient
@@ -28,7 +28,7 @@ HEADS = {
 
 
 class Teacher(Protocol):
-    """Whatever orders the candidates of a query: a cross-encoder, a decoder, a listwise LLM, an API."""
+    """Whatever orders the candidates of a query: a cross-encoder, a decoder, a listwise LLM, an API, a file."""
 
     def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, label: str | None = None) -> list[Scores]:
         """Score the documents of every query.
@@ -52,7 +52,7 @@ class Teacher(Protocol):
 
 
 def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
-    """Load a model, or make the client of an endpoint.
+    """Load a model, read a file of scores, or make the client of an endpoint.
 
     Args:
         config: which teacher.
@@ -64,7 +64,10 @@ def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
     """
     from .listwise import ListwiseTeacher
     from .pointwise import PointwiseTeacher
+    from .scoresfile import ScoresFile
 
+    if config.kind == "run":
+        return ScoresFile(_scores_file(config))
     if config.kind == "listwise":
         return ListwiseTeacher(
             _chat(config, cache),
@@ -108,11 +111,15 @@ def identity(config: TeacherConfig) -> str:
     Of a model only the configuration is read.
 
     Raises:
-        UserError: the model is not there or has no head of this kind, an address is none, or the key of an endpoint is
-            not set: so that this is told before the work, not after it.
+        UserError: the model is not there or has no head of this kind, a file of scores is not there or is none, an
+            address is none, or the key of an endpoint is not set: so that this is told before the work, not after it.
     """
     settings: list[object] = [config.kind]
-    if config.kind == "listwise":
+    if config.kind == "run":
+        path = _scores_file(config)
+        read_trec(path)
+        settings.append(file_digest(path))
+    elif config.kind == "listwise":
         _chat(config, None)
         settings += [instruction_of(config), config.window, config.step, config.passage_words, config.max_tokens]
     elif config.kind == "api":
@@ -133,6 +140,16 @@ def instruction_of(config: TeacherConfig) -> str:
 
     own = read_contract(config.model).get("instruction") if config.kind == "decoder" else None
     return config.instruction or own or INSTRUCTION
+
+
+def _scores_file(config: TeacherConfig) -> Path:
+    path = Path(config.run).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"a teacher of the kind run: {path} is not there; give a TREC run, with the ids of the collection and the "
+            "teacher's scores"
+        )
+    return path
 
 
 def _chat(config: TeacherConfig, cache: Path | None) -> ChatClient:
