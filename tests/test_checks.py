@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from secondstage.errors import UserError
+from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.reranker import Reranker
 from secondstage.run import Ranking, Run
-from secondstage.train.checks import chance, new_weights, overlapping, refuse_new_head
+from secondstage.train.checks import chance, compare_teacher, new_weights, overlapping, refuse_new_head
 
 
 def test_a_head_that_nobody_trained_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -50,3 +52,42 @@ def test_chance_is_the_mean_over_random_orders() -> None:
     spread = (sum((gain - expected) ** 2 for gain in ranks) / 4) ** 0.5
     assert error == pytest.approx(spread / 200**0.5, rel=0.5)
     assert chance(run, qrels, 13) == (value, error)
+
+
+def candidate(doc_id: str, rank: int, teacher: float | None, relevance: int = 0, **more: Any) -> Candidate:
+    """The first stage's scores fall with the rank."""
+    role = POSITIVE if relevance else NEGATIVE
+    given = Candidate(doc_id, relevance, relevance > 0, "bm25", rank, 10.0 - rank, role, teacher_score=teacher)
+    return given._replace(**more)
+
+
+def test_a_teacher_is_compared_on_what_the_first_stage_found() -> None:
+    """By hand: a relevant document at rank r is worth 1 / log2(r + 1); also dropped candidates are in the way."""
+    lists = [
+        # The first stage has it third, the teacher second.
+        TrainingList(
+            "a",
+            (
+                candidate("d", 3, 0.5, 1),
+                candidate("e", 1, 0.9, role=DROPPED),
+                candidate("f", 2, 0.1),
+                candidate("late", 0, 2.0, 1),  # the first stage did not find it
+                candidate("unscored", 4, None, 1),
+            ),
+        ),
+        # First, and last of two.
+        TrainingList("b", (candidate("d", 1, -1.0, 1), candidate("e", 2, 1.0))),
+        TrainingList("no label", (candidate("d", 1, -1.0), candidate("e", 2, 1.0))),
+        TrainingList("a rule's label", (candidate("d", 1, -1.0, 1, judged=False), candidate("e", 2, 1.0))),
+        TrainingList("no order", tuple(candidate(d, i, 1.0 - i, i, score=0.0) for i, d in ((1, "d"), (2, "e")))),
+    ]
+    second, third = 1 / log2(3), 1 / log2(4)
+    found = compare_teacher(lists)
+    assert found.teacher == pytest.approx((second + second) / 2)
+    assert found.first_stage == pytest.approx((third + 1) / 2)
+    assert found.error == pytest.approx(abs((second - third) - (second - 1)) / 2)
+    assert found.lists == 2
+    assert compare_teacher(lists[1:2] * 6, most=3).lists == 1  # a query counts once
+    assert compare_teacher([one._replace(query_id=str(i)) for i, one in enumerate(lists[1:2] * 6)], most=3).lists == 3
+    assert compare_teacher(lists[2:]).lists == 0
+    assert compare_teacher([]) == (0.0, 0.0, 0.0, 0)

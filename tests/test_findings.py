@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from secondstage.train.findings import below, clipped, collapsed, random_order, saturated, unmoved
+from secondstage.train.findings import below, clipped, collapsed, random_order, saturated, unmoved, worse_teacher
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,14 @@ def test_gradients_may_be_clipped_but_not_all_of_them_by_far(norms: list[float],
 )
 def test_dev_below_the_first_stage(value: float, queries: int, found: bool) -> None:
     assert ("is below the first stage's 0.5000 (10 queries)" in below(value, 0.5, queries)) is found
+
+
+@pytest.mark.parametrize(
+    ("value", "lists", "found"), [(0.5, 10, False), (0.41, 10, False), (0.39, 10, True), (0.0, 0, False)]
+)
+def test_a_teacher_is_worse_by_more_than_two_standard_errors(value: float, lists: int, found: bool) -> None:
+    said = worse_teacher(value, 0.5, 0.05, lists)
+    assert (f"10 labelled lists worse than the first stage does: nDCG@10 {value:.4f} against 0.5000" in said) is found
 
 
 @pytest.mark.parametrize(("value", "found"), [(0.1, True), (0.2, True), (0.21, False), (0.05, True)])

@@ -176,3 +176,29 @@ def test_lists_that_give_no_step_are_refused(
     (tmp_path / "mined" / "dev.trec").write_text("")
     with pytest.raises(UserError, match="none of 32 lists gives a step"):
         tuned(collection, tmp_path / "mined", tiny_model, tmp_path / "out", loss="kl")
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_a_teacher_that_orders_worse_than_the_first_stage_is_told_of(
+    collection: Collection,
+    mined: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    worse: bool,
+) -> None:
+    """One that turns the first stage's order round, and one that repeats it."""
+    sign = -1 if worse else 1
+    lists = [
+        found._replace(candidates=tuple(c._replace(teacher_score=sign * c.score) for c in found.candidates))
+        for found in read_lists(mined / "train")
+    ]
+    write_lists(tmp_path / "mined" / "train", lists, ["large"])
+    (tmp_path / "mined" / "dev.trec").write_text("")
+    found = tuned(collection, tmp_path / "mined", tiny_model, tmp_path / "out", loss="kl", steps=1)
+    told = [finding for finding in found["findings"] if "the teacher orders the candidates of" in finding]
+    assert bool(told) is worse
+    assert ("worse than the first stage does" in capsys.readouterr().err) is worse
+    tuned(collection, tmp_path / "mined", tiny_model, tmp_path / "labels", loss="lce", steps=1)
+    assert "the teacher orders" not in capsys.readouterr().err

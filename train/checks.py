@@ -1,22 +1,27 @@
-"""What is looked at before training: a head that nobody trained, dev queries that training gives away, chance."""
+"""What is looked at before training: an untrained head, a teacher's orders, dev queries that are given away, chance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from secondstage.collection import Qrels
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
+from secondstage.lists import TrainingList
 from secondstage.measures import evaluate, mean
 from secondstage.models import pretrained, quiet_transformers
-from secondstage.run import Run
+from secondstage.run import Ranking, Run, all_tied, rank
+from secondstage.significance import standard_error
 
 from .selection import MEASURE
 
 # Random orders that chance is measured with.
 ORDERS = 20
+# Lists on which a teacher is compared with the first stage.
+COMPARED = 1000
 # Dev queries that may be given away before something is said: a few are in every collection.
 LEAKED = 0.1
 
@@ -63,6 +68,49 @@ def overlapping(found: Mapping[str, int], queries: int) -> str:
         f"training query, {found['document']} a relevant document): dev is too easy, and the checkpoint that knows "
         "them by heart may be chosen; set mine.exclude_leaks=documents, or cut dev by documents"
     )
+
+
+class Compared(NamedTuple):
+    """nDCG@10 of a teacher's order and of the first stage's, means over the same lists.
+
+    Attributes:
+        teacher: of the teacher.
+        first_stage: of the first stage.
+        error: the standard error of the mean difference.
+        lists: how many; 0 if there are none to compare.
+    """
+
+    teacher: float
+    first_stage: float
+    error: float
+    lists: int
+
+
+def compare_teacher(lists: Sequence[TrainingList], most: int = COMPARED) -> Compared:
+    """How a teacher orders what the first stage found, by the judgements of each list.
+
+    Args:
+        lists: with the teacher's scores; left out are candidates without one or that the first stage did not find, and
+            then lists without a relevant candidate, and those whose first stage tells nothing.
+        most: lists that are looked at, evenly over all.
+    """
+    qrels: Qrels = {}
+    first, taught = dict[str, Ranking](), dict[str, Ranking]()
+    for found in lists[:: max(1, len(lists) // most)]:
+        ranked = sorted((c for c in found.candidates if c.rank and c.teacher_score is not None), key=lambda c: c.rank)
+        relevant = {c.doc_id: c.relevance for c in ranked if c.judged and c.relevance > 0}
+        if not relevant or all_tied([c.score for c in ranked]):
+            continue
+        doc_ids, unknown = [c.doc_id for c in ranked], [""] * len(ranked)
+        qrels[found.query_id] = relevant
+        first[found.query_id] = rank(doc_ids, -np.arange(len(ranked)), unknown)
+        taught[found.query_id] = rank(doc_ids, [c.teacher_score or 0.0 for c in ranked], unknown)
+    if not qrels:
+        return Compared(0.0, 0.0, 0.0, 0)
+    before, after = (
+        np.array(list(evaluate(Run("order", order), qrels, [MEASURE])[MEASURE].values())) for order in (first, taught)
+    )
+    return Compared(float(after.mean()), float(before.mean()), standard_error(after - before), len(qrels))
 
 
 def chance(run: Run, qrels: Qrels, seed: int) -> tuple[float, float]:

@@ -102,6 +102,24 @@ def below(value: float, first_stage: float, queries: int) -> str:
     )
 
 
+def worse_teacher(teacher: float, first_stage: float, error: float, lists: int) -> str:
+    """Whether the teacher orders the candidates of labelled lists worse than the first stage does.
+
+    Args:
+        teacher: nDCG@10, the mean over these lists.
+        first_stage: the same.
+        error: the standard error of the mean difference.
+        lists: how many they are; 0 if none can be compared.
+    """
+    if not lists or teacher >= first_stage - 2 * error:
+        return ""
+    return (
+        f"the teacher orders the candidates of {lists} labelled lists worse than the first stage does: nDCG@10 "
+        f"{teacher:.4f} against {first_stage:.4f}; who learns from it learns its mistakes: take another teacher, or "
+        "train.loss=lce, which looks at labels alone"
+    )
+
+
 def random_order(value: float, chance: float, error: float) -> str:
     """Whether dev is ordered no better than at random: a head that was never trained does that.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secondstage.compute import set_seed
-from secondstage.config import TrainConfig
+from secondstage.config import TrainConfig, on_teacher
 from secondstage.files import folder_digests
 from secondstage.inputs import check_kind
 from secondstage.leakage import Met, met_in_lists, trained_on
@@ -21,8 +21,9 @@ from secondstage.site import TOKENS
 from secondstage.synthetic import texts_of_lists
 
 from .best import RERANKER
-from .checks import overlapping, refuse_new_head
+from .checks import compare_teacher, overlapping, refuse_new_head
 from .facts import describe_lists
+from .findings import worse_teacher
 from .loop import Loop
 from .outlook import outlook
 from .pace import heeding_sigterm
@@ -70,6 +71,8 @@ class Training:
         for line in self._outlook(loop):
             say(f"  {line}")
         loop.watch.note("overlap", overlapping(selection.overlap, selection.offered))
+        if on_teacher(config.loss):
+            loop.watch.note("teacher", worse_teacher(*compare_teacher(lists)))
         found = loop.run(stop_at)
         return {**found, **({"stop_at": stop_at} if self.config.folds else {})}
 
