@@ -74,7 +74,9 @@ def test_the_learning_rate_falls_with_size_and_for_trained_rerankers(
 def test_a_student_that_is_cut_from_a_reranker_is_not_moved_little() -> None:
     reranker = MODEL._replace(parameters=17_000_000, new_head=False)
     assert value(DATA, reranker, "learning_rate") == 2e-5
-    assert value(DATA, reranker, "learning_rate", student={"layers": 3}) == 1e-4
+    assert value(DATA, reranker, "learning_rate", student={"layers": 3}) == 3e-4
+    larger = MODEL._replace(parameters=150_000_000, new_head=False)
+    assert value(DATA, larger, "learning_rate", student={"layers": 3}) == 5e-5
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ SEEN, MOST_EPOCHS = 10_000, 8
 FEW = 1000
 # Learning rates of a new head by the largest number of parameters they are for.
 RATES = ((50e6, 1e-4), (200e6, 5e-5), (math.inf, 2e-5))
+# Of the few layers of a cut student: measured on two and three of MiniLM's (LOG.md, 2026-11-30), of larger ones not.
+CUT_RATES = ((50e6, 3e-4), *RATES[1:])
 LEAST_STEPS, LEAST_TOKENS = 100, 1024
 # The share of the memory that is planned with.
 USABLE = 0.7
@@ -126,8 +128,9 @@ def _rate(model: Size, config: TrainConfig) -> Proposal:
         return Proposal(1e-4, "adapters start at zero and bear more than the weights themselves")
     if not model.new_head and config.student is None:
         return Proposal(2e-5, "the median of published trainings: a trained reranker is to be moved little")
-    rate = next(rate for most, rate in RATES if model.parameters <= most)
     # Whose layers are cut out orders as chance does at first: it is not to be moved little.
+    rates = RATES if config.student is None else CUT_RATES
+    rate = next(rate for most, rate in rates if model.parameters <= most)
     start = "a new head on" if model.new_head else "layers without those they were trained with, of"
     return Proposal(
         rate, f"{start} {model.parameters / 1e6:,.0f} million parameters: the larger the model, the lower the rate"

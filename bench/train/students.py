@@ -67,13 +67,17 @@ class Students:
         return self._cell(f"distilled-{layers}-{seed}", key, "distill", seed=seed, **changes)
 
     def label_only(self, layers: int, seed: int) -> Cell:
-        """The same layers of the same teacher, tuned as long on the labels alone."""
+        """The same layers of the same teacher, tuned as long, and at the same learning rate, on the labels alone."""
+        distilled = self.ground.config("distill").distill
+        assert distilled is not None
+        rate = distilled.student.learning_rate
         changes = {
             "train__model": str((self.models / TEACHER).resolve()),
             "train__student": {"layers": layers},
             "train__minutes": self.minutes,
+            "train__learning_rate": rate,
         }
-        key = {"layers": layers, "seed": seed, "minutes": self.minutes, **self.taught_by}
+        key = {"layers": layers, "seed": seed, "minutes": self.minutes, "learning_rate": rate, **self.taught_by}
         return self._cell(f"labels-{layers}-{seed}", key, "domain", seed=seed, **changes)
 
     def _cell(self, name: str, key: Mapping[str, Any], base: str, **changes: Any) -> Cell:
