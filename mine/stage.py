@@ -83,6 +83,12 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
         f"  {counts['lists']} lists, {counts['positives']} positives, {counts['negatives_kept']} negatives; "
         f"{_dropped(counts)}; see audit.html beside them"
     )
+    for teacher, report in teaching.report().items():
+        if report.get("found") == 0:
+            say(
+                f"  ! mine.teachers.{teacher}: {config.teachers[teacher].run} has a score for none of the "
+                f"{report['pairs']} candidates: its ids are to be those of the collection"
+            )
     costs = take_costs(source.cache / COSTS)
     made |= _cost_of_synthesis(source)
     found = dict(sorted(counts.items()))

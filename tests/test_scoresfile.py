@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from secondstage.collection import Documents
-from secondstage.config import MineConfig, TeacherConfig
+from secondstage.collection import Collection, Documents
+from secondstage.config import Bm25Config, MineConfig, TeacherConfig
 from secondstage.errors import UserError
+from secondstage.firststage.bm25 import Bm25
+from secondstage.lists import read_lists
+from secondstage.mine import Source, mine
 from secondstage.mine.teaching import Teaching
 from secondstage.synthetic import PairTexts
 from secondstage.teachers import identities, identity, open_teacher
@@ -39,6 +42,13 @@ def test_scores_are_looked_up_by_id(file: Path, tmp_path: Path) -> None:
     assert [len(scores) for scores in found] == [3, 1, 0]
     assert math.isnan(found[1][0])
     assert teacher.report() == {"lists": 3, "pairs": 4, "found": 2}
+
+
+def test_ties_stay_ties(tmp_path: Path) -> None:
+    """A run is read so that each document has its own place; of a teacher's grades, no order may be made up."""
+    (tmp_path / "grades.trec").write_text("q Q0 a 1 2 llm\nq Q0 b 2 2 llm\nq Q0 c 3 2 llm\nq Q0 d 4 0 llm\n")
+    (found,) = ScoresFile(tmp_path / "grades.trec").look_up([("q", ["a", "b", "c", "d"])])
+    assert found.tolist() == [2.0, 2.0, 2.0, 0.0]
 
 
 def test_of_texts_alone_a_file_says_nothing(file: Path) -> None:
@@ -85,6 +95,24 @@ def test_a_bad_file_is_told_before_the_work(file: Path, tmp_path: Path) -> None:
     file.write_text("q Q0 d1 1 4.5 large\nq d2 3\n")
     with pytest.raises(UserError, match="line 2: not `query_id Q0 doc_id rank score name`"):
         identity(config(file))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_of_other_ids_is_told_of(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, known: bool
+) -> None:
+    query_id = next(iter(collection.split("train"))) if known else "other"
+    lines = [f"{query_id} Q0 {doc_id} 1 {i} t\n" for i, doc_id in enumerate(collection.documents.ids)]
+    (tmp_path / "teacher.trec").write_text("".join(lines))
+    (tmp_path / "mine").mkdir()
+    mining = MineConfig(teachers={"file": config(tmp_path / "teacher.trec")}, max_share=None)
+    bm25 = Bm25.build(Bm25Config(), collection.documents)
+    counts = mine(Source(collection, bm25, "bm25", mining, 1, tmp_path), tmp_path / "mine", dev_depth=5)
+    told = capsys.readouterr().err
+    assert ("teacher.trec has a score for none of the" in told) is not known
+    assert bool(counts["teachers"]["file"]["found"]) is known
+    scored = [c.teacher_score for found in read_lists(tmp_path / "mine" / "train") for c in found.candidates]
+    assert any(score is not None for score in scored) is known
 
 
 def test_it_needs_its_file_and_cannot_judge_queries_that_are_made() -> None:

@@ -155,6 +155,27 @@ def read_trec(path: Path) -> Run:
         UserError: a line has not six columns, a score is no finite number in single precision, a document is there
             twice for a query, or several of one query have the lowest number there is.
     """
+    found, name = read_trec_scores(path)
+    rankings = {}
+    for query_id, scores in found.items():
+        doc_ids = sorted(scores, reverse=True)
+        try:
+            rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
+        except ValueError:  # each score is finite, so that only a tie had nowhere to go
+            raise UserError(
+                f"{path}: query {query_id!r} has tied documents at {-LARGEST!r}, the lowest number in single "
+                "precision, below which there is none to order them by: give them a higher score, such as -1e9, or "
+                "leave their lines out"
+            ) from None
+    return Run(name, rankings)
+
+
+def read_trec_scores(path: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """The scores of a TREC run by query and document ids, ties as they are, and the run's name.
+
+    Raises:
+        UserError: as `read_trec`, but for ties.
+    """
     found: dict[str, dict[str, float]] = {}
     # A file without a line tells no name, and that of a file may hold spaces.
     name = "-".join(path.stem.split()) or "run"
@@ -170,18 +191,7 @@ def read_trec(path: Path) -> Run:
         if doc_id in found.setdefault(query_id, {}):
             raise UserError(f"{path}, line {number}: document {doc_id!r} is there twice for query {query_id!r}")
         found[query_id][doc_id] = float(score)
-    rankings = {}
-    for query_id, scores in found.items():
-        doc_ids = sorted(scores, reverse=True)
-        try:
-            rankings[query_id] = rank(doc_ids, [scores[doc_id] for doc_id in doc_ids], [name] * len(doc_ids))
-        except ValueError:  # each score is finite, so that only a tie had nowhere to go
-            raise UserError(
-                f"{path}: query {query_id!r} has tied documents at {-LARGEST!r}, the lowest number in single "
-                "precision, below which there is none to order them by: give them a higher score, such as -1e9, or "
-                "leave their lines out"
-            ) from None
-    return Run(name, rankings)
+    return found, name
 
 
 def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -12,7 +12,7 @@ from ..files import file_digest, fingerprint
 from ..models import identity as model_identity
 from ..models import read_config
 from ..networks import check_outputs, check_padding
-from ..run import Scores, read_trec
+from ..run import Scores, read_trec_scores
 
 if TYPE_CHECKING:
     from ..chat import ChatClient
@@ -117,7 +117,7 @@ def identity(config: TeacherConfig) -> str:
     settings: list[object] = [config.kind]
     if config.kind == "run":
         path = _scores_file(config)
-        read_trec(path)
+        read_trec_scores(path)
         settings.append(file_digest(path))
     elif config.kind == "listwise":
         _chat(config, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..run import Scores, read_trec
+from ..run import Scores, read_trec_scores
 
 
 class ScoresFile:
@@ -18,12 +18,10 @@ class ScoresFile:
         """Read it.
 
         Raises:
-            UserError: as `read_trec`.
+            UserError: as `read_trec_scores`.
         """
-        self._scores = {
-            query_id: dict(zip(ranking.doc_ids, ranking.scores.tolist(), strict=True))
-            for query_id, ranking in read_trec(path).items()
-        }
+        # Not as a run, which tells ties apart: an order that the teacher did not give would be learnt.
+        self._scores, _ = read_trec_scores(path)
         self.lists = self.pairs = self.found = 0
 
     def look_up(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Scores]:
