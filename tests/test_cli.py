@@ -149,7 +149,7 @@ def test_two_runs_with_one_seed_give_the_same_lists_and_the_same_scores(
     ]
     for name in files:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
-    assert secondstage("mine", config, f"output={tmp_path / '3'}", "seed=14").returncode == 0
+    assert main(["mine", config, f"output={tmp_path / '3'}", "seed=14"]) == 0
     assert (tmp_path / "1" / files[0]).read_bytes() != (tmp_path / "3" / files[0]).read_bytes()
 
 
