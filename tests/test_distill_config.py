@@ -104,7 +104,7 @@ def test_the_config_explains_every_key_and_shows_its_default() -> None:
     for key in shown["student"]:
         default = getattr(usual.student, key) if key != "minutes" else None
         (row,) = (i for i, line in enumerate(lines) if line.startswith(f"    {key}:"))
-        said = re.search(r"\b(No default|Default: (.+))\.$", lines[row - 1])
+        said = re.search(r"\b(No default|Default: ([^.]+|\d+\.\d+))\.$", lines[row - 1])
         assert said or getattr(config.student, key) == default, key
         if said and said[2]:
             assert (None if said[2] == "none" else yaml.safe_load(said[2])) == default, key
