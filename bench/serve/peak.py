@@ -11,8 +11,13 @@ REPEATS = 7
 
 
 def measure_peak() -> dict[str, float]:
-    """Operations a second of large matrix products, the best of some, by type; a multiply-add is two."""
+    """Operations a second of large matrix products, the best of some, by type; a multiply-add is two.
+
+    Where the processor has no bfloat16, what would be computed in it is computed in single precision.
+    """
     import torch
+
+    from secondstage.compute import has_bf16
 
     def best(product: Callable[[], object]) -> float:
         product()
@@ -25,9 +30,10 @@ def measure_peak() -> dict[str, float]:
 
     real = torch.randn(SIZE, SIZE)
     half, small = real.bfloat16(), (real * 40).clamp(-127, 127).to(torch.int8)
-    bf16 = best(lambda: half @ half)
+    fp32 = best(lambda: real @ real)
+    bf16 = best(lambda: half @ half) if has_bf16() else fp32
     # Eight bits are twice sixteen in hardware; whichever is larger is nearer to the peak.
-    return {"fp32": best(lambda: real @ real), "bf16": bf16, "int8": max(2 * bf16, best(lambda: _int8(small)))}
+    return {"fp32": fp32, "bf16": bf16, "int8": max(2 * bf16, best(lambda: _int8(small)))}
 
 
 def _int8(values: Any) -> Any:

@@ -4,8 +4,9 @@
 
 Peers and engines score the same pairs of test queries and their candidates, in turn, tokenising included; medians of
 the ratios of rounds. Engines that the bundle lacks are exported into it. The peers: `CrossEncoder.predict` in single
-precision, and loaded in bf16; ONNX Runtime on a dynamically quantised graph, in batches of 64 in the order given, as
-fastembed does. That graph is ours, which computes the last layer for the first token alone: faster than theirs.
+precision, and loaded in bf16 where the processor has it; ONNX Runtime on a dynamically quantised graph, in batches of
+64 in the order given, as fastembed does. That graph is ours, which computes the last layer for the first token alone:
+faster than theirs.
 
 nDCG@10 is that of each engine's order on ranked lists of test queries; `ndcg_delta` is what it gains over torch in
 single precision. An engine ranks without loss if that is 0.001 at most. The last line is JSON.
@@ -26,6 +27,7 @@ from bench.train.summary import ratio
 from secondstage.backends import available_threads, open_engine
 from secondstage.backends.record import ENGINES_FOLDER, GRAPHS, MAY_LOSE, write_record
 from secondstage.collection import Collection, Qrels
+from secondstage.compute import has_bf16
 from secondstage.firststage import search_run
 from secondstage.measures import evaluate, mean
 from secondstage.networks import load_cross_encoder
@@ -105,8 +107,9 @@ def peers(reranker: Path, graph: Path) -> dict[str, Score]:
     import torch
     from sentence_transformers import CrossEncoder
 
-    plain = CrossEncoder(str(reranker), device="cpu")
-    half = CrossEncoder(str(reranker), device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    encoders = {ST: CrossEncoder(str(reranker), device="cpu")}
+    if has_bf16():  # elsewhere a batch would take minutes
+        encoders[ST_BF16] = CrossEncoder(str(reranker), device="cpu", model_kwargs={"dtype": torch.bfloat16})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_threads()
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -125,7 +128,7 @@ def peers(reranker: Path, graph: Path) -> dict[str, Score]:
     def predicted(model: Any) -> Score:
         return lambda pairs: np.asarray(model.predict(pairs, show_progress_bar=False), np.float32)
 
-    return {ST: predicted(plain), ST_BF16: predicted(half), ORT: batches}
+    return {name: predicted(encoder) for name, encoder in encoders.items()} | {ORT: batches}
 
 
 def engines_of(options: ScoringOptions, calibrating: Pairs) -> dict[str, PairModel]:
@@ -181,7 +184,7 @@ def summary(speeds: Mapping[str, Sequence[float]], delta: Mapping[str, float]) -
     """The ratios that count: of the fastest engine that ranks without loss, and of the fastest in eight bits."""
 
     def against(peer: str, names: Sequence[str]) -> float | None:
-        return max((ratio(speeds[name], speeds[peer]) for name in names), default=None)
+        return max((ratio(speeds[name], speeds[peer]) for name in names if peer in speeds), default=None)
 
     lossless = [name for name in delta if abs(delta[name]) <= LOSSLESS]
     int8 = [name for name in delta if name.endswith("-int8") and delta[name] >= -MAY_LOSE]

@@ -2,10 +2,10 @@
 
     python -m bench.train.peer SPEC.json
 
-LambdaLoss, bf16 (autocast), fused AdamW, learning rate 1e-4, no dropout. It has no budget in time: a callback stops it,
-and its learning rate follows the clock, rising for a tenth of the time, then falling to zero, as ours does. It has no
-grouping by length for cross-encoders: their batches are texts, which the loss tokenises. The clock runs from the first
-step, without imports and the reading of the model. The last line is JSON: what it did.
+LambdaLoss, bf16 (autocast) where the processor has it, fused AdamW, learning rate 1e-4, no dropout. It has no budget
+in time: a callback stops it, and its learning rate follows the clock, rising for a tenth of the time, then falling to
+zero, as ours does. It has no grouping by length for cross-encoders: their batches are texts, which the loss tokenises.
+The clock runs from the first step, without imports and the reading of the model. The last line is JSON: what it did.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def train_peer(spec: Spec) -> Speed:
     from sentence_transformers.cross_encoder.losses import LambdaLoss
     from transformers import TrainerCallback, set_seed
 
+    from secondstage.compute import has_bf16
     from secondstage.models import locate
     from secondstage.train.schedule import rate
 
@@ -146,7 +147,7 @@ def train_peer(spec: Spec) -> Speed:
             learning_rate=LEARNING_RATE,
             optim="adamw_torch_fused",
             weight_decay=0.01,
-            bf16=True,
+            bf16=has_bf16(),
             use_cpu=not torch.cuda.is_available(),
             seed=spec.seed,
             save_strategy="no",
