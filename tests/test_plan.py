@@ -28,6 +28,8 @@ from secondstage.plan import Stage, carry_out, claimed, describe_os_error, done
 from secondstage.reranker import Reranker
 from secondstage.serve import Pipeline, compare_paths, update_documents
 
+from .families import save_family
+
 
 class Maker:
     """Writes its content, and counts how often it was asked to."""
@@ -709,6 +711,10 @@ def test_a_start_that_is_none_is_told_before_the_work(
         project.run(f"train.{none}", "warmup.steps=1", command="warmup")
     with pytest.raises(UserError, match=r"train\.steps=0 takes the model as it is, but .* is no trained reranker"):
         project.run("train.steps=0")
+    unfit = save_family("bert", tmp_path / "unfit", tiny_model, vocab_size=50)
+    for overrides in ([f"train.model={unfit}"], [*student[:2], f"distill.student.model={unfit}"]):
+        with pytest.raises(UserError, match=r"a tokenizer that does not fit the model: .* of 50 tokens only"):
+            project.run(*overrides)
     assert not project.output.exists()
     for good in (
         ["train.steps=1"],

@@ -15,7 +15,18 @@ import pytest
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.train.selection import MEASURE
-from secondstage.train.tracking import DEV, RUN, STEPS, TIMING, StepRecord, Tracking, cut, flat, read_lines
+from secondstage.train.tracking import (
+    DEV,
+    RUN,
+    STEPS,
+    TIMING,
+    StepRecord,
+    Tracking,
+    check_tracker,
+    cut,
+    flat,
+    read_lines,
+)
 
 FACTS = {"config": {"learning_rate": 0.25, "loss": {"lce": {"weight": 1.0}}}, "git": None, "data": {"lists": 7}}
 
@@ -155,6 +166,24 @@ def test_a_tracker_that_cannot_start_is_refused_with_the_way_out(
     with pytest.raises(UserError, match=r"train\.tracker=wandb cannot start: no account; run `wandb login`, or set"):
         tracking.start(FACTS)
     tracking.finish()
+
+
+def test_an_account_that_is_missing_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Path
+) -> None:
+    """No network: wandb finds no key, so it asks nobody."""
+    import wandb
+
+    check_tracker(config("wandb"))
+    check_tracker(config("tensorboard"))
+    wandb.teardown()
+    (tmp_path / "netrc").touch()
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(offline))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(UserError, match=r"train\.tracker=wandb cannot start: nobody is logged in here; run `wandb"):
+        check_tracker(config("wandb"))
 
 
 @pytest.fixture

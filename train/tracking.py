@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondstage.config import TrainConfig
-from secondstage.errors import UserError
+from secondstage.errors import UserError, in_a_line
 from secondstage.files import write_json, writing_whole
 from secondstage.parallel import workers
 
@@ -28,6 +28,25 @@ WAYS_OUT = {
     "wandb": "run `wandb login`, or set WANDB_MODE=offline",
     "tensorboard": "pip install 'secondstage[tensorboard]'",
 }
+
+
+def check_tracker(config: TrainConfig) -> None:
+    """See that wandb, unless it is offline, has an account that it lets in: before the work, not after it.
+
+    Raises:
+        UserError: it has none, or cannot ask.
+    """
+    if config.tracker != "wandb":
+        return
+    import wandb
+
+    try:
+        ready = wandb.setup().settings.mode in ("offline", "disabled") or wandb.login(prompt=False)
+        reason = "" if ready else "nobody is logged in here"
+    except Exception as error:  # wandb has kinds of its own
+        reason = in_a_line(error)
+    if reason:
+        raise UserError(f"train.tracker=wandb cannot start: {reason}; {WAYS_OUT['wandb']}")
 
 
 class StepRecord(NamedTuple):

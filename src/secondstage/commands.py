@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .config import Config
+from .config import Config, TrainConfig
 from .errors import Faults, UserError
 from .files import MANIFEST, read_json
 from .inputs import check_model
@@ -76,12 +76,18 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
 
 def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
     """Raise `UserError` if a model that a training starts from is none, or is taken as it is with a head that nobody
-    trained: before the work, not after it. What was trained before is not looked at: its model may be gone."""
+    trained, or if its tracker cannot start: before the work, not after it. What was trained before is not looked at:
+    its model may be gone."""
     kinds = {stage.kind for stage in stages if not (output / stage.kind / MANIFEST).exists()}
-    if kinds & {"warmup", "train"}:
-        check_model(config.train)
+    trained: list[TrainConfig] = [config.train] if kinds & {"warmup", "train"} else []
     if "student" in kinds and config.distill is not None:
-        check_model(config.distill.student)
+        trained.append(config.distill.student)
+    for each in trained:
+        check_model(each)
+        if each.tracker != "none":
+            from secondstage.train.tracking import check_tracker
+
+            check_tracker(each)
     model, warmed = config.train.model, config.warmup is not None and config.warmup.use != "never"
     if "train" not in kinds or config.train.steps != 0 or warmed or config.train.head != "classification":
         return

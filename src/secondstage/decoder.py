@@ -12,7 +12,7 @@ from .calibration import Calibration
 from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
 from .models import locate, pretrained, quiet_transformers
-from .networks import check_vocabulary, load_tokenizer, longest
+from .networks import fitting_tokenizer, longest
 from .pairmodel import PairModel, calibration_of, read_contract
 from .yesno import template_of, token_of
 
@@ -200,9 +200,7 @@ def load_decoder(model: str, **settings: Any) -> tuple[Any, Any]:
 
     with quiet_transformers():
         network = pretrained(AutoModelForCausalLM, model, **{"dtype": "float32"} | settings)
-    tokenizer = load_tokenizer(model)
-    check_vocabulary(model, network, tokenizer)
-    return network, tokenizer
+    return network, fitting_tokenizer(model, network.config)
 
 
 def left_padded(prompts: Sequence[Sequence[int]], padding: int) -> Mapping[str, Any]:

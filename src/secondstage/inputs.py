@@ -20,8 +20,9 @@ from .config import (
 from .errors import UserError
 from .files import file_digest, fingerprint, read_manifest
 from .models import identity, read_config, read_writer
-from .networks import check_outputs, check_padding
+from .networks import check_outputs, check_padding, fitting_tokenizer, has_head
 from .pairmodel import read_contract
+from .pairtext import check_pairs
 
 
 def evaluated(config: EvaluateConfig) -> dict[str, str]:
@@ -136,7 +137,8 @@ def tuned_from(config: TrainConfig) -> dict[str, str]:
 
 def check_model(config: TrainConfig) -> None:
     """Raise `UserError` if a training starts from what is no model, or from one whose score is of another kind, has
-    several outputs or depends on other pairs: before the work, not after it. Only its configuration is read."""
+    several outputs or depends on other pairs, or whose tokenizer does not fit: before the work, not after it. Weights
+    are not read."""
     if isinstance(config, StudentTraining) and config.model == TEACHER:
         return
     network = read_config(config.model)
@@ -144,6 +146,9 @@ def check_model(config: TrainConfig) -> None:
     if config.head == "classification":
         check_outputs(config.model, network)
         check_padding(config.model, network)
+    tokenizer = fitting_tokenizer(config.model, network)
+    if config.head == "classification" and has_head(network):
+        check_pairs(config.model, tokenizer)
 
 
 def check_kind(config: TrainConfig) -> None:

@@ -44,8 +44,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
         settings = {"dtype": "float32", "config": config} | settings
         network = pretrained(AutoModelForSequenceClassification, model, **settings)
-    tokenizer = load_tokenizer(model)
-    check_vocabulary(model, network, tokenizer)
+    tokenizer = fitting_tokenizer(model, config)
     _leave_out_unread_inputs(network, tokenizer)
     pool_last_token(network, tokenizer)
     if trained:
@@ -54,6 +53,25 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
         put_words_around(tokenizer)
     read_first_token(network)
     return network, tokenizer
+
+
+def fitting_tokenizer(model: str, config: Any) -> Any:
+    """The tokenizer of a model, as `load_tokenizer` does, if it fits what the configuration says of the model.
+
+    Raises:
+        UserError: it cannot be loaded, knows no words, or has tokens that the model has no embedding of.
+    """
+    tokenizer = load_tokenizer(model)
+    # Models that embed something else, such as characters, say nothing of a vocabulary.
+    known = getattr(config.get_text_config(), "vocab_size", None)
+    # Not the number of tokens: there may be gaps.
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if known is not None and last >= known:
+        raise UserError(
+            f"model {model!r} has a tokenizer that does not fit the model: it gives token ids up to {last}, but there "
+            f"are embeddings of {known} tokens only; give the folder with the tokenizer that the model was trained with"
+        )
+    return tokenizer
 
 
 def load_tokenizer(model: str) -> Any:
@@ -100,21 +118,6 @@ def check_padding(model: str, config: Any) -> None:
         f"model {model!r} is of the family {kind}, in which the score of a pair depends on the pairs that it is "
         f"computed with, so no order would hold: give an encoder of another family (BERT, DeBERTa, …){other}"
     )
-
-
-def check_vocabulary(model: str, network: Any, tokenizer: Any) -> None:
-    """Raise `UserError` if the tokenizer has tokens that the model has no embedding of."""
-    try:
-        known = network.get_input_embeddings().num_embeddings
-    except (NotImplementedError, AttributeError):  # models that embed something else, such as characters
-        return
-    # Not their number: there may be gaps.
-    last = max(tokenizer.get_vocab().values(), default=-1)
-    if last >= known:
-        raise UserError(
-            f"model {model!r} has a tokenizer that does not fit the model: it gives token ids up to {last}, but there "
-            f"are embeddings of {known} tokens only; give the folder with the tokenizer that the model was trained with"
-        )
 
 
 def longest(network: Any, tokenizer: Any, wanted: int | None) -> int:
