@@ -62,7 +62,10 @@ def test_a_network_gives_the_same(family: str, tiny_model: Path, tmp_path: Path)
     assert found[0].std() > 1e-4
 
 
-def test_training_uses_it_where_it_can(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", NAME), ("fp32", "sdpa")])
+def test_training_uses_it_where_it_pays(
+    precision: Any, expected: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("secondstage.train.model.device", lambda: "cpu")
-    config = TrainConfig(model=str(tiny_model), steps=1)
-    assert start_model(config).model.config._attn_implementation == NAME
+    config = TrainConfig(model=str(tiny_model), steps=1, precision=precision)
+    assert start_model(config).model.config._attn_implementation == expected

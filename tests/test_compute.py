@@ -18,6 +18,7 @@ from secondstage.errors import UserError
 def nothing_remembered() -> Iterator[None]:
     device.cache_clear()
     has_bf16.cache_clear()
+    compute.warn_of_emulation.cache_clear()
     yield
     device.cache_clear()
     has_bf16.cache_clear()
@@ -28,6 +29,16 @@ def nothing_remembered() -> Iterator[None]:
 def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, precision: Precision, able: bool) -> None:
     monkeypatch.setattr(compute, "has_bf16", lambda: able)
     assert resolve(precision) == precision
+
+
+@pytest.mark.parametrize(("found", "able", "told"), [("cpu", False, 1), ("cpu", True, 0), ("mps", False, 0)])
+def test_bf16_that_is_emulated_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: str, able: bool, told: int
+) -> None:
+    monkeypatch.setattr(compute, "device", lambda: found)
+    monkeypatch.setattr(compute, "has_bf16", lambda: able)
+    assert [resolve("bf16") for _ in range(2)] == ["bf16", "bf16"]
+    assert capsys.readouterr().err.count("bf16, which this processor has no instructions for") == told
 
 
 @pytest.mark.parametrize(("able", "other"), [(False, "fp32"), (True, "bf16")])

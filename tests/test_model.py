@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from secondstage.config import TrainConfig
 from secondstage.decoder import DecoderReranker
 from secondstage.errors import UserError
+from secondstage.networks import load_cross_encoder
 from secondstage.rerankers import load_reranker
 from secondstage.train.attention import NAME
 from secondstage.train.model import start_model
@@ -63,9 +64,11 @@ def test_every_family_starts_without_dropout_and_trains(family: str, tiny_model:
     network, _ = start(folder, dropout=0.3)
     assert dropouts(network) <= {0.3}
     assert 0.3 in {value for name, value in vars(network.config).items() if "attention" in name or "attn" in name}
-    scorer = start_model(TrainConfig(model=str(folder), steps=1, max_length=64))
+    scorer = start_model(TrainConfig(model=str(folder), steps=1, max_length=64, precision="fp32"))
     assert dropouts(scorer.model) <= {0.0}
-    assert scorer.model.config._attn_implementation in ("eager", NAME)
+    assert scorer.model.config._attn_implementation == load_cross_encoder(str(folder))[0].config._attn_implementation
+    half = start_model(TrainConfig(model=str(folder), steps=1, max_length=64, precision="bf16")).model
+    assert half.config._attn_implementation in ("eager", NAME)
     rows = scorer.tokenize(PAIRS)
     with torch.no_grad():
         training = scorer.with_model(scorer.model.train()).logits(scorer.collate(rows, range(4)))

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from .errors import UserError
+from .progress import say
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -86,7 +87,7 @@ def has_fp16() -> bool:
 
 
 def resolve(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """Choose for "auto".
+    """Choose for "auto". bf16 on a processor that has none is taken, and said once: results are the same, much later.
 
     Raises:
         UserError: fp16 on a processor that has none.
@@ -98,7 +99,18 @@ def resolve(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
             "precision is fp16, which this processor does not compute in: it would be many times slower than fp32; set "
             f"precision={'bf16' if has_bf16() else 'fp32'}, or auto"
         )
+    if precision == "bf16" and device() != "mps" and not has_bf16():
+        warn_of_emulation()
     return precision
+
+
+@lru_cache(maxsize=1)
+def warn_of_emulation() -> None:
+    """Say, once in a process, that bfloat16 will be slow."""
+    say(
+        "precision is bf16, which this processor has no instructions for: it is emulated, many times slower than fp32; "
+        "set precision=fp32, or auto"
+    )
 
 
 def torch_dtype(precision: Precision) -> Any:
