@@ -12,7 +12,7 @@ from secondstage.train.advice import Data, advise, propose
 from secondstage.train.size import Size
 
 # MiniLM-L6 on a collection like feedbackqa.
-DATA = Data(lists=5000, positives=6000, pairs=40_000, tokens=4_000_000, dev_queries=100, documents=3000)
+DATA = Data(lists=5000, labelled=5000, positives=6000, pairs=40_000, tokens=4_000_000, dev_queries=100, documents=3000)
 MODEL = Size(
     parameters=22_700_000,
     trained=22_700_000,
@@ -103,7 +103,11 @@ def test_evaluations_take_a_tenth_of_the_time(
     [(300, 20, 5), (300, 0, 5), (300, 50, None), (1000, 20, None), (49, 20, None)],
 )
 def test_folds_are_for_few_labels_and_little_dev(lists: int, dev_queries: int, folds: int | None) -> None:
-    assert value(DATA._replace(lists=lists, dev_queries=dev_queries), MODEL, "folds") == folds
+    data = DATA._replace(labelled=lists, dev_queries=dev_queries)
+    assert value(data, MODEL, "folds") == folds
+    # They are decided, and with them when to evaluate.
+    decided = propose(data, MODEL, TrainConfig(steps=1000, folds=3))
+    assert not {"folds", "evaluations", "patience"} & decided.keys()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_proposals_are_valid_values_of_their_keys() -> None:
 
 
 def test_the_advice_as_a_whole() -> None:
-    few = DATA._replace(lists=700, pairs=5600, tokens=560_000, dev_queries=40)
+    few = DATA._replace(lists=700, labelled=700, pairs=5600, tokens=560_000, dev_queries=40)
     lines = advise(few, MODEL, config(epochs=1.0, batch_tokens=4096), seconds_per_token=3e-4)
     assert lines[0] == (
         "700 lists with 6,000 positives; an epoch has 5,600 pairs and 560,000 tokens; training takes about 0.8 GiB for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_keys_are_those_of_settings_seed_and_data_alone(data: dict[str, Any]) ->
     before = read_manifest(made.folder.parent / "collection", "collection")["fingerprint"]
     made.make(recipes["a"], 14)
     assert read_manifest(made.folder.parent / "collection", "collection")["fingerprint"] == before
+
+
+def test_another_split_over_the_same_queries_is_another_key(
+    data: dict[str, Any], beir_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(beir_folder, tmp_path / "beir")
+    shutil.copy(folder / "qrels" / "dev.tsv", folder / "qrels" / "strict.tsv")
+    given = [f"collection={folder}", f"output={tmp_path / 'out'}"]
+    usual, strict = keys(data, *given), keys(data, *given, "bakeoff.split=strict")
+    assert not set(usual.values()) & set(strict.values())
 
 
 def test_values_are_those_of_the_reranker_over_the_lists_that_decide(

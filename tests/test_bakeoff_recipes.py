@@ -168,6 +168,11 @@ def test_the_budget_of_students_is_their_own() -> None:
     assert time_left([("base", 1), ("a", 1)], [], recipes[0]) == 2 * 3 * 60
 
 
+def test_a_warmup_has_one_equal_budget_too() -> None:
+    (_, told) = faults({"a": {"train.negatives": 3}}, "warmup={epochs: 2, use: always}")
+    assert told == "warmup.epochs=2 is no budget that is equal for all recipes: give warmup.minutes or warmup.steps"
+
+
 @pytest.mark.parametrize(
     ("overrides", "word"),
     [

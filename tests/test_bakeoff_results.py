@@ -168,6 +168,12 @@ def test_whether_all_recipes_chose_alike_is_told() -> None:
     changed = "bakeoff.recipes.a={train.evaluations: 20, train.dev_queries: 9, train.negatives: 2}"
     (unlike,) = [note for note in found(CELLS, changed)["notes"] if "chose its checkpoint" in note]
     assert "not for all recipes alike: a (train.evaluations, train.dev_queries); who" in unlike
+    patient = "bakeoff.recipes.a={train.patience: 2}"
+    (unlike,) = [note for note in found(CELLS, patient)["notes"] if "chose its checkpoint" in note]
+    assert "not for all recipes alike: a (train.patience); who" in unlike
+    # Where there is nothing to choose among, nothing was chosen.
+    for nothing in ("train.evaluations=1", "train.folds=3"):
+        assert not [note for note in found(CELLS, nothing)["notes"] if "chose its checkpoint" in note]
 
 
 @pytest.mark.parametrize(

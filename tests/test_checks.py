@@ -89,5 +89,7 @@ def test_a_teacher_is_compared_on_what_the_first_stage_found() -> None:
     assert found.lists == 2
     assert compare_teacher(lists[1:2] * 6, most=3).lists == 1  # a query counts once
     assert compare_teacher([one._replace(query_id=str(i)) for i, one in enumerate(lists[1:2] * 6)], most=3).lists == 3
+    unlabelled = [lists[2]._replace(query_id=f"log {i}") for i in range(50)]
+    assert compare_teacher([*lists[:2], *unlabelled], most=10).lists == compare_teacher(lists[:2]).lists > 0
     assert compare_teacher(lists[2:]).lists == 0
     assert compare_teacher([]) == (0.0, 0.0, 0.0, 0)

@@ -27,6 +27,8 @@ from secondstage.stages import Stages
 from secondstage.train.watch import Watch
 from secondstage.unlabelled import read_unlabelled
 
+from .families import save_family
+
 TUNED = {"steps": 4, "max_length": 32, "batch_tokens": 512, "precision": "fp32", "dev_depth": 10, "evaluations": 1}
 KINDS = ("collection", "first_stage", "mine", "train", "teach", "student", "bundle", "evaluation")
 
@@ -124,12 +126,43 @@ def test_a_run_without_a_student_has_the_stages_it_had(base: dict[str, Any]) -> 
         ("distill.teacher=./nowhere", r"model '\./nowhere': no such folder"),
         ("distill.student.model=./nowhere", r"model '\./nowhere': no such folder"),
         ("distill.student.replay=./nowhere", r"^distill\.student\.replay: .* is not there or is empty"),
+        ("distill.student.student={layers: 9}", r"^distill\.student\.student\.layers is 9, but .* has 2 layers"),
+        ("train.student={layers: 1}", r"^distill\.student\.student\.layers is 2, but .* has 1 layers"),
     ],
 )
 def test_what_is_not_there_is_told_before_the_work(base: dict[str, Any], change: str, told: str) -> None:
+    changes = ["distill.student.student={layers: 2}", change]
     with pytest.raises(UserError, match=told):
-        carry_out_up_to("train", check_config(override(base, [change])))
+        carry_out_up_to("train", check_config(override(base, changes)))
     assert not (Path(base["output"]) / "collection").exists()
+
+
+def test_a_student_has_the_head_of_the_teacher_that_it_is_cut_from(
+    base: dict[str, Any], tiny_model: Path, another: Path, tmp_path: Path
+) -> None:
+    decoder = save_family("qwen3", tmp_path / "decoder", tiny_model, head="tokens")
+    for teacher, head, other in ((decoder, "classification", "yes_no"), (another, "yes_no", "classification")):
+        changes = [f"distill.teacher={teacher}", f"distill.student.head={head}", "distill.student.student={layers: 1}"]
+        with pytest.raises(UserError, match=f"whose head is {other}: set distill.student.head={other}"):
+            carry_out_up_to("train", check_config(override(base, changes)))
+    with pytest.raises(UserError, match="match_attention compare networks with a classification head"):
+        check_config(override(base, ["distill.student.head=yes_no", "train.head=yes_no"]))
+    assert not Path(base["output"]).exists()
+
+
+def test_a_file_of_scores_knows_no_new_queries(base: dict[str, Any]) -> None:
+    scores = "mine.teachers={other: {kind: run, run: scores.trec}}"
+    with pytest.raises(UserError, match=r"distill\.queries are new queries, but a teacher of the kind run"):
+        check_config(override(base, ["distill.teacher=mine", scores]))
+    check_config(override(base, ["distill.teacher=mine", scores, "distill.queries=null"]))
+
+
+def test_the_say_of_a_teacher_moves_the_lessons(base: dict[str, Any]) -> None:
+    before, after = (
+        planned(base, "distill.teacher=mine", API, f"mine.teachers.llm.weight={weight}") for weight in (1, 2)
+    )
+    assert before["teach"] != after["teach"]
+    assert before["train"] == after["train"]
 
 
 def test_what_is_said_of_a_student_has_its_own_keys(
@@ -191,6 +224,12 @@ def test_words_stand_for_models(base: dict[str, Any], overrides: list[str], teac
     assert found.training().learning_rate == 1e-3
 
 
+def test_a_teacher_that_is_taken_as_it_is_was_not_trained_here(base: dict[str, Any]) -> None:
+    untrained = ["train.model=large", "train.steps=0"]
+    assert distilled(base, *untrained).name == "large"
+    assert distilled(base, *untrained, "warmup.steps=5").name == "large, trained here"
+
+
 def test_the_teacher_is_evaluated_beside_its_student_if_it_is_one_model(base: dict[str, Any], another: Path) -> None:
     found = distilled(base, f"distill.teacher={another}", "evaluate.rerankers={other: x}")
     assert {name: teacher.kind for name, teacher in found.teachers().items()} == {"teacher": "cross_encoder"}
@@ -218,6 +257,9 @@ def test_without_labels_there_must_be_unlabelled_queries(
     with pytest.raises(UserError, match=r"no loss of the student \(lce\) looks at the teacher's scores"):
         check_config(override(elsewhere, ["distill.student.loss=lce"]))
     carry_out_up_to("train", check_config(elsewhere))
+    # However long one is trained that is not, as the teacher is another.
+    unused = override(elsewhere, [f"distill.teacher={another}", "train.steps=4", f"output={tmp_path / 'unused'}"])
+    assert [made["kind"] for made in carry_out_up_to("train", check_config(unused))][2:] == ["mine", "teach", "student"]
     lists = list(read_lists(Path(base["output"]) / "teach" / "train"))
     assert len(lists) == 3
     assert all(c.teacher_score is not None and c.role == "ignored" for found in lists for c in found.candidates)

@@ -37,8 +37,10 @@ def loop(collection: Collection, tiny_model: Path, folder: Path) -> Loop:
 
 def test_it_tells_and_changes_nothing(collection: Collection, tiny_model: Path, tmp_path: Path) -> None:
     told, plain = (loop(collection, tiny_model, tmp_path / name) for name in ("told", "plain"))
-    lines = outlook(told, len(collection.documents))
+    lines = outlook(told, collection.queries, len(collection.documents))
     assert "32 lists" in lines[0]
+    # Folds measure on queries of the collection alone.
+    assert not any("train.folds" in line for line in outlook(told, {}, len(collection.documents)))
     assert any("train.epochs" in line or "epoch" in line for line in lines)
     assert not any(parameter.grad is not None for parameter in told.weights.master.parameters())
     told.run()
@@ -54,4 +56,4 @@ def test_a_training_that_goes_on_is_told_nothing(
 ) -> None:
     own = loop(collection, tiny_model, tmp_path / "own")
     monkeypatch.setattr(own.checkpoints, "latest", lambda: 2)
-    assert outlook(own, 64) == []
+    assert outlook(own, collection.queries, 64) == []

@@ -31,8 +31,9 @@ class Data(NamedTuple):
     """What is known before training.
 
     Attributes:
-        lists: of the train split.
-        positives: in these.
+        lists: that are learnt from, of unlabelled and of synthetic queries too.
+        labelled: those of them that folds can measure: of the collection's own queries, with a positive.
+        positives: in the lists.
         pairs: of one epoch.
         tokens: of one epoch, padding included.
         dev_queries: on which checkpoints are chosen.
@@ -40,6 +41,7 @@ class Data(NamedTuple):
     """
 
     lists: int
+    labelled: int
     positives: int
     pairs: int
     tokens: int
@@ -61,8 +63,9 @@ def propose(
     found = {"epochs": _epochs(data), "learning_rate": _rate(model, config)}
     # The others are for a budget that was decided, if it is known what that comes to.
     epochs = _decided(data, config, seconds_per_token) or float(found["epochs"].value or 1)
-    found |= _evaluations(data, config, epochs)
-    found |= _folds(data)
+    if not config.folds:  # what they choose is decided
+        found |= _evaluations(data, config, epochs)
+        found |= _folds(data)
     found |= _steps(data, config, epochs)
     return found | _memory(data, model, config)
 
@@ -151,11 +154,11 @@ def _evaluations(data: Data, config: TrainConfig, epochs: float) -> dict[str, Pr
 
 
 def _folds(data: Data) -> dict[str, Proposal]:
-    if data.dev_queries >= 50 or not 50 <= data.lists < FEW:
+    if data.dev_queries >= 50 or not 50 <= data.labelled < FEW:
         return {}
     return {
         "folds": Proposal(
-            5, f"{data.dev_queries} dev queries cannot tell when to stop; {data.lists} training queries in folds can"
+            5, f"{data.dev_queries} dev queries cannot tell when to stop; {data.labelled} training queries in folds can"
         )
     }
 

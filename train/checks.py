@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -92,11 +93,12 @@ def compare_teacher(lists: Sequence[TrainingList], most: int = COMPARED) -> Comp
     Args:
         lists: with the teacher's scores; left out are candidates without one or that the first stage did not find, and
             then lists without a relevant candidate, and those whose first stage tells nothing.
-        most: lists that are looked at, evenly over all.
+        most: lists that are looked at, evenly over all with a relevant candidate.
     """
     qrels: Qrels = {}
     first, taught = dict[str, Ranking](), dict[str, Ranking]()
-    for found in lists[:: max(1, len(lists) // most)]:
+    labelled = [x for x in lists if any(c.rank and c.judged and c.relevance > 0 for c in x.candidates)]
+    for found in labelled[:: max(1, math.ceil(len(labelled) / most))]:
         ranked = sorted((c for c in found.candidates if c.rank and c.teacher_score is not None), key=lambda c: c.rank)
         relevant = {c.doc_id: c.relevance for c in ranked if c.judged and c.relevance > 0}
         if not relevant or all_tied([c.score for c in ranked]):

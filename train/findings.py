@@ -116,7 +116,7 @@ def worse_teacher(teacher: float, first_stage: float, error: float, lists: int) 
     return (
         f"the teacher orders the candidates of {lists} labelled lists worse than the first stage does: nDCG@10 "
         f"{teacher:.4f} against {first_stage:.4f}; who learns from it learns its mistakes: take another teacher, or "
-        "train.loss=lce, which looks at labels alone"
+        "learn from the labels alone (the loss lce, and no distill)"
     )
 
 

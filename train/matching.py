@@ -159,19 +159,10 @@ def show_attention(network: Any) -> None:
 
 
 def start_matching(config: TrainConfig) -> Matching | None:
-    """What the student of a training is compared with, if its layers are to be; the teacher is loaded once more, whole.
-
-    Raises:
-        UserError: the student is a decoder that is asked for yes or no.
-    """
+    """What a student is compared with, if its layers are to be; the teacher is loaded once more, whole."""
     student = config.student
     if student is None or not (student.match_hidden or student.match_attention):
         return None
-    if config.head != "classification":
-        raise UserError(
-            "train.student.match_hidden and match_attention compare networks with a classification head: set both to "
-            "0, or train.head=classification"
-        )
     whole: dict[str, Any] = {"student": None, "lora": None, "freeze_embeddings": False, "freeze_layers": 0}
     network = start_model(config.model_copy(update=whole)).model
     kept = kept_layers(len(layers_of(network).layers), student.layers, student.keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from itertools import islice
 
 from secondstage.compute import resolve
@@ -20,13 +21,14 @@ from .steps import Step, micro_batches
 SAMPLED = 20
 
 
-def outlook(loop: Loop, documents: int) -> list[str]:
+def outlook(loop: Loop, queries: Container[str], documents: int) -> list[str]:
     """What to expect and what is proposed, in lines; of a training that goes on, nothing.
 
     All processes call it together.
 
     Args:
         loop: that has not started yet.
+        queries: ids of the collection's own, which labels are of.
         documents: of the collection.
     """
     drawn = list(islice(loop.steps.epoch(0), SAMPLED))
@@ -36,8 +38,9 @@ def outlook(loop: Loop, documents: int) -> list[str]:
     part = sum(len(step.examples) for step in drawn) / len(loop.steps.lists)
     pairs = round(sum(len(lengths) for step in drawn for lengths in step.lengths) / part)
     tokens = round(sum(sum(lengths) for step in drawn for lengths in step.lengths) / part)
-    positives = sum(len(found.with_role(POSITIVE)) for found in loop.steps.lists)
-    data = Data(len(loop.steps.lists), positives, pairs, tokens, len(loop.selection), documents)
+    positives = [len(found.with_role(POSITIVE)) for found in loop.steps.lists]
+    labelled = sum(n > 0 and x.query_id in queries for n, x in zip(positives, loop.steps.lists, strict=True))
+    data = Data(len(loop.steps.lists), labelled, sum(positives), pairs, tokens, len(loop.selection), documents)
     new_head = config.head == "classification" and not has_head(read_config(config.model))
     size = size_of(loop.weights.working, new_head=new_head, half=resolve(config.precision) != "fp32")
     return advise(data, size, config, seconds_per_token=_seconds_per_token(loop, drawn[0]))

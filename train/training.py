@@ -98,7 +98,7 @@ class Training:
         section = self.task.section
         # A warm-up is proposed where there is none.
         documents = 0 if self.task.warmed or section != "train" else len(self.collection.documents)
-        for line in outlook(loop, documents) if section else ():
+        for line in outlook(loop, self.collection.queries, documents) if section else ():
             yield line.replace("train.", f"{section}.")
 
     def _dev(self, lists: Sequence[TrainingList]) -> Selection:

@@ -211,8 +211,9 @@ def run(options: ScoringOptions) -> dict[str, Any]:
     tokens = [len(row) for row in reference.tokenize(lists.timed)["input_ids"]]
     peak, work = measure_peak(), work_of(reference.model.config, tokens)
     shares = {
-        name: round(float(np.median(speeds[name])) / len(tokens) * work / peak["int8" if "int8" in name else "bf16"], 3)
-        for name in ("openvino", "openvino-int8")
+        name: round(float(np.median(speeds[name])) / len(tokens) * work / peak[numbers], 3)
+        for name, numbers in (("openvino", "bf16"), ("openvino-int8", "int8"))
+        if numbers in peak
     }
     return {
         **summary(speeds, delta),

@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .config import Config, TrainConfig
+from .config import MINED, Config, DistillConfig, StudentConfig, TrainConfig
+from .distillation import RERANKER
 from .errors import Faults, UserError
 from .files import MANIFEST, read_json
-from .inputs import check_model
+from .inputs import check_model, check_student
+from .learning import STUDENT, speaking_of
 from .models import read_config
 from .networks import has_head
 from .parallel import workers
@@ -79,15 +81,14 @@ def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
     trained, or if its tracker cannot start: before the work, not after it. What was trained before is not looked at:
     its model may be gone."""
     kinds = {stage.kind for stage in stages if not (output / stage.kind / MANIFEST).exists()}
-    trained: list[TrainConfig] = [config.train] if kinds & {"warmup", "train"} else []
+    if kinds & {"warmup", "train"}:
+        check_model(config.train)
+    if "train" in kinds:
+        _check_tracker(config.train)
     if "student" in kinds and config.distill is not None:
-        trained.append(config.distill.student)
-    for each in trained:
-        check_model(each)
-        if each.tracker != "none":
-            from secondstage.train.tracking import check_tracker
-
-            check_tracker(each)
+        check_student(config.distill, *_cut_from(config, config.distill, output, made="train" not in kinds))
+        with speaking_of(STUDENT):
+            _check_tracker(config.distill.student)
     model, warmed = config.train.model, config.warmup is not None and config.warmup.use != "never"
     if "train" not in kinds or config.train.steps != 0 or warmed or config.train.head != "classification":
         return
@@ -96,6 +97,22 @@ def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
         from secondstage.train.checks import refuse_new_head
 
         refuse_new_head(model)
+
+
+def _check_tracker(training: TrainConfig) -> None:
+    if training.tracker != "none" and training.steps != 0:
+        from secondstage.train.tracking import check_tracker
+
+        check_tracker(training)
+
+
+def _cut_from(
+    config: Config, distill: DistillConfig, output: Path, *, made: bool
+) -> tuple[str | None, StudentConfig | None]:
+    """The model that a student may be cut from, and what that is cut to before; what this run made, where it did."""
+    if not distill.trains:
+        return (None if distill.teacher == MINED else distill.teacher), None
+    return (str(output / "train" / RERANKER), None) if made else (config.train.model, config.train.student)
 
 
 def check_splits(collection: Mapping[str, Any], config: Config, command: str) -> None:

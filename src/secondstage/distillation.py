@@ -43,7 +43,11 @@ class Distillation:
     @property
     def name(self) -> str | None:
         """What the teacher is called where it is no matter which folder it is in; none as of `model`."""
-        return f"{self._run.train.model}, trained here" if self.config.teacher == TRAINED else self.model
+        if self.config.teacher != TRAINED:
+            return self.model
+        model, warmup = self._run.train.model, self._run.warmup
+        as_it_is = self._run.train.steps == 0 and (warmup is None or warmup.use == "never")
+        return model if as_it_is else f"{model}, trained here"
 
     @property
     def trains(self) -> bool:

@@ -14,6 +14,7 @@ from .config import (
     EvaluateConfig,
     MineConfig,
     ServeConfig,
+    StudentConfig,
     StudentTraining,
     TrainConfig,
 )
@@ -106,6 +107,7 @@ def taught_from(config: DistillConfig, mine: MineConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     if config.teacher == MINED:
         found |= {f"teacher {name}": digest for name, digest in teachers.identities(mine.teachers).items()}
+        found["weights"] = fingerprint({name: teacher.weight for name, teacher in mine.teachers.items()})
     elif config.teacher != TRAINED:
         found["teacher"] = teachers.identity(teachers.model_teacher(config.teacher))
     if config.queries is not None:
@@ -139,8 +141,6 @@ def check_model(config: TrainConfig) -> None:
     """Raise `UserError` if a training starts from what is no model, or from one whose score is of another kind, has
     several outputs or depends on other pairs, or whose tokenizer does not fit: before the work, not after it. Weights
     are not read."""
-    if isinstance(config, StudentTraining) and config.model == TEACHER:
-        return
     network = read_config(config.model)
     check_kind(config)
     if config.head == "classification":
@@ -149,6 +149,42 @@ def check_model(config: TrainConfig) -> None:
     tokenizer = fitting_tokenizer(config.model, network)
     if config.head == "classification" and has_head(network):
         check_pairs(config.model, tokenizer)
+
+
+def check_student(config: DistillConfig, teacher: str | None, cut: StudentConfig | None = None) -> None:
+    """Raise `UserError` if a student cannot start from its model, or from the teacher: before the work, not after it.
+
+    Args:
+        config: of the distillation.
+        teacher: the model that the student is cut from where its own is `TEACHER`; none if it is not known yet.
+        cut: what that model is cut to before.
+    """
+    student = config.student
+    if student.model == TEACHER and teacher is None:
+        return
+    model = student if student.model != TEACHER else student.model_copy(update={"model": teacher})
+    if student.model == TEACHER and not config.trains:
+        from .teachers import model_teacher
+
+        head = "yes_no" if model_teacher(model.model).kind == "decoder" else "classification"
+        if head != student.head:
+            raise UserError(
+                f"the student is cut from the teacher {teacher!r}, whose head is {head}: set "
+                f"distill.student.head={head}"
+            )
+    check_model(model)
+    check_layers(model, "distill.student", cut if student.model == TEACHER else None)
+
+
+def check_layers(config: TrainConfig, section: str, cut: StudentConfig | None = None) -> None:
+    """Raise `UserError` if a student is to have more layers than its model, or than that is cut to before."""
+    if config.student is None:
+        return
+    wanted = config.student.layers
+    there = getattr(read_config(config.model).get_text_config(), "num_hidden_layers", wanted)
+    there = min(there, cut.layers) if cut is not None else there
+    if wanted > there:
+        raise UserError(f"{section}.student.layers is {wanted}, but {config.model} has {there} layers: give fewer")
 
 
 def check_kind(config: TrainConfig) -> None:
@@ -173,12 +209,8 @@ def check_means(config: TrainConfig) -> None:
         from .compute import resolve
 
         resolve(config.precision)
-    if config.student is not None and config.model != TEACHER:
-        layers = getattr(read_config(config.model).get_text_config(), "num_hidden_layers", config.student.layers)
-        if config.student.layers > layers:
-            raise UserError(
-                f"train.student.layers is {config.student.layers}, but {config.model} has {layers} layers: give fewer"
-            )
+    if config.model != TEACHER:
+        check_layers(config, "train")
 
 
 def replayed_steps(replay: str) -> Path:

@@ -21,7 +21,7 @@ class Cell(NamedTuple):
         seed: of mining and training.
         values: the measure by query id, by system: the reranker alone, and fused with the first stage.
         steps: of training.
-        tokens: of training, padding included.
+        tokens: of training, without padding.
         seconds: of training.
         prepared: seconds of what came before it: mining and the like, whoever else used it.
         pairs: of the lists that decide, which were scored.

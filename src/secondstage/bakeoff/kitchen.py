@@ -80,7 +80,8 @@ class Kitchen:
     def key(self, recipe: Recipe, seed: int) -> str:
         """What was made is part of it, what would be mined is not: it follows from the settings."""
         stages = [stage.fingerprint for stage in self._plan(recipe, seed, {})]
-        scored = (MEASURE, self.settings.depth, HALF, self.config.serve.precision)
+        split = () if self.settings.split == "dev" else (self.settings.split,)
+        scored = (MEASURE, self.settings.depth, HALF, self.config.serve.precision, *split)
         return fingerprint(stages, self._files, sorted(self.run), scored)
 
     def make(self, recipe: Recipe, seed: int) -> Cell:
@@ -106,7 +107,7 @@ class Kitchen:
             seed,
             values,
             int(manifest.get("steps", 0)),
-            int(manifest.get("tokens", 0)),
+            int(manifest.get("tokens", 0)) - int(manifest.get("padding", 0)),
             float(manifest["seconds"]),
             prepared,
             sum(len(ranking.doc_ids) for ranking in self.run.values()),

@@ -131,7 +131,14 @@ def _spared(basis: Basis) -> Iterator[str]:
 def _choosing(recipe: Recipe) -> dict[str, Any]:
     """What a training looks at dev with, by key."""
     section, training = compared(recipe.config)
-    return {f"{section}.{key}": getattr(training, key) for key in ("evaluations", "average", "dev_queries")}
+    keys = ("evaluations", "patience", "average", "dev_queries")
+    return {f"{section}.{key}": getattr(training, key) for key in keys}
+
+
+def _chooses(recipe: Recipe) -> bool:
+    """Whether a training chooses anything on dev: not with a single evaluation, nor where folds chose before."""
+    _, training = compared(recipe.config)
+    return training.evaluations > 1 and not training.folds
 
 
 def _chosen_on_dev(recipes: Sequence[Recipe], queries: int) -> str:
@@ -159,8 +166,9 @@ def _notes(found: Mapping[str, Any], recipes: Sequence[Recipe]) -> Iterator[str]
             "the pipeline is the first stage and the reranker half and half (z-scores): the weight that a bundle gets "
             "is chosen on dev, which decides here"
         )
-    if found["split"] == "dev":
-        yield _chosen_on_dev([recipe for recipe in recipes if recipe.name in found["recipes"]], queries)
+    compared_here = [recipe for recipe in recipes if recipe.name in found["recipes"]]
+    if found["split"] == "dev" and any(map(_chooses, compared_here)):
+        yield _chosen_on_dev(compared_here, queries)
     if seeds == 1:
         yield "one seed does not show how much a recipe varies: differences may be chance, whatever their interval"
     else:

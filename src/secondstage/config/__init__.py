@@ -18,7 +18,7 @@ from .mine import FalseNegativesConfig, MineConfig, SynthesizeConfig, TeacherCon
 from .remote import EndpointConfig, RemoteConfig
 from .serve import CascadeStage, ServeConfig
 from .server import ServerConfig
-from .train import BUDGETS, TrainConfig, budget_fault
+from .train import BUDGETS, StudentConfig, TrainConfig, budget_fault
 from .warmup import WarmupConfig, in_warmup_words, warmup_budget_fault
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "ServeConfig",
     "ServerConfig",
     "SparseConfig",
+    "StudentConfig",
     "StudentTraining",
     "SynthesizeConfig",
     "TeacherConfig",
@@ -129,6 +130,12 @@ class Config(Section):
         student = self.distill.student
         if self.distill.teacher == MINED and not self.mine.teachers:
             raise ValueError("distill.teacher=mine are the scores of mine.teachers, and there are none: give one")
+        kinds = {teacher.kind for teacher in self.mine.teachers.values()}
+        if self.distill.teacher == MINED and self.distill.queries is not None and kinds == {"run"}:
+            raise ValueError(
+                "distill.queries are new queries, but a teacher of the kind run has scores for the ids of its file "
+                "alone: leave distill.queries out, or add a teacher that reads texts"
+            )
         if student.model == TEACHER and self.distill.trains and student.head != self.train.head:
             raise ValueError(
                 f"the student is cut from what train makes, whose head is {self.train.head}: set distill.student.head="

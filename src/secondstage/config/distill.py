@@ -40,7 +40,8 @@ class DistillConfig(Section):
     max_queries: Count | None = None
     """Use only so many unlabelled queries, chosen by the seed."""
     depth: Count = 30
-    """Candidates of each query that the teacher scores; of a labelled one also those that training takes anyway."""
+    """Candidates of each query that the teacher scores; of a labelled one those that mining kept, `mine.depth` at most,
+    and those that training takes anyway."""
     candidates: Annotated[int, Field(ge=2)] | None = None
     """Candidates of each list that the student sees, drawn evenly over the range of the teacher's scores; those of a
     labelled query that training takes anyway are among them. None: all that were scored."""

@@ -154,6 +154,16 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _matched(self) -> TrainConfig:
+        student = self.student
+        if student is not None and (student.match_hidden or student.match_attention) and self.head != "classification":
+            raise ValueError(
+                "student.match_hidden and match_attention compare networks with a classification head: set both to 0, "
+                "or head=classification"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _teacher_is_asked(self) -> TrainConfig:
         if self.teacher is not None and not on_teacher(self.loss):
             raise ValueError(
