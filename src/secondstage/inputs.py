@@ -141,6 +141,8 @@ def check_model(config: TrainConfig) -> None:
     """Raise `UserError` if a training starts from what is no model, or from one whose score is of another kind, has
     several outputs or depends on other pairs, or whose tokenizer does not fit: before the work, not after it. Weights
     are not read."""
+    if isinstance(config, StudentTraining) and config.model == TEACHER:
+        return  # which model that is, `check_student` is told
     network = read_config(config.model)
     check_kind(config)
     if config.head == "classification":
