@@ -12,6 +12,7 @@ from secondstage.config import TrainConfig
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.run import Run
 from secondstage.synthetic import PairTexts
+from secondstage.train.advice import Data
 from secondstage.train.loop import Loop
 from secondstage.train.outlook import outlook
 from secondstage.train.selection import Selection
@@ -39,8 +40,6 @@ def test_it_tells_and_changes_nothing(collection: Collection, tiny_model: Path, 
     told, plain = (loop(collection, tiny_model, tmp_path / name) for name in ("told", "plain"))
     lines = outlook(told, collection.queries, len(collection.documents))
     assert "32 lists" in lines[0]
-    # Folds measure on queries of the collection alone.
-    assert not any("train.folds" in line for line in outlook(told, {}, len(collection.documents)))
     assert any("train.epochs" in line or "epoch" in line for line in lines)
     assert not any(parameter.grad is not None for parameter in told.weights.master.parameters())
     told.run()
@@ -49,6 +48,23 @@ def test_it_tells_and_changes_nothing(collection: Collection, tiny_model: Path, 
         assert torch.equal(one, other)
     for name in ("steps.jsonl", "dev.jsonl"):
         assert (tmp_path / "told" / name).read_text() == (tmp_path / "plain" / name).read_text()
+
+
+def test_labels_are_of_the_queries_of_the_collection(
+    collection: Collection, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folds measure on these alone, and not on queries that were made from documents, or of a log."""
+    seen: list[tuple[int, int]] = []
+
+    def advise(data: Data, *_: object, **__: object) -> list[str]:
+        seen.append((data.lists, data.labelled))
+        return []
+
+    monkeypatch.setattr("secondstage.train.outlook.advise", advise)
+    own, first = loop(collection, tiny_model, tmp_path / "own"), next(iter(collection.qrels["train"]))
+    for queries in (collection.queries, {first}, {}):
+        outlook(own, queries, 64)
+    assert seen == [(32, 32), (32, 1), (32, 0)]
 
 
 def test_a_training_that_goes_on_is_told_nothing(
