@@ -86,11 +86,11 @@ def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
     if "train" in kinds:
         _check_tracker(config.train)
     if "student" in kinds and config.distill is not None:
-        check_student(config.distill, *_cut_from(config, config.distill, output, made="train" not in kinds))
         with speaking_of(STUDENT):
+            check_student(config.distill, *_cut_from(config, config.distill, output, made="train" not in kinds))
             _check_tracker(config.distill.student)
-    model, warmed = config.train.model, config.warmup is not None and config.warmup.use != "never"
-    if "train" not in kinds or config.train.steps != 0 or warmed or config.train.head != "classification":
+    model = config.train.model
+    if "train" not in kinds or config.train.steps != 0 or config.warms or config.train.head != "classification":
         return
     # The configuration of nearly all rerankers says that there is a head: only of others the weights are looked at.
     if not has_head(read_config(model)):
@@ -130,8 +130,7 @@ def _learning_faults(splits: Mapping[str, Any], config: Config, command: str) ->
         return
     distill, mine = config.distill, config.mine
     makes_lists = "train" in splits or mine.synthesize is not None
-    trains = config.train.steps != 0 and (distill is None or distill.trains)
-    if not makes_lists and trains:
+    if not makes_lists and config.trains:
         as_it_is = "train.model" if config.warmup is None else "the warmed-up model"
         yield (
             f"no train split: give qrels/train.tsv; without labels nothing can be trained (train.steps=0 takes "

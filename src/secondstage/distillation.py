@@ -45,9 +45,8 @@ class Distillation:
         """What the teacher is called where it is no matter which folder it is in; none as of `model`."""
         if self.config.teacher != TRAINED:
             return self.model
-        model, warmup = self._run.train.model, self._run.warmup
-        as_it_is = self._run.train.steps == 0 and (warmup is None or warmup.use == "never")
-        return model if as_it_is else f"{model}, trained here"
+        model = self._run.train.model
+        return f"{model}, trained here" if self._run.trains or self._run.warms else model
 
     @property
     def trains(self) -> bool:

@@ -162,23 +162,26 @@ def check_student(config: DistillConfig, teacher: str | None, cut: StudentConfig
         cut: what that model is cut to before.
     """
     student = config.student
-    if student.model == TEACHER and teacher is None:
+    if student.model != TEACHER:
+        check_model(student)
         return
-    model = student if student.model != TEACHER else student.model_copy(update={"model": teacher})
-    if student.model == TEACHER and not config.trains:
+    if teacher is None:
+        return
+    model = student.model_copy(update={"model": teacher})
+    if not config.trains:
         from .teachers import model_teacher
 
-        head = "yes_no" if model_teacher(model.model).kind == "decoder" else "classification"
+        head = "yes_no" if model_teacher(teacher).kind == "decoder" else "classification"
         if head != student.head:
             raise UserError(
                 f"the student is cut from the teacher {teacher!r}, whose head is {head}: set "
                 f"distill.student.head={head}"
             )
     check_model(model)
-    check_layers(model, "distill.student", cut if student.model == TEACHER else None)
+    check_layers(model, cut)
 
 
-def check_layers(config: TrainConfig, section: str, cut: StudentConfig | None = None) -> None:
+def check_layers(config: TrainConfig, cut: StudentConfig | None = None) -> None:
     """Raise `UserError` if a student is to have more layers than its model, or than that is cut to before."""
     if config.student is None:
         return
@@ -186,7 +189,7 @@ def check_layers(config: TrainConfig, section: str, cut: StudentConfig | None = 
     there = getattr(read_config(config.model).get_text_config(), "num_hidden_layers", wanted)
     there = min(there, cut.layers) if cut is not None else there
     if wanted > there:
-        raise UserError(f"{section}.student.layers is {wanted}, but {config.model} has {there} layers: give fewer")
+        raise UserError(f"train.student.layers is {wanted}, but {config.model} has {there} layers: give fewer")
 
 
 def check_kind(config: TrainConfig) -> None:
@@ -212,7 +215,7 @@ def check_means(config: TrainConfig) -> None:
 
         resolve(config.precision)
     if config.model != TEACHER:
-        check_layers(config, "train")
+        check_layers(config)
 
 
 def replayed_steps(replay: str) -> Path:

@@ -131,8 +131,7 @@ class Learning(Site):
         config, source = self.config, self.mining_source(self.config.mine)
         # A teacher that was trained elsewhere may teach by unlabelled queries alone.
         labels = "train" in source.collection.qrels or config.mine.synthesize is not None
-        trains = config.train.steps != 0 and (self.distilled is None or self.distilled.trains)
-        dev_only = not trains and not (self.distilled and labels)
+        dev_only = not config.trains and not (self.distilled and labels)
         return mine(source, target, dev_depth=config.train.dev_depth, dev_only=dev_only)
 
     def share_lists(self) -> None:

@@ -54,7 +54,7 @@ class Site:
         self.distilled = None if config.distill is None else Distillation(config, config.distill, self.folder)
         self.untrained = config.train.steps == 0 and self.distilled is None
         trains = self.distilled is None or self.distilled.trains
-        self.warmed = trains and config.warmup is not None and config.warmup.use != "never"
+        self.warmed = trains and config.warms
         self.trained, self.lists = ("train", "mine") if self.distilled is None else ("student", "teach")
 
     def like(self, config: Config, places: Mapping[str, Path]) -> Self:

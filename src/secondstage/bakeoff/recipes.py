@@ -136,7 +136,7 @@ def _base_faults(config: Config, settings: BakeoffConfig) -> Iterator[str]:
         yield from _unequal(section, training, "" if config.distill else ", or bakeoff.tokens")
     if config.distill is not None and config.distill.trains and config.train.steps != 0:  # 0 is none of all teachers
         yield from _unequal("train", config.train)
-    if config.warmup is not None and config.warmup.use != "never" and config.warmup.epochs is not None:
+    if config.warms and config.warmup is not None and config.warmup.epochs is not None:
         yield (
             f"warmup.epochs={config.warmup.epochs:g} is no budget that is equal for all recipes: give "
             "warmup.minutes or warmup.steps"

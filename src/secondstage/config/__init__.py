@@ -77,6 +77,16 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     bakeoff: BakeoffConfig | None = None
 
+    @property
+    def trains(self) -> bool:
+        """Whether `train` tunes something: no model that is taken as it is, and no other teacher instead of it."""
+        return self.train.steps != 0 and (self.distill is None or self.distill.trains)
+
+    @property
+    def warms(self) -> bool:
+        """Whether there is a warm-up that may be used."""
+        return self.warmup is not None and self.warmup.use != "never"
+
     @model_validator(mode="after")
     def _deep_enough(self) -> Config:
         looks = {
