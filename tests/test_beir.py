@@ -64,6 +64,15 @@ def test_files_that_are_no_qrels_are_told(tmp_path: Path) -> None:
     assert BeirSource(folder).notes()[0].endswith(": a0, a1, a2, a3, a4 and 6 more")
 
 
+def test_qrels_of_other_names_alone_are_no_qrels(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "tiny")
+    (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "test.csv")
+    with pytest.raises(
+        UserError, match=r"no qrels/<split>\.tsv, but test\.csv: name them so, and part their columns by tabs"
+    ):
+        BeirSource(folder)
+
+
 def test_a_folder_is_read(tmp_path: Path) -> None:
     assert read(folder_with(tmp_path / "tiny")) == (
         [Document("d1", "T", "one"), Document("d2", "", "two")],
@@ -205,8 +214,8 @@ def test_faults_of_qrels_are_told_with_their_line(tmp_path: Path) -> None:
     _, _, qrels, faults = read(folder_with(tmp_path, test=test))
     assert qrels == {"test": [Qrel("q1", "d1", 1)]}
     assert faults == [
-        "qrels/test.tsv:2: 2 columns, where 3 are expected",
-        "qrels/test.tsv:3: 4 columns, where 3 are expected",
+        "qrels/test.tsv:2: 2 columns, where 3 are expected: query-id corpus-id score",
+        "qrels/test.tsv:3: 4 columns, where 3 are expected: query-id corpus-id score",
         "qrels/test.tsv:4: score '0.5' is not a whole number",
         "qrels/test.tsv:5: score 'high' is not a whole number",
         "qrels/test.tsv:6: score 'score' is not a whole number",

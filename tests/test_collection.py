@@ -18,7 +18,7 @@ from secondstage.collection import ROWS_PER_BATCH, Collection, Document, Qrel, Q
 from secondstage.errors import MAX_SHOWN, Faults, UserError
 from secondstage.files import MANIFEST
 from secondstage.intake import write_collection
-from secondstage.splits import answerable, choose_queries, cut_dev, group_queries
+from secondstage.splits import answerable, choose_queries, cut_split, group_queries
 
 DOCUMENTS = [Document("d1", "A title", "a text"), Document("d2", "", "no title"), Document("d3", "no text", "")]
 QUERIES = [Query("q1", "first?"), Query("q2", "second?")]
@@ -335,7 +335,7 @@ def chain(queries: int, shared: int = 1) -> Qrels:
 
 def test_the_dev_cut_takes_its_share_and_is_noted() -> None:
     splits = {"train": chain(200)}
-    notes = cut_dev(splits, 0.1, 13)
+    notes = cut_split(splits, "dev", 0.1, 13)
     assert len(splits["dev"]) == 20
     assert {**splits["train"], **splits["dev"]} == chain(200)
     assert not splits["train"].keys() & splits["dev"].keys()
@@ -351,12 +351,12 @@ def test_the_dev_cut_depends_on_the_seed_and_not_on_the_order() -> None:
         {"train": dict(random.Random(5).sample(items, len(items)))},
         chain(200, 2),
     )
-    cut_dev(one, 0.1, 13)
-    cut_dev(other, 0.1, 13)
+    cut_split(one, "dev", 0.1, 13)
+    cut_split(other, "dev", 0.1, 13)
     assert one["dev"] == other["dev"]
     assert list(one["dev"]) == list(other["dev"])
     seeded = {"train": third}
-    cut_dev(seeded, 0.1, 14)
+    cut_split(seeded, "dev", 0.1, 14)
     assert seeded["dev"].keys() != one["dev"].keys()
 
 
@@ -364,16 +364,31 @@ def test_the_dev_cut_depends_on_the_seed_and_not_on_the_order() -> None:
 @given(st.lists(st.sets(st.integers(0, 40), min_size=1, max_size=2), min_size=40, max_size=80), st.integers(0, 5))
 def test_no_positive_is_in_train_and_dev_unless_it_is_said(positives: list[set[int]], seed: int) -> None:
     splits = {"train": {f"q{i}": {f"d{doc}": 1 for doc in docs} for i, docs in enumerate(positives)}}
-    (note,) = cut_dev(splits, 0.2, seed)
+    (note,) = cut_split(splits, "dev", 0.2, seed)
     train, dev = ({doc for judged in splits[name].values() for doc in judged} for name in ("train", "dev"))
     assert ("some share" in note) or not (train & dev)
     wanted = round(0.2 * len(positives))
     assert wanted / 2 <= len(splits["dev"]) <= wanted
 
 
+def test_test_is_cut_before_dev_where_it_is_asked_for(tmp_path: Path) -> None:
+    queries = [Query(f"q{i}", f"text {i}") for i in range(20)]
+    train = {"train": [Qrel(query.query_id, "d1" if i < 2 else f"d{i}", 1) for i, query in enumerate(queries)]}
+    documents = [Document(f"d{i}", "", "text") for i in range(20)]
+    found = stored(tmp_path / "c", Fake(documents, queries, train), dev_share=0.25, test_share=0.2)
+    assert {name: len(qrels) for name, qrels in found.qrels.items()} == {"test": 4, "dev": 4, "train": 12}
+    assert set(found.queries) == {query_id for qrels in found.qrels.values() for query_id in qrels}
+    assert [note.partition(":")[0] for note in found.manifest["notes"][1:]] == ["no test split", "no dev split"]
+    given = {**train, "test": [Qrel("q0", "d1", 1)]}
+    kept = stored(tmp_path / "given", Fake(documents, queries, given), test_share=0.2)
+    assert kept.qrels["test"] == {"q0": {"d1": 1}}
+    assert len(kept.qrels["train"]) == 20
+    assert "test" not in stored(tmp_path / "none", Fake(documents, queries, train)).qrels
+
+
 def test_entangled_queries_are_cut_all_the_same() -> None:
     splits: dict[str, Qrels] = {"train": {f"q{i}": {"d": 1} for i in range(50)}}
-    (note,) = cut_dev(splits, 0.1, 13)
+    (note,) = cut_split(splits, "dev", 0.1, 13)
     assert len(splits["dev"]) == 5
     assert "some share relevant documents with train" in note
 
@@ -389,14 +404,14 @@ def test_entangled_queries_are_cut_all_the_same() -> None:
 )
 def test_there_is_no_cut_without_need(splits: dict[str, Qrels], share: float) -> None:
     before = {name: dict(qrels) for name, qrels in splits.items()}
-    assert cut_dev(splits, share, 13) == []
+    assert cut_split(splits, "dev", share, 13) == []
     assert splits == before
 
 
 @pytest.mark.parametrize(("share", "dev"), [(0.01, 1), (1.0, 3)])
 def test_both_sides_of_a_cut_keep_a_query(share: float, dev: int) -> None:
     splits = {"train": chain(4)}
-    cut_dev(splits, share, 13)
+    cut_split(splits, "dev", share, 13)
     assert (len(splits["dev"]), len(splits["train"])) == (dev, 4 - dev)
 
 

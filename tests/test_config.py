@@ -56,6 +56,7 @@ def test_the_least_that_a_run_needs() -> None:
         ("output", "2024"),
         ("collection.dev_share", "-0.01"),
         ("collection.dev_share", "1.01"),
+        ("collection.test_share", "1.01"),
         ("collection.drop_invalid", "1"),
         ("collection.source", "3"),
         ("first_stage.kind", "bm52"),

@@ -214,6 +214,26 @@ def test_a_pod_has_what_its_settings_name_and_no_rights(pod: Mapping[str, Any]) 
     assert threads == container["resources"]["requests"]["cpu"]
 
 
+def test_tei_is_deployed_as_its_page_starts_it() -> None:
+    page = (ROOT / "docs" / "tei.md").read_text()
+    deployment, service = yaml.safe_load_all((DEPLOY / "tei.yaml").read_text())
+    inside = deployment["spec"]["template"]
+    (container,) = inside["spec"]["containers"]
+    started = re.search(r"docker run .*", page)
+    assert started
+    image, *arguments = started[0][started[0].index("ghcr.io") :].split()
+    assert container["image"] == image
+    port = container["ports"][0]
+    assert container["args"] == [*" ".join(arguments).replace("--model-id ", "--model-id=").replace(
+        "-size ", "-size=").split(), f"--port={port['containerPort']}"]  # fmt: skip
+    assert deployment["spec"]["selector"]["matchLabels"] == inside["metadata"]["labels"] == service["spec"]["selector"]
+    assert {probe["port"] for _, probe in probes(container)} == {port["name"]}
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    (mount,) = container["volumeMounts"]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/model", True)
+    assert [volume["name"] for volume in inside["spec"]["volumes"]] == [mount["name"]]
+
+
 def test_the_commands_in_comments_name_files_that_exist() -> None:
     for path in DEPLOY.iterdir():
         for named in re.findall(r"--file(?:name)?[ =]([\w./]+)", path.read_text()):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import re
 import shlex
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +18,12 @@ import yaml
 from fastapi.testclient import TestClient
 
 from secondstage import cli
+from secondstage.collection import Collection, Document
 from secondstage.config import ServerConfig
 from secondstage.configfile import check_section
+from secondstage.firststage.given import Given
+from secondstage.run import read_trec
+from secondstage.serve.feedback.events import read_events
 
 from .apps import serving_bundle
 
@@ -187,6 +194,19 @@ def test_limits_are_those_of_the_settings() -> None:
     assert len(rows) >= 6
 
 
+def test_every_setting_of_the_server_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "server.md").read_text()
+    assert [name for name in ServerConfig.model_fields if f"`{name}`" not in text] == []
+
+
+def test_records_of_another_engine_are_read_as_the_page_has_them(tmp_path: Path) -> None:
+    (lines,) = [block.text for block in blocks("json") if block.page == "server.md"]
+    (tmp_path / "clicks.jsonl").write_text(lines)
+    events = read_events([tmp_path / "clicks.jsonl"])
+    assert ([said.kind for said in events.said], events.broken) == (["click", "judgement"], 0)
+    assert events.shown == {"s1": ["bread-1", "bread-5", "bread-2"]}
+
+
 def test_settings_that_pages_name_exist() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for name in re.findall(r"`([a-z_]+)=[^`]*`", text):
@@ -209,6 +229,57 @@ def test_the_ranker_of_milvus_is_one() -> None:
     made: dict[str, Any] = {}
     exec(compile(block.text, block.page, "exec"), made)
     assert made["ranker"].params["provider"] == "tei"
+
+
+def python_of(page: str) -> str:
+    (block,) = [block for block in blocks("python") if block.page == page]
+    return block.text
+
+
+@pytest.fixture
+def help_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the script of data.md makes of articles and clicks."""
+    monkeypatch.chdir(tmp_path)
+    articles = [{"id": i, "title": f"Title {i}", "body": f"<p>Text&nbsp;{i} &amp; more</p>"} for i in range(30)]
+    Path("articles.jsonl").write_text("".join(json.dumps(article) + "\n" for article in [*articles, articles[0]]))
+    clicks = [("forgot  my Password", 1), ("Forgot my password", 2), ("nothing, clicked", ""), ("gone", 99)]
+    clicks += [(f"question {i}", i) for i in range(3, 30)]
+    with Path("clicks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("query", "article_id"), *clicks])
+    exec(compile(python_of("data.md"), "data.md", "exec"), {})
+    return tmp_path / "data" / "help"
+
+
+def test_the_script_makes_a_collection_of_a_log(help_desk: Path, tmp_path: Path) -> None:
+    found = Collection.read(help_desk, tmp_path / "stored", dev_share=0.0)
+    assert len(found.documents) == 30
+    assert found.documents.by_id("7") == Document("7", "Title 7", " Text\xa07 & more ")
+    assert len(found.queries) == 30
+    assert found.queries["q0"] == "forgot my password"
+    assert found.split("train")["q0"] == {"1": 1, "2": 1}
+    assert set(found.queries) - set(found.split("train")) == {"q1", "q2"}  # without a click, or with one on nothing
+    cut = Collection.read(help_desk, tmp_path / "cut", test_share=0.1)
+    assert {name: len(qrels) for name, qrels in cut.qrels.items()} == {"test": 3, "dev": 2, "train": 23}
+
+
+def test_the_script_makes_a_run_of_an_engine(help_desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answered(request: urllib.request.Request) -> io.BytesIO:
+        assert isinstance(request.data, bytes)
+        asked.append(json.loads(request.data)["query"]["multi_match"]["query"])
+        hits = [{"_id": doc_id, "_score": score} for doc_id, score in (("3", 2.5), ("unknown", 2), ("4", 2))]
+        return io.BytesIO(json.dumps({"hits": {"hits": hits}}).encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", answered)
+    exec(compile(python_of("your-engine.md"), "your-engine.md", "exec"), {})
+    found = read_trec(Path("engine.trec"))
+    assert len(asked) == len(found) == 30
+    assert asked[0] == "forgot my password"
+    assert found["q0"].doc_ids == ("3", "4")
+    stored = Collection.read(help_desk, Path("stored"), dev_share=0.0)
+    given = Given.build(["engine.trec"], stored.documents, stored.queries)
+    assert [stored.documents.ids[row] for row in given.search(["question 5"], 10)[0].rows] == ["3", "4"]
 
 
 @pytest.mark.slow

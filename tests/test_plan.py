@@ -601,8 +601,11 @@ def test_a_model_is_taken_as_it_is_with_nothing_but_a_test_split(
     assert project.run("train.steps=0", "serve={precision: fp32}") == []
 
 
-def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(project: Project, other_model: Path) -> None:
+def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(
+    project: Project, other_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert project.run("train.steps=0", f"train.model={other_model}") == ["mine", "train", "bundle", "evaluation"]
+    assert "nothing was trained here, so no query is a leak from train" in capsys.readouterr().err
     assert list(read_lists(project.output / "mine" / "train")) == []
     assert read_manifest(project.output / "mine", "mine")["dev_queries"] == 16
     assert read_manifest(project.output / "train", "train")["steps"] == 0
@@ -616,8 +619,20 @@ def test_a_model_taken_as_it_is_has_its_pipeline_chosen_on_dev(project: Project,
     ("splits", "overrides", "command", "told", "untold"),
     [
         (["test"], [], "bundle", ["no train split", "train.steps=0 takes train.model"], ["without a proof"]),
-        (["train"], [], "evaluate", ["no 'test' split, which evaluate.split", "without a proof"], ["no train split"]),
-        (["dev"], ["train.steps=0"], "evaluate", ["no 'test' split", "without a proof"], ["no train split"]),
+        (
+            ["train"],
+            [],
+            "evaluate",
+            ["no 'test' split, which evaluate.split", "collection.test_share=0.1 cuts one", "without a proof"],
+            ["no train split"],
+        ),
+        (
+            ["dev"],
+            ["train.steps=0"],
+            "evaluate",
+            ["no 'test' split", "without a proof"],
+            ["no train split", "test_share"],
+        ),
         (
             ["dev", "test"],
             ["evaluate.extra_splits=[human]"],

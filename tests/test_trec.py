@@ -161,8 +161,8 @@ def test_a_file_of_qrels_keeps_to_one_form(tmp_path: Path) -> None:
     qrels, faults = read_qrels(source_of(tmp_path, qrels="301 0 FT-1 1\n301 2 1\n301 0 2 1 x\n301 0 2 no\n"))
     assert qrels == [Qrel("301", "FT-1", 1)]
     assert faults == [
-        "qrels.txt:2: 3 columns, where 4 are expected",
-        "qrels.txt:3: 5 columns, where 4 are expected",
+        "qrels.txt:2: 3 columns, where 4 are expected: query-id iteration doc-id relevance",
+        "qrels.txt:3: 5 columns, where 4 are expected: query-id iteration doc-id relevance",
         "qrels.txt:4: score 'no' is not a whole number",
     ]
 
@@ -170,7 +170,10 @@ def test_a_file_of_qrels_keeps_to_one_form(tmp_path: Path) -> None:
 def test_qrels_that_begin_with_a_fault_are_read_on(tmp_path: Path) -> None:
     qrels, faults = read_qrels(source_of(tmp_path, qrels="junk\n301 0 FT-1 1\n"))
     assert qrels == [Qrel("301", "FT-1", 1)]
-    assert faults == ["qrels.txt:1: 1 columns, where 3 or 4 are expected"]
+    assert faults == [
+        "qrels.txt:1: 1 columns, where 3 or 4 are expected: query-id corpus-id score or query-id iteration doc-id "
+        "relevance"
+    ]
 
 
 def test_missing_files_are_all_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 from .errors import Faults, UserError
@@ -176,6 +177,22 @@ class Collection:
         return cls(Path(folder))
 
     @classmethod
+    def open(cls, folder: str | Path) -> Collection:
+        """A collection folder, or one in BEIR layout, which is read anew, as it stands: no split is cut.
+
+        Raises:
+            UserError: it is neither, or faulty.
+        """
+        from .sources.beir import is_beir
+
+        folder = Path(folder)
+        if not is_beir(folder):
+            return cls.load(folder)
+        # Its documents stay mapped into memory when their file is gone.
+        with TemporaryDirectory(prefix="secondstage-collection-") as place:
+            return cls.read(folder, Path(place) / "collection", dev_share=0.0)
+
+    @classmethod
     def read(cls, source: str | Path, folder: str | Path, **settings: Any) -> Collection:
         """Read a source (a BEIR folder, `pydocs`, `hf:<dataset id>`), validate it, and store it under `folder`.
 
@@ -198,6 +215,7 @@ class Collection:
                 opened,
                 temporary,
                 dev_share=config.dev_share,
+                test_share=config.test_share,
                 seed=13,
                 drop_invalid=config.drop_invalid,
                 digest=opened.fingerprint(),

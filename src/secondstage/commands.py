@@ -158,9 +158,10 @@ def _proof_faults(splits: Mapping[str, Any], config: Config) -> Iterator[str]:
     asked = config.evaluate
     for key, split in (("split", asked.split), *(("extra_splits", name) for name in asked.extra_splits)):
         if split not in splits:
+            cut = ", and collection.test_share=0.1 cuts one from train" if split == "test" and "train" in splits else ""
             yield (
                 f"no {split!r} split, which evaluate.{key} names: nothing can be proven on it; there are "
-                f"{', '.join(splits) or 'none'}"
+                f"{', '.join(splits) or 'none'}{cut}"
             )
         elif splits[split].get("answerable") == 0:  # not counted in a collection stored long ago
             yield (

@@ -12,7 +12,7 @@ from typing import Any
 from .collection import KIND, ROWS_PER_BATCH, Document, Qrel, Qrels, Query, Source
 from .errors import Faults, UserError
 from .files import write_manifest
-from .splits import answerable, cut_dev
+from .splits import answerable, cut_split
 
 MAX_RELEVANCE = 2**31 - 1
 UNFIT_FOR_IDS = ("Cc", "Cs")
@@ -20,7 +20,14 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_collection(
-    source: Source, folder: Path, *, dev_share: float, seed: int, drop_invalid: bool = False, digest: str = ""
+    source: Source,
+    folder: Path,
+    *,
+    dev_share: float,
+    test_share: float = 0.0,
+    seed: int,
+    drop_invalid: bool = False,
+    digest: str = "",
 ) -> dict[str, Any]:
     """Read `source` once, validate it, and write it into `folder`.
 
@@ -31,6 +38,7 @@ def write_collection(
         source: where to read from.
         folder: an existing, empty folder.
         dev_share: the share of the training queries that becomes dev where the source has none.
+        test_share: the same for test, which is cut first.
         seed: decides which queries these are.
         drop_invalid: leave out faulty records instead of refusing the collection.
         digest: the fingerprint to keep in the manifest.
@@ -46,7 +54,9 @@ def write_collection(
         raise UserError("\n".join([f"collection {source.name!r} holds no valid document", *faults.messages]))
     if not drop_invalid:
         faults.raise_if_any("Mend the source, or leave the faulty records out with collection.drop_invalid=true")
-    notes = [*source.notes(), *faults.notes(), *cut_dev(splits, dev_share, seed)]
+    shares = {"test": test_share, "dev": dev_share}
+    cuts = [note for split, share in shares.items() for note in cut_split(splits, split, share, seed)]
+    notes = [*source.notes(), *faults.notes(), *cuts]
     if faults.count:
         notes.append(f"left out as faulty: {faults.report()}")
     if "test" not in splits:

@@ -1,4 +1,4 @@
-"""Which queries go where: the cut of a dev split, and a choice of some that only the seed and the ids decide."""
+"""Which queries go where: the cut of a split, and a choice of some that only the seed and the ids decide."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from .collection import Qrels
 from .files import fingerprint
 
 
-def cut_dev(splits: dict[str, Qrels], share: float, seed: int) -> list[str]:
-    """Move `share` of the training queries to a new dev split, if there is none; return what was done, in words.
+def cut_split(splits: dict[str, Qrels], name: str, share: float, seed: int) -> list[str]:
+    """Move `share` of the training queries to a new split, if there is none so named; return what was done, in words.
 
-    Queries that share a positive document stay together, so that no training positive is a dev positive, unless the
-    queries are so entangled that this leaves less than half the share. The cut depends on the seed and the ids alone,
-    not on their order.
+    Queries that share a positive document stay together, so that no training positive is one of the new split, unless
+    the queries are so entangled that this leaves less than half the share. The cut depends on the seed and the ids
+    alone, not on their order.
     """
     train = splits.get("train", {})
-    if "dev" in splits or len(train) < 2 or share <= 0:
+    if name in splits or len(train) < 2 or share <= 0:
         return []
     wanted = min(max(1, round(share * len(train))), len(train) - 1)
-    dev, note = _take(group_queries(train), wanted, seed), "none shares a relevant document with train"
-    if 2 * len(dev) < wanted:
-        dev, note = _take([[query_id] for query_id in train], wanted, seed), "some share relevant documents with train"
-    splits["dev"] = {query_id: train[query_id] for query_id in sorted(dev)}
-    splits["train"] = {query_id: judged for query_id, judged in train.items() if query_id not in dev}
-    return [f"no dev split: {len(dev)} of {len(train)} training queries were cut for it (seed {seed}); {note}"]
+    cut, note = _take(group_queries(train), wanted, seed), "none shares a relevant document with train"
+    if 2 * len(cut) < wanted:
+        cut, note = _take([[query_id] for query_id in train], wanted, seed), "some share relevant documents with train"
+    splits[name] = {query_id: train[query_id] for query_id in sorted(cut)}
+    splits["train"] = {query_id: judged for query_id, judged in train.items() if query_id not in cut}
+    return [f"no {name} split: {len(cut)} of {len(train)} training queries were cut for it (seed {seed}); {note}"]
 
 
 def _take(groups: Iterable[list[str]], wanted: int, seed: int) -> set[str]:

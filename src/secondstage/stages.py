@@ -57,6 +57,7 @@ class Stages(Learning):
             self._source,
             target,
             dev_share=settings.dev_share,
+            test_share=settings.test_share,
             seed=self.config.seed,
             drop_invalid=settings.drop_invalid,
         )

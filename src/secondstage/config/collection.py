@@ -22,6 +22,8 @@ class CollectionConfig(Section):
     """Instead of `source`: a file of qrels (TREC or BEIR TSV) for each split."""
     dev_share: Share = 0.1
     """Cut from train where the source has no dev split."""
+    test_share: Share = 0.0
+    """Cut from train, before dev, where the source has no test split."""
     drop_invalid: bool = False
     """Leave faulty records out, and count them, instead of refusing the collection."""
 

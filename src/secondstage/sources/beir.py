@@ -65,8 +65,18 @@ class BeirSource:
         return [*self._passed_over, *self._reader.notes(), *alone]
 
 
+def is_beir(folder: Path) -> bool:
+    """Whether a folder holds a corpus in this layout."""
+    return bool(_forms(folder, "corpus.jsonl"))
+
+
+def _forms(folder: Path, name: str) -> list[Path]:
+    """The file, plain or gzipped, or both."""
+    return [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+
+
 def _find(folder: Path, name: str, faults: Faults) -> Path:
-    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    found = _forms(folder, name)
     if not found:
         faults.add(f"no {name}")
     elif len(found) > 1:
@@ -93,5 +103,8 @@ def _find_qrels(folder: Path, faults: Faults) -> tuple[dict[str, Path], list[str
             splits[own] = splits.pop(name)
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-        notes.append(f"passed over in qrels, whose files are <split>.tsv: {', '.join(others[:SHOWN])}{more}")
+        names = f"{', '.join(others[:SHOWN])}{more}"
+        notes.append(f"passed over in qrels, whose files are <split>.tsv: {names}")
+        if not splits:
+            faults.add(f"no qrels/<split>.tsv, but {names}: name them so, and part their columns by tabs")
     return splits, notes

@@ -18,6 +18,7 @@ HEADER = ("query-id", "corpus-id")
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 NO_FIELD = "metadata fields left out, as they are neither text, number, true or false, nor a list of such"
 BEIR_COLUMNS, TREC_COLUMNS = 3, 4
+COLUMNS = {BEIR_COLUMNS: "query-id corpus-id score", TREC_COLUMNS: "query-id iteration doc-id relevance"}
 # What a split is called here that data sets call otherwise.
 SPLITS = {"validation": "dev"}
 
@@ -147,8 +148,8 @@ class QrelsReader:
         qrels: list[Qrel] = []
         for number, cells in rows:
             if len(cells) not in allowed:
-                wanted = " or ".join(map(str, allowed))
-                faults.add(f"{path}:{number}: {len(cells)} columns, where {wanted} are expected")
+                wanted, names = " or ".join(map(str, allowed)), " or ".join(COLUMNS[count] for count in allowed)
+                faults.add(f"{path}:{number}: {len(cells)} columns, where {wanted} are expected: {names}")
             elif not INTEGER.fullmatch(cells[-1]):
                 faults.add(f"{path}:{number}: score {cells[-1]!r} is not a whole number")
             else:
