@@ -44,7 +44,7 @@ def assemble(
         teacher: scores by document id; what could not be scored may be left out.
         twins: similarity of (positive id, candidate id) with nearly the same text, as `near_pairs` gives it for
             `possible_twins(candidates)`.
-        elsewhere: relevance by document id of the positives of other training queries with the same normalised text.
+        elsewhere: relevance by document id of the positives of other training queries that ask the same.
 
     Returns:
         All candidates, in their order.

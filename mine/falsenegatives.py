@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from secondstage.collection import Qrels
 from secondstage.config import FalseNegativesConfig
-from secondstage.duplicates import Pair, normalise
+from secondstage.duplicates import Pair, question_key
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate
 
 from .candidates import known_scores
@@ -115,7 +115,7 @@ def possible_twins(candidates: Sequence[Candidate]) -> Iterator[Pair]:
 
 
 def positives_elsewhere(queries: Mapping[str, str], qrels: Qrels, positive_from: int = 1) -> Qrels:
-    """The positives of all queries with the same normalised text, for each of these, its own among them.
+    """The positives of all queries that ask the same (`question_key`), for each of these, its own among them.
 
     Args:
         queries: text by query id.
@@ -127,7 +127,7 @@ def positives_elsewhere(queries: Mapping[str, str], qrels: Qrels, positive_from:
     """
     same_text: dict[str, list[str]] = defaultdict(list)
     for query_id in qrels:
-        same_text[normalise(queries[query_id])].append(query_id)
+        same_text[question_key(queries[query_id])].append(query_id)
     found: Qrels = {}
     for query_ids in same_text.values():
         if len(query_ids) > 1:

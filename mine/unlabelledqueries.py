@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from secondstage.collection import Collection
-from secondstage.duplicates import normalise
+from secondstage.duplicates import question_key
 from secondstage.errors import Faults, UserError
 from secondstage.files import fingerprint
 from secondstage.leakage import find_leaks
@@ -72,9 +72,9 @@ def unlabelled_queries(path: Path, collection: Collection, *, count: int | None,
         raise UserError(f"distill.queries: {path} holds no query: give a file with some, or leave distill.queries out")
     by_words: dict[str, str] = {}
     for text in texts:
-        by_words.setdefault(normalise(text), text)
+        by_words.setdefault(question_key(text), text)
     counts: Counter[str] = Counter(unlabelled_queries=len(texts), unlabelled_repeated=len(texts) - len(by_words))
-    train = {normalise(collection.queries[query_id]) for query_id in collection.qrels.get(TRAIN, {})}
+    train = {question_key(collection.queries[query_id]) for query_id in collection.qrels.get(TRAIN, {})}
     new = {f"unlabelled-{fingerprint(words)[:16]}": text for words, text in by_words.items() if words not in train}
     counts["unlabelled_in_train"] = len(by_words) - len(new)
     held_out = {split: qrels for split, qrels in collection.qrels.items() if split != TRAIN}

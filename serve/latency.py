@@ -41,7 +41,7 @@ def time_first_stage(pipeline: Pipeline, queries: Sequence[str]) -> Timing:
     taken = []
     for query in _timed(pipeline, queries):
         start = time.perf_counter()
-        pipeline.first_stage.search([query], pipeline.depth)
+        pipeline.first_stage.search([query], pipeline.depths[0])
         taken.append(time.perf_counter() - start)
     return Timing(*(1000 * np.quantile(taken, (0.5, 0.95))).tolist())
 

@@ -181,6 +181,16 @@ def test_a_bundle_without_scores_beside_it_is_neither_cached_nor_locked(own: Pat
     assert not (own.parent / "scores").exists()
 
 
+def test_a_run_that_cannot_be_written_to_is_read_all_the_same(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = diagnose_bundle(own, None, "test", cutoff=1)
+    before = sorted((path, path.stat().st_mtime_ns) for path in own.parent.rglob("*"))
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != own.parent / "scores")  # of root, all is writable
+    with claimed(own.parent, ()), opened(own) as pipeline:
+        assert pipeline.scorer is pipeline.reranker
+    assert diagnose_bundle(own, None, "test", cutoff=1) == expected
+    assert sorted((path, path.stat().st_mtime_ns) for path in own.parent.rglob("*")) == before
+
+
 def test_the_collection_is_the_one_given_or_the_first_that_lies_beside(own: Path, tmp_path: Path) -> None:
     beside = own.parent / "collection"
     assert collection_beside([own], None).folder == beside

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secondstage import duplicates
-from secondstage.duplicates import Duplicate, near_duplicates, near_pairs, normalise
+from secondstage.duplicates import Duplicate, near_duplicates, near_pairs, normalise, question_key
 
 # Few words, so that many pairs lie at, just above and just below any threshold.
 WORDS = ("a", "ab", "aba", "abab", "bread", "breads", "oven", "ovens?", "№ 12", "")
@@ -73,6 +73,30 @@ def test_a_similarity_of_exactly_the_threshold_is_found(shared: int, own: int) -
 )
 def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("same", "other"),
+    [
+        (("Read a file in C++?", "read a file  in c++"), "read a file in C#"),
+        (("what is 5+5", "What is 5 + 5?!"), "what is 5 5"),
+        (("e-mail (address)", "`e mail`: address"), "e & mail address"),
+        (("->", " -> "), "!="),
+        (("?!", " ?!"), "..."),
+        (("100 %", "１００％"), "100 €"),
+    ],
+)
+def test_a_question_is_told_apart_by_its_signs(same: tuple[str, str], other: str) -> None:
+    one, again = map(question_key, same)
+    assert one == again != question_key(other)
+
+
+@given(st.text())
+def test_questions_that_are_the_same_have_the_same_words(text: str) -> None:
+    key = question_key(text)
+    assert normalise(key) == normalise(text)
+    if normalise(text) and not any(unicodedata.category(char)[0] == "S" or char in "#%&*@" for char in key):
+        assert key == normalise(text)
 
 
 @given(st.text())

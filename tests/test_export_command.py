@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from secondstage.cli import main
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.exportcommand import TARGETS
-from secondstage.files import read_json, read_manifest
+from secondstage.files import file_digest, read_json, read_manifest
 from secondstage.plan import claimed
 from secondstage.reranker import Reranker
 from secondstage.run import Scores
 from secondstage.serve import Pipeline
 from secondstage.serve.export import command, parity
+from secondstage.serve.export.command import MAKERS
 from secondstage.serve.export.layouts import LAYOUTS, Source, elasticsearch
 from secondstage.serve.export.loaded import scores_of_graph
 
@@ -35,6 +37,28 @@ def bundle(run_folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(run_folder / "bundle", tmp_path / "my run" / "bundle")
     (tmp_path / "my run" / "collection").symlink_to(run_folder / "collection")
     return tmp_path / "my run" / "bundle"
+
+
+@pytest.fixture(scope="module")
+def run_graphs(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graphs of the run's reranker, made as the command makes them. Read it only."""
+    folder = tmp_path_factory.mktemp("run-graphs")
+    for name in (engine for engine in MAKERS if engine != "openvino"):
+        MAKERS[name](run_folder / "bundle" / "reranker", folder / name)
+    return folder
+
+
+@pytest.fixture
+def made_once(run_graphs: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs in ONNX's format are not made again, as weights are the same."""
+    weights = file_digest(run_folder / "bundle" / "reranker" / "model.safetensors")
+
+    def copied(name: str, reranker: Path, folder: Path) -> Path:
+        assert file_digest(reranker / "model.safetensors") == weights
+        return Path(shutil.copytree(run_graphs / name, folder)) / "model.onnx"
+
+    for name in (path.name for path in run_graphs.iterdir()):
+        monkeypatch.setitem(command.MAKERS, name, partial(copied, name))
 
 
 def everything(folder: Path) -> list[str]:
@@ -71,6 +95,7 @@ def test_engines_go_into_the_bundle_which_stays_what_it_was(
     Pipeline.load(bundle)
 
 
+@pytest.mark.usefixtures("made_once")
 def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,12 +113,35 @@ def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
     assert not (bundle / "engines").exists()
 
 
+@pytest.mark.parametrize(("weight", "told"), [(0.4, True), (1.0, False)])
+def test_an_engine_that_orders_by_the_reranker_alone_is_told_apart_from_the_pipeline(
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    weight: float,
+    told: bool,
+) -> None:
+    found = read_json(bundle / "pipeline.json")["weight"]
+    asked = command.Exports(bundle, ("safetensors",), tmp_path, None, 5)
+    assert asked.weight == found
+    monkeypatch.setattr(command.Exports, "weight", weight)
+    assert (
+        main(["export", str(bundle), "--to", "safetensors", "--output", str(tmp_path / "out"), "--queries", "5"]) == 0
+    )
+    assert ("share of 0.4 in the bundle's order" in capsys.readouterr().err) == told
+    text = (tmp_path / "out" / "safetensors" / "README.md").read_text()
+    assert ("orders by 0.4 × this score + 0.6 × the first" in text) == told
+    assert ("It is the reranker alone" in text) == told
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs score in the opposite order."""
     monkeypatch.setattr(command, "scores_of_graph", lambda *given, **named: -scores_of_graph(*given, **named))
 
 
+@pytest.mark.usefixtures("made_once")
 def test_an_export_that_is_off_is_refused_and_leaves_nothing(
     bundle: Path, tmp_path: Path, broken: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +166,7 @@ def damaged(monkeypatch: pytest.MonkeyPatch, target: str, damage: Callable[[Path
     monkeypatch.setitem(LAYOUTS, target, layout._replace(write=write))
 
 
+@pytest.mark.usefixtures("made_once")
 @pytest.mark.parametrize(
     ("target", "name"),
     [("safetensors", "model.safetensors"), ("opensearch", "my-run.zip"), ("qdrant", "tokenizer.json"),
@@ -238,6 +287,7 @@ def test_a_quantisation_that_fails_otherwise_is_not_tried_again(
     assert tried == [1]
 
 
+@pytest.mark.usefixtures("made_once")
 def test_what_opensearch_gets_is_what_was_compared(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from secondstage.config import TrainConfig
-from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, Candidate, TrainingList
+from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.train.facts import describe_lists, describe_model, facts, git_state, machine, versions
 from secondstage.version import __version__
 
@@ -39,15 +39,15 @@ def test_without_a_repository_there_is_no_state(tmp_path: Path) -> None:
 
 def test_lists_are_counted_and_told_apart() -> None:
     def one(query_id: str, *roles: str) -> TrainingList:
-        found_by = {POSITIVE: "qrels", NEGATIVE: "bm25+dense", DROPPED: "sparse"}
+        found_by = {POSITIVE: "qrels", NEGATIVE: "bm25+dense", DROPPED: "sparse", IGNORED: "bm25+random"}
         return TrainingList(
             query_id, tuple(Candidate(f"d{i}", 0, False, found_by[role], 1, 0, role) for i, role in enumerate(roles))
         )
 
-    lists = [one("a", POSITIVE, NEGATIVE, NEGATIVE), one("synthetic-b", POSITIVE, DROPPED)]
+    lists = [one("a", POSITIVE, NEGATIVE, NEGATIVE), one("synthetic-b", POSITIVE, DROPPED, IGNORED)]
     found = describe_lists(lists, {"b.arrow": "1", "a.arrow": "2"})
-    assert (found["lists"], found["positive"], found["negative"], found["ignored"]) == (2, 2, 2, 0)
-    # Who found what training does not see is not told.
+    assert (found["lists"], found["positive"], found["negative"], found["ignored"]) == (2, 2, 2, 1)
+    # Who found what training does not see is not told, nor what nobody found.
     assert (found["synthetic"], found["retrievers"], found["teachers"]) == (1, ["bm25", "dense"], [])
     assert found["fingerprint"] == describe_lists(lists, {"a.arrow": "2", "b.arrow": "1"})["fingerprint"]
     assert found["fingerprint"] != describe_lists(lists, {"a.arrow": "2", "b.arrow": "3"})["fingerprint"]

@@ -170,3 +170,9 @@ def test_what_is_asked_twice_has_the_positives_of_both() -> None:
     assert positives_elsewhere(queries, qrels, positive_from=2) == {query_id: {"a": 3, "c": 2} for query_id in "124"}
     assert positives_elsewhere(queries, {"1": {"a": 1}, "3": {"d": 1}}) == {}
     assert positives_elsewhere(queries, {}) == {}
+
+
+def test_what_a_sign_tells_apart_is_not_asked_twice() -> None:
+    queries = {"1": "read a file in C++", "2": "read a file in C#", "3": "->", "4": "!=", "5": "Read a file in C++?"}
+    qrels = {query_id: {f"d{query_id}": 1} for query_id in queries}
+    assert positives_elsewhere(queries, qrels) == {query_id: {"d1": 1, "d5": 1} for query_id in "15"}

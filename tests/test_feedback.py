@@ -165,6 +165,12 @@ def test_documents_that_the_bundle_lacks_are_in_no_list(
     assert doc_ids <= set(after.documents.ids)
     read_reviewed(tmp_path / "out" / "reviewed.tsv", after.queries, after.documents)
     export_lists(tmp_path / "out", "bge", tmp_path / "bge.jsonl", collection=tmp_path / "after")
+    # The folder is the collection of its lists; the one that was searched does not have their new queries.
+    export_lists(tmp_path / "out", "bge", tmp_path / "own.jsonl")
+    assert (tmp_path / "own.jsonl").read_bytes() == (tmp_path / "bge.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"'feedback-.* has no text in the collection: name the one that these lists"):
+        export_lists(tmp_path / "out", "bge", tmp_path / "no.jsonl", collection=run_folder / "collection")
+    assert not (tmp_path / "no.jsonl").exists()
 
 
 def test_the_lists_are_trained_on(made: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_lists_are_those_of_the_file(documents: Documents, tmp_path: Path, capsy
     assert given.search([], 3) == []
 
 
+def test_a_run_may_begin_with_a_byte_order_mark(documents: Documents, tmp_path: Path) -> None:
+    path = tmp_path / "windows.trec"
+    path.write_text("q1 Q0 d3 1 7.5 engine\nq1 Q0 d0 2 3.25 engine\n", encoding="utf-8-sig")
+    (found,) = Given.build([str(path)], documents, QUERIES).search(["snow and ice"], 10)
+    assert found.rows.tolist() == [3, 0]
+
+
 def test_what_the_run_does_not_answer_is_empty_and_counted(
     documents: Documents, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

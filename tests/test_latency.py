@@ -52,6 +52,7 @@ class Fake:
         self.reranker = "computes"
         self.scorer = "looks up"
         self.depth = 30
+        self.depths = (30,)
         self.first_stage = self
         self.calls: list[tuple[str, int]] = []
 

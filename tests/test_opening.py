@@ -171,7 +171,7 @@ def test_a_bundle_with_a_cascade(
         "first_stage": {"kind": "bm25"},
         "train": {"model": str(tiny_model), "steps": 2, "max_length": 32, "batch_tokens": 512, "precision": "fp32"},
         "serve": {"precision": "fp32", "cascade": [small, {"depth": 4}]},
-        "evaluate": {"resamples": 100},
+        "evaluate": {"resamples": 100, "latency_queries": 2},
     }
     carry_out_up_to("evaluate", check_config(config))
     bundle = tmp_path / "out" / "bundle"
@@ -185,6 +185,10 @@ def test_a_bundle_with_a_cascade(
     assert answer.confidence is not None
     metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())
     assert metrics["test_sets"]["test"]["depth"]["depths"][-1] == 4
+    # The ceiling and the baselines are those of the lists that the first reranker reads.
+    assert metrics["candidates"] == 8
+    found = {name: row["measures"] for name, row in metrics["test_sets"]["test"]["systems"].items()}
+    assert metrics["test_sets"]["test"]["ceiling"]["recall"] == found["first_stage"]["R@8"] == found["oracle"]["R@8"]
     read: list[str] = []
     plain = DocumentTokens._plain
 

@@ -213,8 +213,8 @@ def timeless(found: Metrics) -> Metrics:
 
 def test_the_contract(metrics: Metrics) -> None:
     assert list(metrics) == [
-        *("verdict", "collection", "seed", "confidence", "resamples", "measure", "depth", "weight", "max_length"),
-        *("test_sets", "development", "latency", "exports", "replicates", "seconds"),
+        *("verdict", "collection", "seed", "confidence", "resamples", "measure", "depth", "candidates", "weight"),
+        *("max_length", "test_sets", "development", "latency", "exports", "replicates", "seconds"),
     ]
     assert (metrics["measure"], metrics["seed"], metrics["depth"], metrics["max_length"]) == ("nDCG@10", 13, DEPTH, 32)
     assert list(metrics["test_sets"]) == ["test"]

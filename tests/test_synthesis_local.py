@@ -171,6 +171,8 @@ def test_prompts_that_are_too_long_are_left_out_and_counted(folders: dict[str, P
         assert answers[0] == Reply("")
         assert answers[1].answer
     assert generator.report()["too_long"] == 2
+    # The last of several turns may have no other prompt.
+    assert generator.complete([[{"role": "user", "content": "oven " * 40}]], **SETTINGS) == [Reply("")]
     with pytest.raises(UserError, match=r"all 1 prompts are longer than the 26 tokens .*passage_words"):
         LocalGenerator(model, tmp_path / "new").complete([long], **SETTINGS)
 

@@ -188,6 +188,20 @@ def test_queries_that_lose_their_end_are_counted(
     assert "queries" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("long", "others", "told"), [(1, 9, True), (1, 10, False), (10, 0, True), (0, 3, False)])
+def test_documents_that_lose_their_end_are_counted_where_they_are_many(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], long: int, others: int, told: bool
+) -> None:
+    documents = [f"{word} " * size for word, size in [("bread", 11)] * long + [("piano", 10)] * others]
+    texts = pair_texts(["snow", "snow king chess", "king chess oven"], documents)
+    found = Tokens(Scorer(bert(tiny_model), 16), texts, every(texts), tmp_path)
+    assert found.fast
+    said = capsys.readouterr().err
+    assert ("their ends are not read" in said) == told
+    if told:
+        assert f"{long} of {len(documents)} documents ({long / len(documents):.0%}) have more than 10 tokens" in said
+
+
 def test_only_pairs_that_were_named_have_tokens(tiny_model: Path, tmp_path: Path) -> None:
     texts = pair_texts(["snow", "king"], ["bread", "piano"])
     found = Tokens(Scorer(bert(tiny_model), 16), texts, [("q0", "d1")], tmp_path)

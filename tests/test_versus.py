@@ -250,6 +250,12 @@ def test_one_query_is_json_and_shows_nothing(deep: Run, qrels: Qrels) -> None:
     assert "worse against best: -" in render_comparison({"collection": "c", "split": "s", "notes": [], **found})
 
 
+def test_intervals_are_called_what_they_are(deep: Run, qrels: Qrels) -> None:
+    worse = run_of({query_id: deep[query_id].doc_ids[::-1] for query_id in qrels})
+    found = lay_side_by_side({"best": deep, "worse": worse}, qrels, confidence=0.99, **FAST)
+    assert "99 %" in render_comparison({"collection": "c", "split": "s", "notes": [], **found})
+
+
 # --- from paths to text
 
 
@@ -270,6 +276,30 @@ def test_a_bundle_is_asked_and_equals_the_run_that_it_wrote(
     own, written, _ = found["systems"].values()
     assert own == written
     assert [pair["real"] for pair in found["pairs"]] == [False, True, True]
+
+
+def test_a_bundle_alone_has_its_first_stage_and_its_reranker_beside_it(run_folder: Path, runs: Path) -> None:
+    found = compare_paths([run_folder / "bundle"], None, "test", **FAST)
+    whole = compare_paths([runs / f"{name}.trec" for name in ("first_stage", "reranked", "pipeline")],
+                          str(run_folder / "collection"), "test", **FAST)  # fmt: skip
+    assert [name.partition(", ")[2] for name in found["systems"]] == ["first stage", "reranked", ""]
+    assert list(found["systems"].values()) == list(whole["systems"].values())
+    assert len(found["pairs"]) == 3
+
+
+def test_the_judgements_may_be_those_of_a_folder_in_beir_layout(
+    run_folder: Path, beir_folder: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(beir_folder, tmp_path / "beir")
+    (tmp_path / "beir" / "qrels" / "week2.tsv").write_bytes((beir_folder / "qrels" / "test.tsv").read_bytes())
+    (tmp_path / "beir" / "qrels" / "dev.tsv").unlink()
+    before = sorted(path.name for path in (tmp_path / "beir").rglob("*"))
+    found = compare_paths([runs / "pipeline.trec"], str(tmp_path / "beir"), "week2", **FAST)
+    stored = compare_paths([runs / "pipeline.trec"], str(run_folder / "collection"), "test", **FAST)
+    assert (found["systems"], found["split"]) == (stored["systems"], "week2")
+    assert sorted(path.name for path in (tmp_path / "beir").rglob("*")) == before
+    with pytest.raises(UserError, match="has no split 'dev'"):  # none is cut from train
+        compare_paths([runs / "pipeline.trec"], str(tmp_path / "beir"), "dev", **FAST)
 
 
 def test_queries_that_train_shares_are_counted_in_a_note(

@@ -13,7 +13,7 @@ from typing import Any
 from secondstage.compute import device, resolve
 from secondstage.config import TrainConfig
 from secondstage.files import fingerprint
-from secondstage.lists import FROM_QRELS, IGNORED, NEGATIVE, POSITIVE, TrainingList
+from secondstage.lists import FROM_CORPUS, FROM_QRELS, IGNORED, NEGATIVE, POSITIVE, TrainingList
 from secondstage.models import commit_of, locate
 from secondstage.version import __version__
 
@@ -69,7 +69,7 @@ def describe_lists(
         "lists": count,
         "synthetic": synthetic,
         **roles,
-        "retrievers": sorted(retrievers - {"", FROM_QRELS}),
+        "retrievers": sorted(retrievers - {"", FROM_QRELS, FROM_CORPUS}),
         "teachers": list(teachers),
         "fingerprint": fingerprint(sorted(digests.items())),
     }

@@ -25,6 +25,8 @@ CHUNK = 4096
 SAMPLE = 64
 # Characters for each token of a pair: a text of so many has more tokens than half a pair.
 BEGINNING = 8
+# From this share of cut documents on, it is said.
+MANY = 0.1
 # Raised when the same inputs would give another file.
 FORMAT = 1
 
@@ -84,6 +86,7 @@ class Tokens:
                 self._write(path)
             wait()
             self._map(path)
+            self._tell_cut_documents()
             self._tell_cut_queries()
 
     def lengths(self, pairs: Sequence[Pair]) -> Lengths:
@@ -107,6 +110,20 @@ class Tokens:
         if all(pair in places for pair in pairs):
             return {feature: [row[places[pair]] for pair in pairs] for feature, row in rows.items()}
         return self._tokenize(pairs)
+
+    def _tell_cut_documents(self) -> None:
+        """Say how many documents lose their end beside a query of median length, where these are not few."""
+        assert self._template is not None
+        queries, documents = np.split(self._sizes, [len(self._queries)])
+        query = int(np.median(queries))
+        room = self._scorer.max_length - self._template.size - query
+        cut = int((documents > room).sum())
+        if cut >= MANY * len(documents):
+            say(
+                f"  {cut} of {len(documents)} documents ({cut / len(documents):.0%}) have more than {room} tokens, "
+                f"which max_length={self._scorer.max_length} leaves beside {query} of the question (the median "
+                f"document has {int(np.median(documents))}): their ends are not read"
+            )
 
     def _tell_cut_queries(self) -> None:
         """Say how many queries lose their end: pairs are cut in silence, and of a short query nothing is."""

@@ -10,7 +10,7 @@ from secondstage.compute import set_seed
 from secondstage.config import TrainConfig, on_teacher
 from secondstage.files import folder_digests
 from secondstage.inputs import check_kind
-from secondstage.leakage import Met, met_in_lists, trained_on
+from secondstage.leakage import met_in_lists, with_warmup
 from secondstage.lists import TrainingList, read_index, read_lists
 from secondstage.measures import mean
 from secondstage.parallel import wait, workers
@@ -78,7 +78,8 @@ class Training:
 
     def measure(self) -> dict[str, float]:
         """The value on dev of the reranker that is there."""
-        reranker = load_reranker(self.work / RERANKER, batch_tokens=self.config.batch_tokens)
+        config = self.config
+        reranker = load_reranker(self.work / RERANKER, precision=config.precision, batch_tokens=config.batch_tokens)
         return {DEV_VALUE: mean(self._dev([]).values(reranker))}
 
     def _loop(
@@ -104,8 +105,7 @@ class Training:
     def _dev(self, lists: Sequence[TrainingList]) -> Selection:
         config, met = self.config, met_in_lists(lists, self.texts.queries)
         if self.task.warmed_on is not None:  # for both starts alike, or memory would win
-            titles = trained_on(self.task.warmed_on, {}).queries
-            met = Met({**titles, **met.queries}, {**{query_id: {} for query_id in titles}, **met.qrels})
+            met = with_warmup(met, self.task.warmed_on)
         return dev_selection(
             read_trec(self.mined / "dev.trec"),
             self.collection.qrels.get("dev", {}),

@@ -13,7 +13,7 @@ import numpy as np
 
 from secondstage.collection import Collection, Documents
 from secondstage.config import SynthesizeConfig
-from secondstage.duplicates import near_duplicates, normalise
+from secondstage.duplicates import near_duplicates, normalise, question_key
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
 from secondstage.progress import bar
@@ -147,7 +147,7 @@ def drop_repeated(queries: Queries) -> Queries:
     result = list(queries)
     first: dict[str, SyntheticQuery] = {}
     for i, query in enumerate(queries):
-        if query.kept and (same := first.setdefault(normalise(query.text), query)) is not query:
+        if query.kept and (same := first.setdefault(question_key(query.text), query)) is not query:
             repeated = query.dropped(SAME_TEXT, f"duplicate of {same.query_id}")
             result[i] = repeated._replace(same_as=same.query_id)
     kept = [i for i, query in enumerate(result) if query.kept]

@@ -69,7 +69,7 @@ class LocalGenerator:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         self.counts["prompts"] += len(prompts)
         self.counts["cached"] += len(prompts) - len(missing)
-        batches = self._batches(missing, self.model.longest(max_tokens), alone=len(missing) == len(set(keys)))
+        batches = self._batches(missing, self.model.longest(max_tokens), alone=not self._known)
         with ExitStack() as stack:
             progress = (
                 stack.enter_context(bar(total=sum(map(len, batches)), label=label, unit="prompt")) if label else None

@@ -72,6 +72,11 @@ class Exports(NamedTuple):
         return self.bundle / "reranker"
 
     @property
+    def weight(self) -> float:
+        """The reranker's share in the fused score."""
+        return float(read_json(self.bundle / SETTINGS)["weight"])
+
+    @property
     def graphs(self) -> list[str]:
         """The engines whose graphs are needed, and `OLD_ONNX`."""
         return sorted({graph for name in self.targets if (graph := LAYOUTS[name].graph)})
@@ -135,7 +140,13 @@ def _export(wanted: Exports, queries: int) -> list[str]:
             read_bundle(wanted.bundle)
             measured = UNMEASURED
         # One that is refused leaves nothing of the others either.
-        return [_write(wanted, name, measured, Path(place), written) for name in wanted.targets]
+        lines = [_write(wanted, name, measured, Path(place), written) for name in wanted.targets]
+    if wanted.output and wanted.weight < 1:
+        say(
+            f"another engine orders by the reranker alone, which has a share of {wanted.weight:g} in the bundle's "
+            "order: in the proof, `reranked` is its row, not `pipeline`"
+        )
+    return lines
 
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
@@ -270,7 +281,7 @@ def _write(wanted: Exports, target: str, measured: Measured, place: Path, writte
         copy_graph(graph, temporary)
         write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
     else:
-        source = Source(_name(wanted.bundle), wanted.reranker, graph, words)
+        source = Source(_name(wanted.bundle), wanted.reranker, graph, words, wanted.weight)
         layout.write(source, temporary)
         _ask_again(target, source, temporary, measured)
         write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from secondstage.collection import Qrels
-from secondstage.duplicates import normalise
+from secondstage.duplicates import question_key
 
 from .clicks import Preferred, evidence, preferred
 from .events import CLICK, Events, Said
@@ -71,13 +71,13 @@ def gather(
         The labels of each query, those first that were asked first; and what was left out, by reason.
     """
     counts: Counter[str] = Counter()
-    held_out = {_key(known.queries[q]) for split, qrels in known.qrels.items() if split != TRAIN for q in qrels}
-    train = {_key(known.queries[query_id]): query_id for query_id in known.qrels.get(TRAIN, {})}
+    held_out = {question_key(known.queries[q]) for split, qrels in known.qrels.items() if split != TRAIN for q in qrels}
+    train = {question_key(known.queries[query_id]): query_id for query_id in known.qrels.get(TRAIN, {})}
     shown = {search_id: [each for each in ids if each in doc_ids] for search_id, ids in events.shown.items()}
     by_query: dict[str, list[Said]] = {}
     for said in events.said:
         counts[f"{said.kind}s"] += 1
-        key = _key(said.query)
+        key = question_key(said.query)
         if key in held_out:
             counts["held_out"] += 1
         elif said.doc_id not in doc_ids:
@@ -125,8 +125,3 @@ def _labels(
 def new_id(key: str) -> str:
     """An id that is the same whenever the same words are asked."""
     return f"feedback-{blake2b(key.encode(), digest_size=8).hexdigest()}"
-
-
-def _key(query: str) -> str:
-    """The words of a query; of one without a word, its signs."""
-    return normalise(query) or " ".join(query.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,15 @@ from ..pipeline import Pipeline
 
 
 def collection_beside(paths: Sequence[Path], given: str | None) -> Collection:
-    """The stored collection in the folder `given`, or else the one that lies beside the first bundle that has one.
+    """The collection in the folder `given`, or else the one that lies beside the first bundle that has one.
+
+    What is given is a stored collection, or a BEIR folder, which is read anew.
 
     Raises:
-        UserError: there is none, or a folder is no bundle.
+        UserError: there is none, it is faulty, or a folder is no bundle.
     """
     if given is not None:
-        return Collection.load(Path(given).expanduser())
+        return Collection.open(Path(given).expanduser())
     for path in map(Path.absolute, paths):
         if (path.parent / "collection" / MANIFEST).is_file():
             return Collection.load(path.parent / "collection")
@@ -56,12 +59,14 @@ def load_bundle(bundle: Path) -> Pipeline:
 def opened(bundle: Path) -> Iterator[Pipeline]:
     """The pipeline of a bundle, with the scores that a run left beside it; they are locked meanwhile.
 
+    Where they cannot be written to, scores are computed anew: the run is someone else's.
+
     Raises:
         UserError: it is no bundle, or a run is writing these scores.
     """
     bundle = bundle.absolute()  # the parent of "." is itself
     pipeline, scores = load_bundle(bundle), bundle.parent / SCORES
-    if not scores.is_dir():
+    if not scores.is_dir() or not os.access(scores, os.W_OK):
         yield pipeline
         return
     with claimed(bundle.parent, ()):

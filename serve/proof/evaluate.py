@@ -15,6 +15,7 @@ from secondstage.config import EvaluateConfig, ServeConfig
 from secondstage.files import write_json
 from secondstage.leakage import Met, met_in_training
 from secondstage.measures import mean
+from secondstage.progress import say
 from secondstage.reranker import keep_scores
 from secondstage.splits import choose_queries
 
@@ -116,6 +117,11 @@ def evaluate_bundle(
     pipeline = load_bundle(bundle)
     pipeline = pipeline.with_scorer(keep_scores(pipeline.reranker, scores))
     met = met_in_training(collection, mined, trained=trained, warmed=warmed)
+    if not trained and "train" in collection.qrels:
+        say(
+            "  nothing was trained here, so no query is a leak from train: if the model was tuned elsewhere on this "
+            "train split, queries that share text or documents with it look better than they are"
+        )
     # Bundles of before say nothing of it.
     on_dev = bool(choices.get("calibrated", "dev" in collection.qrels))
     bench = Bench(collection, pipeline, config, serve, start, seed, met, folder, scores, on_dev)
@@ -141,6 +147,7 @@ def evaluate_bundle(
         "resamples": config.resamples,
         "measure": MEASURE,
         "depth": pipeline.depth,
+        "candidates": pipeline.depths[0],
         "weight": pipeline.weight,
         "max_length": pipeline.reranker.max_length,
         "test_sets": tested,
@@ -172,7 +179,7 @@ def _test(
     runs = Runs(*(by_system[name] for name in ("first_stage", "reranked", "pipeline")))
     # Of a cascade, scores are those of what its last reranker reads; of a single one, of all candidates.
     read = runs.read(pipeline.depth)
-    values = standing(by_system, tested.qrels, measures_at(pipeline.depth))
+    values = standing(by_system, tested.qrels, measures_at(pipeline.depths[0]))
     parts = slices(tested.queries, runs.first_stage, pipeline.documents, tested.synthetic)
     given = given_slices(config.slices, tested.queries)
     parts |= given
@@ -195,7 +202,7 @@ def _test(
         "queries": len(tested.queries),
         "notes": [*tested.notes, *left_out(config.slices, given)],
         "systems": systems(values),
-        "ceiling": _ceiling(values, pipeline.depth),
+        "ceiling": _ceiling(values, pipeline.depths[0]),
         "comparisons": comparisons(values, config, seed=bench.seed),
         "gain_kept": gain_kept(values),
         "slices": [

@@ -79,7 +79,7 @@ def run_systems(
     runs["oracle"] = ideal_order(first, tested.qrels)
     for name, part in pipeline.first_stage.parts().items():
         if len(pipeline.first_stage.parts()) > 1:
-            runs[name] = search_run(part, pipeline.documents.ids, tested.queries, pipeline.depth, name)
+            runs[name] = search_run(part, pipeline.documents.ids, tested.queries, pipeline.depths[0], name)
     sample = first.only(choose_queries(tested.queries, config.baseline_queries, seed))
     for name, scorer in _further(pipeline, config, start, scores, seed):
         reranked(name, scorer, sample)

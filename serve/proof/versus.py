@@ -16,6 +16,7 @@ from secondstage.significance import compare_pairs
 from secondstage.splits import answerable
 from secondstage.table import columns, sentence
 
+from ..cascade import Runs
 from ..depth import finite
 from ..fuse import MEASURE
 from .beside import collection_beside, opened
@@ -26,6 +27,8 @@ MEASURES = (MEASURE, "RR@10", "R@10", "AP@100", "Success@1", "Judged@10")
 
 def read_systems(paths: Sequence[Path], collection: Collection, split: str) -> tuple[dict[str, Run], list[str]]:
     """Open every path: a bundle is asked, a TREC run is read and checked.
+
+    A bundle that comes alone has its first stage and its reranker beside it.
 
     Args:
         paths: folders of bundles, or files.
@@ -47,16 +50,21 @@ def read_systems(paths: Sequence[Path], collection: Collection, split: str) -> t
     notes: list[str] = []
     faults = Faults("the comparison")
     for path, name in zip(paths, short_names(paths), strict=True):
-        run = _ask(path, queries, name) if path.is_dir() else read_trec(path)
-        notes += check_run(run, name, collection, qrels, faults, grown=path.is_dir())
-        runs[name] = run
+        if path.is_dir():
+            asked = _ask(path, queries, name)
+            if len(paths) == 1:
+                runs |= {f"{name}, first stage": asked.first_stage, f"{name}, reranked": asked.reranked}
+            runs[name] = asked.pipeline
+        else:
+            runs[name] = read_trec(path)
+        notes += check_run(runs[name], name, collection, qrels, faults, grown=path.is_dir())
     faults.raise_if_any("give runs over the documents and queries of this collection, or another --collection, --split")
     return runs, notes
 
 
-def _ask(bundle: Path, queries: Mapping[str, str], name: str) -> Run:
+def _ask(bundle: Path, queries: Mapping[str, str], name: str) -> Runs:
     with opened(bundle) as pipeline:
-        return pipeline.rank(queries, label=name).pipeline
+        return pipeline.rank(queries, label=name)
 
 
 def check_run(
@@ -97,13 +105,16 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return [f"{'/'.join(part[-1:])}#{i}" for i, part in enumerate(parts, 1)]
 
 
-def lay_side_by_side(runs: Mapping[str, Run], qrels: Qrels, **statistics: Any) -> dict[str, Any]:
+def lay_side_by_side(
+    runs: Mapping[str, Run], qrels: Qrels, *, confidence: float = 0.95, **statistics: Any
+) -> dict[str, Any]:
     """Means of every system, and every pair compared on nDCG@10, p values adjusted for all pairs (Holm 1979).
 
     Args:
         runs: by name.
         qrels: queries without a relevant document are left out; one that a run does not answer counts as zero.
-        statistics: confidence, resamples and seed of the comparisons.
+        confidence: of the intervals.
+        statistics: resamples and seed of the comparisons.
 
     Returns:
         `systems`: measures by name; `pairs`: one record each, the later system against the earlier; `values`: nDCG@10
@@ -112,9 +123,10 @@ def lay_side_by_side(runs: Mapping[str, Run], qrels: Qrels, **statistics: Any) -
     found = {name: evaluate(run, qrels, MEASURES) for name, run in runs.items()}
     values: dict[str, Values] = {name: by_measure[MEASURE] for name, by_measure in found.items()}
     pairs = {(one, other): (values[other], values[one]) for one, other in combinations(runs, 2)}
-    results = compare_pairs(pairs, **statistics)
+    results = compare_pairs(pairs, confidence=confidence, **statistics)
     return {
         "measure": MEASURE,
+        "confidence": confidence,
         "queries": len(next(iter(values.values()))),
         "systems": {name: {m: mean(v) for m, v in by_measure.items()} for name, by_measure in found.items()},
         "pairs": [
@@ -128,7 +140,7 @@ def lay_side_by_side(runs: Mapping[str, Run], qrels: Qrels, **statistics: Any) -
                 "high": finite(result.high),
                 "sd": finite(result.sd),
                 "detectable": finite(result.detectable),
-                "real": bool(result.p_holm < 1 - statistics.get("confidence", 0.95)),
+                "real": bool(result.p_holm < 1 - confidence),
             }
             for (one, other), result in results.items()
         ],
@@ -173,7 +185,7 @@ def render(found: Mapping[str, Any]) -> str:
     real = [row for row in found["pairs"] if row["real"]]
     others = [row for row in found["pairs"] if not row["real"]]
     lines.append(f"differences in {found['measure']}, p values adjusted for all {len(found['pairs'])} pairs (Holm):")
-    lines += [f"  real: {sentence(row, 0.95)}" for row in real]
+    lines += [f"  real: {sentence(row, found['confidence'])}" for row in real]
     return "\n".join([*lines, *(f"  not shown to be real: {_plain(row)}" for row in others)])
 
 

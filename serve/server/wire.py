@@ -184,4 +184,3 @@ class JudgementBody(Body):
     kind: Literal["judgement", "click"] = "judgement"
 
 
-RerankBody = CohereRerank | Rerank | ScoreTexts | ScoreQueries | TeiRerank | InfinityRerank

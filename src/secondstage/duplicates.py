@@ -32,21 +32,48 @@ class Duplicate(NamedTuple):
     similarity: float
 
 
-class _Characters(dict[int, int]):
+# Signs that make another question of the same words, as mathematical signs, currencies and pictures do: C# is not C.
+SIGNS = frozenset("#%&*@")
+SYMBOLS = frozenset(("Sm", "Sc", "So"))
+
+
+class _Characters(dict[int, int | str]):
     """For `str.translate`: letters, their marks (vowel signs, say) and digits stay, all else is a space."""
 
-    def __missing__(self, code: int) -> int:
-        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else ord(" ")
+    def __missing__(self, code: int) -> int | str:
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else self.other(chr(code))
         return self[code]
 
+    def other(self, character: str) -> str:
+        """What stands in for anything else."""
+        return " "
 
-_CHARACTERS = _Characters()
+
+class _WithSigns(_Characters):
+    """The same, but signs and symbols stay, too, each a word of its own."""
+
+    def other(self, character: str) -> str:
+        return f" {character} " if character in SIGNS or unicodedata.category(character) in SYMBOLS else " "
+
+
+_CHARACTERS, _WITH_SIGNS = _Characters(), _WithSigns()
 
 
 def normalise(text: str) -> str:
     """The words of a text, without case: NFKC, casefold, runs of anything but letters and digits to one space."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.translate(_CHARACTERS).split())
+    return " ".join(_folded(text).translate(_CHARACTERS).split())
+
+
+def question_key(text: str) -> str:
+    """Equal for texts that ask the same: their words, as `normalise` has them, and the signs that tell C++ from C.
+
+    Of a text without any, the text, spaces aside.
+    """
+    return " ".join(_folded(text).translate(_WITH_SIGNS).split()) or " ".join(text.split())
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def shingles(text: str) -> set[str]:

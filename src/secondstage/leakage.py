@@ -65,8 +65,11 @@ def met_in_training(collection: Collection, mined: Path | None, *, trained: bool
     else:
         qrels = collection.qrels.get("train", {})
         met = Met({query_id: collection.queries[query_id] for query_id in qrels}, qrels)
-    if warmed is None:
-        return met
+    return met if warmed is None else with_warmup(met, warmed)
+
+
+def with_warmup(met: Met, warmed: Path) -> Met:
+    """The same, and the queries of the lists of a warm-up."""
     titles = trained_on(warmed, {}).queries
     return Met({**titles, **met.queries}, {**{query_id: {} for query_id in titles}, **met.qrels})
 

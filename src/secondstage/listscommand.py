@@ -19,7 +19,7 @@ def add_lists(commands: Any) -> None:
     export.add_argument("--out", required=True, metavar="PATH", help="a new .jsonl or .parquet; for trec a folder")
     export.add_argument("--scores", action="store_true", help="with the teachers' scores; instead of labels in a list")
     export.add_argument("--negatives", type=int, metavar="N", help="of an n-tuple; default: what most lists have")
-    export.add_argument("--collection", metavar="DIR", help="default: beside the mine folder")
+    export.add_argument("--collection", metavar="DIR", help="default: beside the mine folder, or around it")
     export.set_defaults(function=_export_lists)
 
     from_file = verbs.add_parser("import", help="make a file of lists into a collection that can be trained on")

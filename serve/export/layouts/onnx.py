@@ -36,10 +36,11 @@ print(scores)
 
 ## Text Embeddings Inference
 
-Its CPU image takes `onnx/model.onnx` where there is one:
+Its images for x86 processors take `onnx/model.onnx` where there is one:
 
 ```bash
-docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-latest --model-id /model
+docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-1.9 \\
+  --model-id /model --auto-truncate
 ```
 
 ## sentence-transformers

@@ -44,10 +44,12 @@ PUT _search/pipeline/NAME
   "ml_opensearch": {"model_id": "MODEL_ID"}, "context": {"document_fields": ["content"]}}}]}
 
 GET my-index/_search?search_pipeline=NAME
-{"query": {"match": {"content": "a query"}}, "ext": {"rerank": {"query_context": {"query_text": "a query"}}}}
+{"size": 50, "query": {"match": {"content": "a query"}},
+ "ext": {"rerank": {"query_context": {"query_text": "a query"}}}}
 ```
 
-`content` must hold the title and the text, joined by a line break.
+`size` is how many are reranked, and returned. `content` must hold the title and the text, joined by a line break. A
+search goes through one pipeline: if yours has one already, put `rerank` at the end of its `response_processors`.
 """
 
 

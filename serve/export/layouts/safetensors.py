@@ -24,7 +24,8 @@ print(model.predict([("a query", "a document")]))  # the raw logit: config.json 
 ## Text Embeddings Inference
 
 ```bash
-docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-latest --model-id /model
+docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-1.9 \\
+  --model-id /model --auto-truncate
 curl localhost:8080/rerank -H 'Content-Type: application/json' \\
   -d '{"query": "a query", "texts": ["a document"], "raw_scores": true, "truncate": true}'
 ```

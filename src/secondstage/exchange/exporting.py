@@ -20,7 +20,8 @@ from secondstage.lists import (
     read_index,
     read_lists,
 )
-from secondstage.synthetic import SYNTHETIC, PairTexts, read_records
+from secondstage.sources.beir import is_beir
+from secondstage.synthetic import PairTexts, texts_of_lists
 
 from .formats import FORMATS, Passage, TextList, to_rows
 from .rows import Row, check_new, write_rows
@@ -47,7 +48,7 @@ def export_lists(
         folder: the output folder of a run, or its mine folder.
         form: one of `FORMATS`, or trec.
         out: a new file (`.jsonl` or `.parquet`), for trec a new folder.
-        collection: the collection folder; none means that beside the mine folder.
+        collection: the collection folder, or one in BEIR layout; none means that beside the mine folder, or around it.
         scores: with the teachers' scores; candidates without one are left out.
         negatives: of an n-tuple; none means what most lists have. Lists with fewer are left out.
 
@@ -55,7 +56,8 @@ def export_lists(
         What was written and what was left out, in sentences.
 
     Raises:
-        UserError: no lists are there, no teacher scored them, or something is at `out` already.
+        UserError: no lists are there, no teacher scored them, the collection has no text of a query, or something is at
+            `out` already.
     """
     mine = _mine_folder(folder)
     lists, index = mine / "train", read_index(mine / "train")
@@ -63,12 +65,17 @@ def export_lists(
     if form == TREC:
         return _export_trec(lists, out)
     check_new(out)
-    texts = _pair_texts(mine, Collection.load(collection or mine.parent / "collection"))
+    texts = texts_of_lists(Collection.open(collection or _collection(mine)), mine)
     count = (negatives or _usual(lists)) if form == "n-tuple" else 0
     left: Counter[str] = Counter()
 
     def rows() -> Iterator[Row]:
         for training_list in read_lists(lists):
+            if training_list.query_id not in texts.queries:
+                raise UserError(
+                    f"query {training_list.query_id!r} of {lists} has no text in the collection: name the one that "
+                    "these lists were made from with --collection"
+                )
             found = _texts(training_list, texts, scores, left)
             made = to_rows(found, form, scores=scores, negatives=count) if found.positives and found.negatives else []
             left["lists"] += not made
@@ -94,6 +101,12 @@ def _mine_folder(folder: Path) -> Path:
     )
 
 
+def _collection(mine: Path) -> Path:
+    """Beside the lists of a run; those of feedback lie in the folder that is their collection."""
+    beside = mine.parent / "collection"
+    return mine.parent if not beside.exists() and is_beir(mine.parent) else beside
+
+
 def _check(form: str, index: ListsIndex, lists: Path, *, scores: bool, negatives: int | None) -> None:
     if form not in (*FORMATS, TREC):
         raise UserError(f"there is no format {form!r}: give one of {', '.join((*FORMATS, TREC))}")
@@ -112,12 +125,6 @@ def _check(form: str, index: ListsIndex, lists: Path, *, scores: bool, negatives
 def grade(candidate: Candidate) -> int:
     """The relevance that training takes: at least 1 for a positive, also one that a rule made; else 0."""
     return max(1, candidate.relevance) if candidate.role == POSITIVE else 0
-
-
-def _pair_texts(mine: Path, collection: Collection) -> PairTexts:
-    """As training reads them: a title that became a query is not in its document."""
-    records = mine / SYNTHETIC
-    return PairTexts(collection.queries, collection.documents, read_records(records) if records.is_file() else ())
 
 
 def _texts(found: TrainingList, texts: PairTexts, scores: bool, left: Counter[str]) -> TextList:

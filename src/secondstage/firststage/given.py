@@ -133,7 +133,7 @@ def _say_contradictions(path: Path, run: Run) -> None:
 def _ranks(path: Path) -> dict[str, dict[str, float]]:
     """The column of ranks, by query id and document id; what is no number is no rank."""
     ranks: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for columns in filter(None, map(str.split, file)):
             query_id, _, doc_id, rank = columns[:4]
             ranks.setdefault(query_id, {})[doc_id] = float(rank) if rank.isdecimal() else float("nan")
