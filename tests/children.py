@@ -1,6 +1,6 @@
 """Trainings in real processes, which tests kill and start again. Run as a script, it is what the tests start.
 
-The libraries are loaded once: the script forks the processes of each round, one round after the other.
+The libraries are loaded once: the script forks the processes of each round, one round after the other, plan after plan.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ import atexit
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 # Loaded before anything is forked.
 LIBRARIES = (
-    "ir_measures",
     "pandas",
     "scipy.interpolate",
     "secondstage.cli",
     "secondstage.mine",
     "secondstage.serve",
     "secondstage.train.loop",
+    "sentence_transformers",
     "sklearn.utils",
     "torch._dynamo",
     "torch.distributed.checkpoint.state_dict",
@@ -35,6 +38,8 @@ LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
 )
+# Seconds that a plan may take.
+PATIENCE = 300
 
 
 class Blow(NamedTuple):
@@ -58,8 +63,9 @@ class Round(NamedTuple):
 
     Attributes:
         size: how many.
-        jobs: made one after the other: the words of a command line, or what `share` is given: the folders of collection
-            and lists, the settings, and the folder to work in.
+        jobs: made one after the other: the words of a command line; a script and its arguments, what it prints going
+            into a file of its own; or what `share` is given: the folders of collection and lists, the settings, and
+            the folder to work in.
         blows: what happens to them.
         environment: of all.
     """
@@ -77,13 +83,44 @@ class Ended(NamedTuple):
     output: str
 
 
+class Driver:
+    """The process that has loaded the libraries and forks. Each test process starts one, when it is first needed."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, bufsize=0)
+
+    def play(self, folder: Path) -> None:
+        """Have it play the plan in a folder, and wait until it has."""
+        pipes = self._process
+        assert pipes.stdin is not None
+        assert pipes.stdout is not None
+        pipes.stdin.write(f"{folder}\n".encode())
+        ready, _, _ = select.select([pipes.stdout], [], [], PATIENCE)
+        if not ready or not pipes.stdout.read(1):
+            self.close()
+            raise AssertionError(f"the plan in {folder} was not played to its end")
+
+    def close(self) -> None:
+        """End it, at once."""
+        self._process.kill()
+        self._process.communicate()
+        driver.cache_clear()
+
+
+@cache
+def driver() -> Driver:
+    """That of this process."""
+    found = Driver()
+    atexit.register(found.close)
+    return found
+
+
 def play(rounds: Sequence[Round], folder: Path) -> list[list[Ended]]:
     """Play the rounds, and tell how the processes of each ended, by rank."""
     folder.mkdir(exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(rounds))
-    words = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(words, timeout=300, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    driver().play(folder)
     codes = json.loads((folder / "codes.json").read_text())
     return [
         [Ended(code, (folder / f"{number}-{rank}.log").read_text()) for rank, code in enumerate(row)]
@@ -91,19 +128,38 @@ def play(rounds: Sequence[Round], folder: Path) -> list[list[Ended]]:
     ]
 
 
-def _drive(folder: Path) -> None:
+def launch(script: str, size: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run a script in `size` processes that know of each other, as a launcher would."""
+    with tempfile.TemporaryDirectory() as place:
+        ((*ended,),) = play([Round(size, [{"script": script, "arguments": arguments}])], Path(place))
+        said = [(Path(place) / f"0-{rank}.out").read_text() for rank in range(size)]
+    return [
+        subprocess.CompletedProcess([script, *arguments], one.code, out, one.output)
+        for one, out in zip(ended, said, strict=True)
+    ]
+
+
+def _drive() -> None:
+    """Load the libraries, and play the plan of every folder that is named."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    for line in sys.stdin:
+        _play(Path(line.rstrip("\n")))
+        print(end=".", flush=True)
+
+
+def _play(folder: Path) -> None:
     codes = []
+    told: dict[str, str] = {}
     for number, (size, jobs, blows, environment) in enumerate(json.loads((folder / "plan.json").read_text())):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), **environment}
         children = []
         for rank in range(size):
-            os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **environment})
-            os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)})
             if not (child := os.fork()):
+                os.environ.update({**told, "RANK": str(rank), "LOCAL_RANK": str(rank)})
                 own = [Blow(*blow) for blow in blows if blow[0] == rank]
                 _run(jobs, own, folder / f"{number}-{rank}.log")
             children.append(child)
@@ -112,14 +168,16 @@ def _drive(folder: Path) -> None:
 
 
 def _run(jobs: Sequence[Any], blows: Sequence[Blow], log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    _redirect(0, Path(os.devnull), os.O_RDONLY)
+    for descriptor in (1, 2):
+        _redirect(descriptor, log)
     code = 1
     try:
         _prepare(blows)
         for job in jobs:
-            code = _do(job)
+            code = _do(job, log)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -129,11 +187,22 @@ def _run(jobs: Sequence[Any], blows: Sequence[Blow], log: Path) -> None:
         os._exit(code)
 
 
-def _do(job: Any) -> int:
+def _redirect(descriptor: int, path: Path, flags: int = os.O_WRONLY | os.O_CREAT | os.O_APPEND) -> None:
+    opened = os.open(path, flags)
+    os.dup2(opened, descriptor)
+    os.close(opened)
+
+
+def _do(job: Any, log: Path) -> int:
     if isinstance(job, list):
         from secondstage.cli import main
 
         return main(job)
+    if "script" in job:
+        _redirect(1, log.with_suffix(".out"))
+        sys.argv = ["script", *job["arguments"]]
+        exec(compile(job["script"], "script", "exec"), {"__name__": "__main__"})
+        return 0
     from secondstage.collection import Collection
     from secondstage.config import TrainConfig
     from secondstage.train import Task, share
@@ -200,4 +269,4 @@ def _strike_writing(owner: Any, blow: Blow) -> None:
 
 
 if __name__ == "__main__":
-    _drive(Path(sys.argv[1]))
+    _drive()

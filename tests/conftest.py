@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 # Models this small are computed by one thread: two would wait for each other, for seconds where the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of garbage collections what is loaded by now: the product makes one after every stage."""
+    gc.collect()
+    gc.freeze()
+
 
 # Topics with words of their own: lexical retrieval works, and a cross-encoder can learn that words should agree.
 TOPICS = {
@@ -171,6 +180,26 @@ def run_folder(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
+def light_bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `run_folder` over BM25 alone, which a process opens in half the time. Read it only."""
+    from secondstage import firststage
+    from secondstage.collection import Documents
+    from secondstage.config import FirstStageConfig
+    from secondstage.files import read_manifest, write_manifest
+
+    folder = tmp_path_factory.mktemp("light") / "bundle"
+    shutil.copytree(run_folder / "bundle", folder)
+    shutil.rmtree(folder / "first_stage")
+    (folder / "first_stage").mkdir()
+    config = FirstStageConfig(kind="bm25")
+    firststage.save(firststage.build(config, Documents(folder / "documents.arrow")), config, folder / "first_stage")
+    details = read_manifest(folder, "bundle")
+    ours = ("kind", "format", "secondstage", "files")
+    write_manifest(folder, "bundle", **{name: value for name, value in details.items() if name not in ours})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def apart_model(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reranker of `run_folder` with weights drawn so large that scores differ: a folder. Read it only."""
     import torch
@@ -198,23 +227,37 @@ def many_pairs(collection: Collection) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def made_graphs(apart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engines of `apart_model` in single precision, with records that say they were checked. Read it only."""
+    from secondstage.backends.record import write_record
+    from secondstage.serve.export.graphs import to_onnx, to_openvino
+
+    folder = tmp_path_factory.mktemp("graphs")
+    for name, make in (("onnx", to_onnx), ("openvino", to_openvino)):
+        make(apart_model, folder / name)
+        write_record(folder / name, name, apart_model, {"ndcg_delta": 0.0, "kept": 1.0})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def made_engines(
-    apart_model: Path, many_pairs: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+    apart_model: Path,
+    made_graphs: Path,
+    many_pairs: list[tuple[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """All engines of `apart_model`, with records that say they were checked. Read it only."""
+    """The same, and those in eight bits. Read it only."""
     from secondstage.backends.record import GRAPHS, write_record
     from secondstage.reranker import Reranker
-    from secondstage.serve.export.graphs import to_onnx, to_openvino
     from secondstage.serve.export.quantize import quantize_onnx, quantize_openvino
 
-    folder = tmp_path_factory.mktemp("engines")
-    to_onnx(apart_model, folder / "onnx")
-    to_openvino(apart_model, folder / "openvino")
+    folder = tmp_path_factory.mktemp("engines") / "all"
+    shutil.copytree(made_graphs, folder)
     quantize_onnx(folder / "onnx" / GRAPHS["onnx"], folder / "onnx-int8")
     columns = Reranker.load(apart_model, precision="fp32").tokenize(many_pairs)
     rows = [{name: column[i] for name, column in columns.items()} for i in range(len(many_pairs))]
     quantize_openvino(folder / "openvino" / GRAPHS["openvino"], rows, folder / "openvino-int8")
-    for name in GRAPHS:
+    for name in ("onnx-int8", "openvino-int8"):
         write_record(folder / name, name, apart_model, {"ndcg_delta": 0.0, "kept": 1.0})
     return folder
 

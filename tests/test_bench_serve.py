@@ -191,10 +191,9 @@ def test_nobody_listens() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_soak_loses_nothing(run_folder: Path, tmp_path: Path) -> None:
-    bundle = run_folder / "bundle"
-    with Served(bundle, [*SETTINGS, "backend=torch"], tmp_path / "log") as served:
-        shots = Shots.of(bundle, "torch", served.url, tolerance=1e-3, queries=8, documents=16)
+def test_a_small_soak_loses_nothing(light_bundle: Path, tmp_path: Path) -> None:
+    with Served(light_bundle, [*SETTINGS, "backend=torch"], tmp_path / "log") as served:
+        shots = Shots.of(light_bundle, "torch", served.url, tolerance=1e-3, queries=8, documents=16)
         found = soak(served, shots, requests=200, clients=16)
     assert found["requests"] == 200
     assert found["notes"] == []

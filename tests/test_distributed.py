@@ -201,8 +201,8 @@ def project(folder: Path, beir_folder: Path, model: Path) -> Path:
         "collection": str(beir_folder),
         "first_stage": {"kind": "bm25"},
         "train": settings(model, steps=8),
-        "serve": {"depth": 20, "precision": "fp32"},
-        "evaluate": {"resamples": 200},
+        "serve": {"depth": 20, "max_depth": 20, "precision": "fp32"},
+        "evaluate": {"resamples": 200, "latency_queries": 2, "depth_queries": 5},
     }
     (folder / "config.yaml").write_text(json.dumps(config))
     return folder / "config.yaml"

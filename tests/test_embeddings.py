@@ -14,7 +14,7 @@ from secondstage import embeddings as embeddings_module
 from secondstage.embeddings import Embeddings, encode, shard_key
 from secondstage.encoder import Encoder, Vectors
 
-from .test_parallel import launch
+from .children import launch
 
 TEXTS = [f"{a} {b} {c}" for a in ("snow", "rail") for b in ("king", "flour") for c in ("river", "key", "oven")]
 

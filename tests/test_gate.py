@@ -311,7 +311,7 @@ def carried_out(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> C
                 "learning_rate": 1e-3,
                 "precision": "fp32",
             },
-            "serve": {"depth": 10, "weight": weight, "precision": "fp32"},
+            "serve": {"depth": 10, "max_depth": 10, "weight": weight, "precision": "fp32"},
             "evaluate": {"resamples": 500, "latency_queries": 5, "untuned": False},
         }
         carry_out_up_to("evaluate", check_config(config))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,8 @@ import pytest
 
 from secondstage.errors import UserError
 from secondstage.parallel import Workers, all_files, gather, own_file, wait, workers
+
+from .children import launch
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,30 +54,6 @@ def test_processes_without_a_place_to_meet_are_told_how_to_start(monkeypatch: py
     for meet in (wait, lambda: gather(1)):
         with pytest.raises(UserError, match=r"tell of 2 processes.*MASTER_ADDR.*unset both"):
             meet()
-
-
-def launch(script: str, size: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run a script in `size` processes that know of each other, as a launcher would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    running = []
-    for rank in range(size):
-        environment = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", script, *arguments]
-        pipe = subprocess.PIPE
-        running.append(
-            subprocess.Popen(command, env={**os.environ, **environment}, stdout=pipe, stderr=pipe, text=True)
-        )
-    finished = []
-    try:
-        for process in running:
-            out, err = process.communicate(timeout=300)
-            finished.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    finally:
-        for process in running:
-            process.kill()
-    return finished
 
 
 WAITING = """

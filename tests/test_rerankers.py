@@ -75,13 +75,14 @@ def test_a_run_trains_a_decoder_and_its_bundle_serves_it(beir_folder: Path, tiny
 
     base = save_family("llama", tmp_path / "base", tiny_model, head="tokens")
     head = {"head": "yes_no", "instruction": "find it", "max_length": 340, "lora": {"rank": 2}}
+    brief = {"evaluations": 1, "dev_depth": 5}
     config = {
         "output": str(tmp_path / "out"),
         "collection": str(beir_folder),
         "first_stage": {"kind": "bm25"},
-        "train": {"model": str(base), "steps": 2, "batch_tokens": 4096, "precision": "fp32", **head},
-        "serve": {"depth": 5, "precision": "fp32"},
-        "evaluate": {"resamples": 200},
+        "train": {"model": str(base), "steps": 2, "batch_tokens": 4096, "precision": "fp32", **head, **brief},
+        "serve": {"depth": 5, "max_depth": 5, "precision": "fp32"},
+        "evaluate": {"resamples": 200, "latency_queries": 2, "depth_queries": 5},
     }
     carry_out_up_to("evaluate", check_config(config))
     pipeline = Pipeline.load(tmp_path / "out" / "bundle")

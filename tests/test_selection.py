@@ -23,7 +23,7 @@ from secondstage.significance import detectable
 from secondstage.synthetic import PairTexts
 from secondstage.train.selection import MEASURE, Selection, dev_selection
 
-from .test_parallel import launch
+from .children import launch
 
 
 class Fake:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,22 +17,26 @@ from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
 from secondstage.scorecache import HEADER, read_scores
 
+from .children import launch
+
 # Shards so small that this collection has several, and every pair scored alone: the batches of a teacher depend on what
 # is left to score, and sums of padded batches differ in the last bit.
 SCRIPT = """
-import sys, time
+import os, signal, sys
 import secondstage.embeddings as embeddings
 import secondstage.mine.search as search
 import secondstage.scorecache as scorecache
 embeddings.SHARD, search.QUERIES_PER_SHARD, scorecache.CachedScorer.__init__.__kwdefaults__["chunk"] = 10, 5, 1
-if len(sys.argv) > 1 and sys.argv[1] == "slowly":
+if len(sys.argv) > 1 and sys.argv[1] == "killed":
     del sys.argv[1]
     from secondstage.reranker import Reranker
-    score = Reranker.score
-    def slow(self, pairs, **settings):
-        time.sleep(0.005)
+    score, scored = Reranker.score, []
+    def struck(self, pairs, **settings):
+        if len(scored) == 200:
+            os.kill(os.getpid(), signal.SIGKILL)
+        scored.extend(pairs)
         return score(self, pairs, **settings)
-    Reranker.score = slow
+    Reranker.score = struck
 from secondstage.cli import main
 sys.exit(main())
 """
@@ -45,9 +45,8 @@ LISTS = ("train", "dev.trec", "audit.json", "suspicious.tsv")
 
 @pytest.fixture(scope="module")
 def project(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a script, a teacher, and a config whose mining uses all that is shared."""
+    """A folder with a teacher, and a config whose mining uses all that is shared."""
     folder = tmp_path_factory.mktemp("project")
-    (folder / "run.py").write_text(SCRIPT)
     torch.manual_seed(5)
     Reranker(*load_cross_encoder(str(tiny_model)), max_length=32).save(folder / "teacher")
     config = {
@@ -66,22 +65,12 @@ def project(beir_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-def command(project: Path, output: str, *words: str) -> list[str]:
-    return [*words, "mine", str(project / "config.yaml"), f"output={project / output}"]
-
-
-def environment() -> dict[str, Any]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-def mined(project: Path, output: str, processes: int = 1) -> None:
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
-    launcher += ["--dynamo_backend", "no", "--num_processes", str(processes), "--main_process_port", "0"]
-    words = [sys.executable, *(launcher if processes > 1 else ()), str(project / "run.py")]
-    done = subprocess.run(
-        command(project, output, *words), env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def mined(project: Path, output: str, processes: int = 1, *words: str) -> list[int]:
+    """Mine in so many processes; return their exit codes."""
+    arguments = [*words, "mine", str(project / "config.yaml"), f"output={project / output}"]
+    done = launch(SCRIPT, processes, *arguments)
+    assert words or all(one.returncode == 0 for one in done), [one.stderr for one in done]
+    return [one.returncode for one in done]
 
 
 def files(project: Path, output: str) -> dict[str, str]:
@@ -114,23 +103,12 @@ def test_several_processes_give_the_lists_of_one(project: Path, alone: dict[str,
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_killed_run_goes_on_from_what_it_kept(project: Path, alone: dict[str, str]) -> None:
-    running = subprocess.Popen(
-        command(project, "killed", sys.executable, str(project / "run.py"), "slowly"),
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
+    assert mined(project, "killed", 1, "killed") == [-signal.SIGKILL]
     scores = project / "killed" / "scores"
-    deadline = time.monotonic() + 120
-    while sum(path.stat().st_size for path in scores.glob("*")) < 200 * RECORD.itemsize:
-        assert time.monotonic() < deadline
-        assert running.poll() is None
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
     assert not (project / "killed" / "mine").exists()
     (kept,) = scores.iterdir()
     count = len(read_scores(kept))
-    assert count >= 199
+    assert count == 200
     before = kept.read_bytes()[: len(HEADER) + count * RECORD.itemsize]
     mined(project, "killed")
     assert files(project, "killed") == alone

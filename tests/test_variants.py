@@ -157,7 +157,7 @@ def exported(weights: Path, graph: Path | None, to: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_of_an_export_to_an_engine_its_graph_is_scored(
-    engine: str, known: Pipeline, tested: QuerySet, apart_model: Path, run_folder: Path, made_engines: Path,
+    engine: str, known: Pipeline, tested: QuerySet, apart_model: Path, run_folder: Path, made_graphs: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """Beside the graph lie weights: here other ones, which must not stand in for it."""
@@ -166,9 +166,9 @@ def test_of_an_export_to_an_engine_its_graph_is_scored(
     runs = pipeline.rank(tested.queries)
     weights = run_folder / "bundle" / "reranker"
     folders = {
-        "graph": exported(weights, made_engines / engine, engine, tmp_path / "a"),
+        "graph": exported(weights, made_graphs / engine, engine, tmp_path / "a"),
         "weights": exported(weights, None, "safetensors", tmp_path / "b"),
-        "engine": str(made_engines / engine),
+        "engine": str(made_graphs / engine),
     }
     found = exports(pipeline, tested, runs, folders, tmp_path / "scores", **STATISTICS)
     assert found["graph"]["delta"] == pytest.approx(0, abs=1e-6)
@@ -177,16 +177,16 @@ def test_of_an_export_to_an_engine_its_graph_is_scored(
 
 
 def test_an_export_that_cannot_be_scored_is_refused(
-    pipeline: Pipeline, tested: QuerySet, runs: Runs, run_folder: Path, made_engines: Path, tmp_path: Path
+    pipeline: Pipeline, tested: QuerySet, runs: Runs, run_folder: Path, made_graphs: Path, tmp_path: Path
 ) -> None:
     weights = run_folder / "bundle" / "reranker"
-    broken = exported(weights, made_engines / "onnx", "onnx", tmp_path / "broken")
+    broken = exported(weights, made_graphs / "onnx", "onnx", tmp_path / "broken")
     (tmp_path / "broken" / "onnx" / "model.onnx").write_bytes(b"garbage")
     cases = [
         (broken, "cannot be opened by onnxruntime"),
         (exported(weights, None, "vespa", tmp_path / "vespa"), "is an export to vespa, which only that engine opens"),
         (exported(weights, None, "onnx", tmp_path / "empty"), "model.onnx is missing"),
-        (str(made_engines / "onnx"), "was made from other weights"),
+        (str(made_graphs / "onnx"), "was made from other weights"),
     ]
     for folder, words in cases:
         with pytest.raises(UserError, match=words):
