@@ -24,6 +24,8 @@ from .fuse import MEASURE, choose_weight, reordered
 # Where nothing can be measured, both stages count the same, over as many candidates as is usual.
 WEIGHT_WITHOUT_DEV = 0.5
 DEPTH_WITHOUT_DEV = 50
+# Dev queries below which a gain that matters may not show (LOG.md, few labels): it is said.
+FEW = 100
 
 
 class Choices(NamedTuple):
@@ -205,10 +207,11 @@ def _fusion(first: Run, reranked: Run, qrels: Qrels, depth: int, config: ServeCo
         f"(first stage {choice.curve[0.0]:.4f}, reranked {choice.curve[1.0]:.4f}, {len(qrels)} queries)"
     )
     if choice.weight == 0:
+        few = f"; {len(qrels)} dev queries show little: the gate judges serve.weight=0.3, say, on test"
         say(
             f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
             f"the {'last of the cascade' if config.cascade else 'pipeline'} keeps the first stage's order "
-            "(serve.weight sets another)"
+            f"(serve.weight sets another{few if len(qrels) < FEW else ''})"
         )
     return {
         "weight": choice.weight,

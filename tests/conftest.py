@@ -193,7 +193,7 @@ def light_bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "first_stage").mkdir()
     config = FirstStageConfig(kind="bm25")
     firststage.save(firststage.build(config, Documents(folder / "documents.arrow")), config, folder / "first_stage")
-    details = read_manifest(folder, "bundle")
+    details = read_manifest(run_folder / "bundle", "bundle")
     ours = ("kind", "format", "secondstage", "files")
     write_manifest(folder, "bundle", **{name: value for name, value in details.items() if name not in ours})
     return folder

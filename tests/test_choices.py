@@ -75,6 +75,19 @@ def test_noise_after_a_good_first_stage_gets_no_weight(seed: int) -> None:
     assert set(chosen.details["depth"]["weights"]) == {0.0}
 
 
+@pytest.mark.parametrize("few", [QUERIES, QUERIES + 1])
+def test_few_dev_queries_that_see_no_gain_are_told(
+    few: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("secondstage.serve.choices.FEW", few)
+    unordered, qrels = lists()
+    first = ideal_order(unordered, qrels).named("first_stage")
+    choose_on_dev(first, noise(first), qrels, CONFIG, {}, seed=13)
+    said = capsys.readouterr().err
+    assert "keeps the first stage's order (serve.weight sets another" in said
+    assert ("20 dev queries show little: the gate judges serve.weight=0.3, say, on test" in said) == (few > QUERIES)
+
+
 def test_a_perfect_reranker_gets_the_depth_and_the_weight_that_make_it_so() -> None:
     first, qrels = lists()
     reranked = perfect(first, qrels)

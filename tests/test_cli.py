@@ -393,7 +393,7 @@ def test_the_folder_of_a_run_is_told_from_its_bundle(
         assert meant in fails(capsys, *command)
     what = ["evaluate", str(run_folder / "bundle"), "--collection"]
     assert f"did you mean {run_folder / 'collection'}?" in fails(capsys, *what, str(run_folder))
-    told = fails(capsys, *what, str(beir_folder))
+    told = fails(capsys, *what, str(beir_folder / "qrels"))
     assert "is not a collection: it holds no manifest.json; a run makes one in its output folder" in told
 
 

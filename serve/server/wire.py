@@ -182,5 +182,3 @@ class JudgementBody(Body):
     doc_id: Annotated[str, Field(min_length=1)]
     relevance: Annotated[int, Field(ge=0, le=3), BeforeValidator(_whole)]
     kind: Literal["judgement", "click"] = "judgement"
-
-
