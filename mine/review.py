@@ -9,14 +9,14 @@ from typing import Any
 
 from secondstage.collection import Documents
 from secondstage.errors import Faults, UserError
+from secondstage.intake import MAX_RELEVANCE
 from secondstage.progress import say
+from secondstage.synthetic import ID_PREFIX
 
 REVIEWED = "reviewed"
 IDS = ("query_id", "doc_id")
 COLUMNS = (*IDS, "label", "suggested", "why", "teacher_score", "score", "rank", "query", "title", "text", REVIEWED)
 # A query that was made from a document; another run makes others.
-SYNTHETIC = "synthetic-"
-MOST = 2**31 - 1
 # What a spreadsheet would take for a formula is written after an apostrophe.
 FORMULA = ("=", "+", "-", "@")
 LONGEST = 600
@@ -110,7 +110,7 @@ def read_reviewed(
         answer = row[REVIEWED].strip()
         if not answer:
             continue
-        if query_ids is not None and query_id not in query_ids and query_id.startswith(SYNTHETIC):
+        if query_ids is not None and query_id not in query_ids and query_id.startswith(ID_PREFIX):
             left += 1
             continue
         for noun, value, known in (("query", query_id, query_ids), ("document", doc_id, doc_ids)):
@@ -135,7 +135,7 @@ def _relevance(answer: str, positive_from: int) -> int | None:
     words = {"yes": positive_from, "no": 0}
     if answer.lower() in words:
         return words[answer.lower()]
-    return int(answer) if answer.isascii() and answer.isdigit() and int(answer) <= MOST else None
+    return int(answer) if answer.isascii() and answer.isdigit() and int(answer) <= MAX_RELEVANCE else None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

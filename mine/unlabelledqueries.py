@@ -12,12 +12,10 @@ from secondstage.errors import Faults, UserError
 from secondstage.files import fingerprint
 from secondstage.leakage import find_leaks
 from secondstage.sources.records import json_queries
-from secondstage.sources.text import plain_name, read_lines
+from secondstage.sources.text import is_json_lines, read_lines
 from secondstage.splits import choose_queries
 
 from .trainingqueries import TRAIN
-
-JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
 class Unlabelled(NamedTuple):
@@ -42,7 +40,7 @@ def read_texts(path: Path) -> list[str]:
         UserError: the file cannot be read, or a line is no query: all faults are told.
     """
     faults = Faults(f"distill.queries: {path}")
-    if plain_name(path).lower().endswith(JSON_LINES):
+    if is_json_lines(path):
         texts = [query.text for query in json_queries(path, faults)]
     else:
         texts = [line for _, line in read_lines(path, faults) if line.strip()]

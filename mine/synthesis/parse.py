@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from secondstage.files import fingerprint
-from secondstage.synthetic import units
+from secondstage.synthetic import ID_PREFIX, units
 
 # Longer texts are no queries. Characters, too: not every script has words to count.
 MOST_WORDS = 64
@@ -61,7 +61,7 @@ def parse(answer: str, count: int, *, cut: bool = False) -> list[Parsed]:
 
 def query_id(doc_id: str, kind: str, number: int, text: str) -> str:
     """The id of a synthetic query: the same for the same query of the same document."""
-    return f"synthetic-{fingerprint(doc_id, kind, number, text)[:16]}"
+    return f"{ID_PREFIX}{fingerprint(doc_id, kind, number, text)[:16]}"
 
 
 def clean(line: str) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 
 from secondstage.backends import TORCH
 from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
-from secondstage.collection import Collection
+from secondstage.collection import Collection, beside
 from secondstage.compute import Precision, resolve
 from secondstage.errors import UserError, in_a_line
-from secondstage.files import MANIFEST, read_json, read_manifest, refuse_foreign, replacing, write_manifest
+from secondstage.files import read_json, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.pairmodel import read_contract
 from secondstage.plan import claimed
 from secondstage.progress import say
@@ -174,8 +174,8 @@ def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collectio
 def _collection(bundle: Path, given: str | None) -> Collection | None:
     if given is not None:
         return Collection.load(Path(given).expanduser())
-    beside = bundle.absolute().parent / "collection"
-    return Collection.load(beside) if (beside / MANIFEST).is_file() else None
+    folder = beside(bundle)
+    return folder and Collection.load(folder)
 
 
 def _refuse_foreign(folder: Path, *, engine: bool) -> None:

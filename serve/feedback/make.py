@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from secondstage import firststage
-from secondstage.collection import Collection, Document, Documents, Qrels
+from secondstage.collection import Collection, Document, Documents, Qrels, beside
 from secondstage.errors import UserError
-from secondstage.files import MANIFEST, read_json, read_manifest, refuse_foreign, replacing, write_manifest
+from secondstage.files import read_json, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.firststage import FirstStage, search_run
 from secondstage.lists import ListsIndex, has_labels, write_lists
 from secondstage.run import Run
@@ -94,10 +94,8 @@ def _left_out(counts: Mapping[str, int]) -> list[str]:
 
 
 def _collection(bundle: Path, given: Path | None) -> Collection | None:
-    beside = bundle.absolute().parent / "collection"
-    if given is None and not (beside / MANIFEST).is_file():
-        return None
-    return Collection.load(given or beside)
+    folder = given or beside(bundle)
+    return folder and Collection.load(folder)
 
 
 def _search(bundle: Path, documents: Documents, found: Iterable[Labels]) -> Run:

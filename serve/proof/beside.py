@@ -9,9 +9,9 @@ from pathlib import Path
 
 from secondstage.backends import AUTO, TORCH
 from secondstage.backends.record import ENGINES_FOLDER
-from secondstage.collection import Collection
+from secondstage.collection import Collection, beside
 from secondstage.errors import UserError
-from secondstage.files import MANIFEST, read_json, read_manifest
+from secondstage.files import read_json, read_manifest
 from secondstage.plan import claimed
 from secondstage.progress import say
 from secondstage.reranker import keep_scores
@@ -31,9 +31,8 @@ def collection_beside(paths: Sequence[Path], given: str | None) -> Collection:
     """
     if given is not None:
         return Collection.open(Path(given).expanduser())
-    for path in map(Path.absolute, paths):
-        if (path.parent / "collection" / MANIFEST).is_file():
-            return Collection.load(path.parent / "collection")
+    if found := next(filter(None, map(beside, paths)), None):
+        return Collection.load(found)
     for path in [path for path in paths if path.is_dir()]:
         read_manifest(path, KIND)  # a wrong path is told before what it lacks
     raise UserError(f"no collection lies beside {paths[0]}: name its folder with --collection")

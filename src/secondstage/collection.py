@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 from .errors import Faults, UserError
-from .files import read_manifest, refuse_foreign, replacing
+from .files import MANIFEST, read_manifest, refuse_foreign, replacing
 
 KIND = "collection"
 ROWS_PER_BATCH = 4096
@@ -137,6 +137,12 @@ class Documents:
         One row at a time: `take` on a table of several batches would first copy the whole corpus into memory.
         """
         return [self.by_id(doc_id).content for doc_id in doc_ids]
+
+
+def beside(bundle: Path) -> Path | None:
+    """The stored collection that a run left beside its bundle; none if there is none."""
+    folder = bundle.absolute().parent / KIND
+    return folder if (folder / MANIFEST).is_file() else None
 
 
 class Collection:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .files import MANIFEST
+from .collection import beside
 
 
 def add_documents(commands: Any) -> None:
@@ -44,7 +44,6 @@ def _documents(parsed: argparse.Namespace) -> None:
 def _measured(old: Path, new: Path) -> str:
     """What `evaluate` is given for the new bundle: with the collection, unless it lies beside it."""
     for bundle in (new, old):
-        collection = bundle.absolute().parent / "collection"
-        if (collection / MANIFEST).is_file():
+        if beside(bundle):
             return f"{new}" if bundle == new else f"{new} --collection {bundle.parent / 'collection'}"
     return f"{new} --collection OUTPUT/collection"

@@ -19,6 +19,8 @@ from .pydocs.text import first_sentence
 from .unlabelled import read_unlabelled
 
 SYNTHETIC = "synthetic.jsonl"
+# How the ids of these queries begin.
+ID_PREFIX = "synthetic-"
 # Queries that stand in their document word for word, which is read without them.
 TITLE = "title"
 FIRST_SENTENCE = "first_sentence"

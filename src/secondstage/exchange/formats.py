@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from secondstage.intake import SURROGATE
+from secondstage.intake import MAX_RELEVANCE, SURROGATE
 from secondstage.run import LARGEST
 
 from .rows import Row
@@ -19,7 +19,6 @@ from .rows import Row
 FORMATS = ("bge", "triplet", "n-tuple", "labeled-list")
 # The columns that sentence-transformers takes for labels, whatever the others are called.
 LABELS = ("label", "labels", "score", "scores")
-MAX_RELEVANCE = 2**31 - 1
 
 
 class Passage(NamedTuple):

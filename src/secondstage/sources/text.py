@@ -12,6 +12,8 @@ from pathlib import Path
 from secondstage.errors import Faults, UserError
 from secondstage.files import file_digest, fingerprint
 
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+
 
 def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
     """Each line with its number from 1, its line break kept; a byte order mark is dropped.
@@ -48,6 +50,11 @@ def _open(path: Path) -> io.BufferedIOBase:
 def plain_name(path: Path) -> str:
     """The file's name without `.gz`."""
     return path.name.removesuffix(".gz")
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether a file is called one of JSON lines."""
+    return plain_name(path).lower().endswith(JSON_LINES)
 
 
 def files_fingerprint(files: Iterable[tuple[str, Path]]) -> str:

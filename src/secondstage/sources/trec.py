@@ -10,9 +10,7 @@ from secondstage.errors import Faults
 
 from .records import BEIR_COLUMNS, TREC_COLUMNS, QrelsReader, json_documents, json_queries
 from .sgml import trec_documents, trec_topics
-from .text import files_fingerprint, plain_name, read_lines
-
-JSON_LINES = (".jsonl", ".ndjson", ".json")
+from .text import files_fingerprint, is_json_lines, plain_name, read_lines
 
 
 class FilesSource:
@@ -46,14 +44,14 @@ class FilesSource:
 
     def documents(self, faults: Faults) -> Iterator[Document]:
         """Every document, in the order of the file."""
-        read = json_documents if _is_json_lines(self._documents) else trec_documents
+        read = json_documents if is_json_lines(self._documents) else trec_documents
         return read(self._documents, faults)
 
     def queries(self, faults: Faults) -> Iterator[Query]:
         """Every query, in the order of the file; none if there is no file."""
         if self._queries is None:
             return iter(())
-        if _is_json_lines(self._queries):
+        if is_json_lines(self._queries):
             return json_queries(self._queries, faults)
         return (trec_topics if _starts_with_a_tag(self._queries) else _tab_queries)(self._queries, faults)
 
@@ -65,10 +63,6 @@ class FilesSource:
     def notes(self) -> list[str]:
         """What was read otherwise than it is written, or is not there."""
         return [*self._reader.notes(), *(() if self._queries else ("no queries and no qrels: only documents",))]
-
-
-def _is_json_lines(path: Path) -> bool:
-    return plain_name(path).lower().endswith(JSON_LINES)
 
 
 def _starts_with_a_tag(path: Path) -> bool:
