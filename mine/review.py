@@ -16,7 +16,6 @@ from secondstage.synthetic import ID_PREFIX
 REVIEWED = "reviewed"
 IDS = ("query_id", "doc_id")
 COLUMNS = (*IDS, "label", "suggested", "why", "teacher_score", "score", "rank", "query", "title", "text", REVIEWED)
-# A query that was made from a document; another run makes others.
 # What a spreadsheet would take for a formula is written after an apostrophe.
 FORMULA = ("=", "+", "-", "@")
 LONGEST = 600
@@ -110,6 +109,7 @@ def read_reviewed(
         answer = row[REVIEWED].strip()
         if not answer:
             continue
+        # Of a query that was made from a document: another run makes others.
         if query_ids is not None and query_id not in query_ids and query_id.startswith(ID_PREFIX):
             left += 1
             continue

@@ -22,7 +22,7 @@ class Unlabelled(NamedTuple):
     """The unlabelled queries of a run.
 
     Attributes:
-        queries: texts by id, "unlabelled-" and a digest of the words: an id of the file may be one of the collection's.
+        queries: texts by id, "unlabelled-" and a digest of what is asked: an id of the file may be the collection's.
         counts: how many there were, how many were left out and why.
     """
 
@@ -53,8 +53,8 @@ def read_texts(path: Path) -> list[str]:
 def unlabelled_queries(path: Path, collection: Collection, *, count: int | None, seed: int) -> Unlabelled:
     """The queries of a file that are new, and near none of a split that something is measured or chosen on.
 
-    Left out is what has the words of another one before it, of a training query, or of a query of any other split, and
-    what is a near-duplicate of one of these (`leakage.find_leaks`): the teacher's scores would give it away.
+    Left out is what asks the same as another one before it or as a training query, and what has the words of a query of
+    any other split or nearly repeats one (`leakage.find_leaks`): the teacher's scores would give it away.
 
     Args:
         path: of the file.

@@ -207,7 +207,7 @@ def _fusion(first: Run, reranked: Run, qrels: Qrels, depth: int, config: ServeCo
         f"(first stage {choice.curve[0.0]:.4f}, reranked {choice.curve[1.0]:.4f}, {len(qrels)} queries)"
     )
     if choice.weight == 0:
-        few = f"; {len(qrels)} dev queries show little: the gate judges serve.weight=0.3, say, on test"
+        few = f": {len(qrels)} dev queries show little, and the gate judges it on test, once"
         say(
             f"  the best weight gains {choice.gain:+.4f} on dev, no more than its standard error {choice.error:.4f}: "
             f"the {'last of the cascade' if config.cascade else 'pipeline'} keeps the first stage's order "

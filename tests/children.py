@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,24 +88,40 @@ class Driver:
     """The process that has loaded the libraries and forks. Each test process starts one, when it is first needed."""
 
     def __init__(self) -> None:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, bufsize=0)
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 # closed with the process
+        # A group of its own, so that what it forked can be ended with it.
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            bufsize=0,
+            start_new_session=True,
+        )
 
     def play(self, folder: Path) -> None:
         """Have it play the plan in a folder, and wait until it has."""
         pipes = self._process
         assert pipes.stdin is not None
         assert pipes.stdout is not None
-        pipes.stdin.write(f"{folder}\n".encode())
-        ready, _, _ = select.select([pipes.stdout], [], [], PATIENCE)
-        if not ready or not pipes.stdout.read(1):
+        try:
+            pipes.stdin.write(f"{folder}\n".encode())
+            ready, _, _ = select.select([pipes.stdout], [], [], PATIENCE)
+            played = bool(ready and pipes.stdout.read(1))
+        except BrokenPipeError:
+            played = False
+        if not played:
+            self._said.seek(0)
+            said = self._said.read()
             self.close()
-            raise AssertionError(f"the plan in {folder} was not played to its end")
+            raise AssertionError(f"the plan in {folder} was not played to its end: {said}")
 
     def close(self) -> None:
-        """End it, at once."""
-        self._process.kill()
+        """End it and its processes, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
+        self._said.close()
         driver.cache_clear()
 
 
@@ -177,6 +194,8 @@ def _run(jobs: Sequence[Any], blows: Sequence[Blow], log: Path) -> None:
         for job in jobs:
             code = _do(job, log)
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()

@@ -67,6 +67,10 @@ def test_files_that_are_no_qrels_are_told(tmp_path: Path) -> None:
 def test_qrels_of_other_names_alone_are_no_qrels(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "tiny")
     (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "test.csv")
+    (tmp_path / "alone" / "qrels").mkdir(parents=True)
+    (tmp_path / "alone" / "corpus.jsonl").write_text(CORPUS)
+    (tmp_path / "alone" / "qrels" / "README").write_text("none yet")
+    assert BeirSource(tmp_path / "alone").qrels(Faults("test")) == {}
     with pytest.raises(
         UserError, match=r"no qrels/<split>\.tsv, but test\.csv: name them so, and part their columns by tabs"
     ):

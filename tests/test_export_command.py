@@ -113,26 +113,34 @@ def test_layouts_go_below_output_with_a_manifest_that_says_what_was_measured(
     assert not (bundle / "engines").exists()
 
 
-@pytest.mark.parametrize(("weight", "told"), [(0.4, True), (1.0, False)])
+@pytest.mark.parametrize(
+    ("weight", "before", "words"),
+    [
+        (0.4, 0, "orders by 0.4 × this score + 0.6 × the first stage's"),
+        (1.0, 0, ""),
+        (1.0, 1, "smaller rerankers choose"),
+    ],
+)
 def test_an_engine_that_orders_by_the_reranker_alone_is_told_apart_from_the_pipeline(
     bundle: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     weight: float,
-    told: bool,
+    before: int,
+    words: str,
 ) -> None:
     found = read_json(bundle / "pipeline.json")["weight"]
     asked = command.Exports(bundle, ("safetensors",), tmp_path, None, 5)
-    assert asked.weight == found
-    monkeypatch.setattr(command.Exports, "weight", weight)
-    assert (
-        main(["export", str(bundle), "--to", "safetensors", "--output", str(tmp_path / "out"), "--queries", "5"]) == 0
-    )
-    assert ("share of 0.4 in the bundle's order" in capsys.readouterr().err) == told
-    text = (tmp_path / "out" / "safetensors" / "README.md").read_text()
-    assert ("orders by 0.4 × this score + 0.6 × the first" in text) == told
-    assert ("It is the reranker alone" in text) == told
+    assert asked.apart == command.apart(found, 0)
+    monkeypatch.setattr(command.Exports, "apart", command.apart(weight, before))
+    out = tmp_path / "out"
+    assert main(["export", str(bundle), "--to", "safetensors", "--output", str(out), "--queries", "5"]) == 0
+    said, text = capsys.readouterr().err, (out / "safetensors" / "README.md").read_text()
+    assert ("another engine orders by the reranker alone" in said) == bool(words)
+    assert ("It is the reranker alone" in text) == bool(words)
+    assert words in said
+    assert words in text
 
 
 @pytest.fixture

@@ -102,11 +102,30 @@ def test_clicks_without_a_list_say_nothing() -> None:
 
 def test_queries_with_the_same_words_are_one() -> None:
     (found,), _ = gather(events(said("a"), said("b", query="  some WORDS?")), NOTHING, DOCUMENTS)
-    assert found.query_id == new_id("some words")
+    assert found.query_id == new_id("some words", {})
     assert found.query == "  some WORDS?"
     assert found.relevance == {"a": 1, "b": 1}
     two, _ = gather(events(said("a", query="?"), said("b", query="!")), NOTHING, DOCUMENTS)
     assert len(two) == 2
+
+
+def test_queries_that_a_sign_tells_apart_are_two() -> None:
+    found, _ = gather(
+        events(said("a", query="C++"), said("b", query="C#"), said("c", query="c++ ")), NOTHING, DOCUMENTS
+    )
+    assert [labels.relevance for labels in found] == [{"a": 1, "c": 1}, {"b": 1}]
+    assert len({labels.query_id for labels in found}) == 2
+
+
+def test_an_id_of_a_query_that_asks_something_else_is_not_taken() -> None:
+    """Ids were once made of the words alone."""
+    old = new_id("c", {})
+    known = Known({old: "C++"}, {"train": {old: {"a": 1}}})
+    (one, other), _ = gather(events(said("b", query="C"), said("c", query="C++")), known, DOCUMENTS)
+    assert (one.query, one.relevance, other.query_id) == ("C", {"b": 1}, old)
+    assert other.relevance == {"a": 1, "c": 1}
+    (again,), _ = gather(events(said("c", query="c")), collected(one), DOCUMENTS)
+    assert (again.query_id, again.relevance) == (one.query_id, {"b": 1, "c": 1})
 
 
 def test_a_query_that_the_collection_knows_keeps_its_id_and_judgements() -> None:
@@ -123,9 +142,10 @@ def test_a_query_that_the_collection_knows_keeps_its_id_and_judgements() -> None
 
 def test_dev_and_test_queries_are_never_trained_on() -> None:
     known = Known({"q1": "some words"}, {"test": {"q1": {"a": 1}}})
-    found, counts = gather(events(said("a"), said("b", query="new")), known, DOCUMENTS)
+    asked = said("a"), said("b", query="new"), said("c", query="*some* words 👍")
+    found, counts = gather(events(*asked), known, DOCUMENTS)
     assert [labels.query for labels in found] == ["new"]
-    assert counts["held_out"] == 1
+    assert counts["held_out"] == 2
 
 
 def test_documents_that_are_gone_were_passed_over_for_nothing() -> None:

@@ -359,6 +359,7 @@ def test_a_copied_bundle_works_where_nothing_else_is(
         "serve": {"depth": 15, "weight": 0.5, "precision": "fp32"},
     }
     carry_out_up_to("bundle", check_config(config))
+    write_verdict(tmp_path / "out" / "bundle", read_json(tmp_path / "out" / "bundle" / MANIFEST)["fingerprint"], YES)
     queries = dict(enumerate(QUERIES))
     before = {i: Pipeline.load(tmp_path / "out" / "bundle").search(query) for i, query in queries.items()}
     shutil.copytree(tmp_path / "out" / "bundle", tmp_path / "elsewhere" / "renamed")
@@ -366,6 +367,7 @@ def test_a_copied_bundle_works_where_nothing_else_is(
         shutil.rmtree(tmp_path / name)
     moved = Pipeline.load(tmp_path / "elsewhere" / "renamed")
     assert (moved.depth, moved.weight, moved.reranker.max_length) == (15, 0.5, 32)
+    assert moved.verdict == YES
     assert moved.reranker.calibration is not None
     assert all(None not in (found.probability for found in results) for results in before.values())
     assert {i: moved.search(query) for i, query in queries.items()} == before

@@ -187,6 +187,7 @@ def metrics() -> dict[str, Any]:
         "resamples": 10000,
         "measure": "nDCG@10",
         "depth": 70,
+        "candidates": 90,
         "weight": 0.85,
         "max_length": 256,
         "verdict": {

@@ -244,3 +244,11 @@ def test_the_first_of_what_repeats_is_kept_and_the_same_text_has_all_documents()
         ("", ""),
     ]
     assert synthetic_qrels(found) == {first: {"d0": 1, "d1": 1}, made[5].query_id: {"d4": 1}}
+
+
+def test_a_sign_makes_another_question_which_gives_its_document_to_none() -> None:
+    made = [query("read a file in C++", "d0"), query("read a file in C#", "d1"), query("read a file in c++?", "d2")]
+    found = drop_repeated(made)
+    first = made[0].query_id
+    assert [rule for rule, _ in verdicts(found)] == ["", "near_duplicate", "same_text"]
+    assert synthetic_qrels(found) == {first: {"d0": 1, "d2": 1}}

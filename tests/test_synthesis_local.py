@@ -175,6 +175,12 @@ def test_prompts_that_are_too_long_are_left_out_and_counted(folders: dict[str, P
     assert generator.complete([[{"role": "user", "content": "oven " * 40}]], **SETTINGS) == [Reply("")]
     with pytest.raises(UserError, match=r"all 1 prompts are longer than the 26 tokens .*passage_words"):
         LocalGenerator(model, tmp_path / "new").complete([long], **SETTINGS)
+    # What another mining left in the file is no answer of this one.
+    with pytest.raises(UserError, match="all 1 prompts are longer"):
+        LocalGenerator(model, tmp_path).complete([long], **SETTINGS)
+    again = LocalGenerator(model, tmp_path)
+    assert again.complete([PROMPTS[0]], **SETTINGS)[0].answer
+    assert again.complete([long], **SETTINGS) == [Reply("")]
 
 
 def test_a_passage_is_given_alone_and_cut(folders: dict[str, Path]) -> None:

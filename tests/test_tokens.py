@@ -202,6 +202,16 @@ def test_documents_that_lose_their_end_are_counted_where_they_are_many(
         assert f"{long} of {len(documents)} documents ({long / len(documents):.0%}) have more than 10 tokens" in said
 
 
+def test_beside_a_long_query_a_document_has_half(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = pair_texts(["snow " * 20], ["bread " * 8])
+    found = Tokens(Scorer(bert(tiny_model), 16), texts, every(texts), tmp_path)
+    read = sum(found.rows([("q0", "d0")])["token_type_ids"][0]) - 1  # but for the last separator
+    assert read in (6, 7)
+    assert f"1 of 1 documents (100%) have more than {read} tokens" in capsys.readouterr().err
+
+
 def test_only_pairs_that_were_named_have_tokens(tiny_model: Path, tmp_path: Path) -> None:
     texts = pair_texts(["snow", "king"], ["bread", "piano"])
     found = Tokens(Scorer(bert(tiny_model), 16), texts, [("q0", "d1")], tmp_path)

@@ -75,6 +75,11 @@ def test_what_dev_and_test_ask_is_left_out_also_nearly(tmp_path: Path, collectio
     assert not result.queries.keys() & collection.queries.keys()
 
 
+def test_what_a_sign_tells_apart_is_no_repetition(tmp_path: Path, collection: Collection) -> None:
+    texts = ["read a file in C++", "read a file in C#", "Read a file in C++!"]
+    assert sorted(taken(tmp_path, collection, texts)) == sorted(texts[:2])
+
+
 def test_some_are_chosen_by_the_seed_and_their_words_alone(tmp_path: Path, collection: Collection) -> None:
     texts = [f"question number {i} about {i * i}" for i in range(40)]
     assert taken(tmp_path, collection, texts) == texts

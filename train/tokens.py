@@ -116,7 +116,8 @@ class Tokens:
         assert self._template is not None
         queries, documents = np.split(self._sizes, [len(self._queries)])
         query = int(np.median(queries))
-        room = self._scorer.max_length - self._template.size - query
+        total = self._scorer.max_length - self._template.size
+        room = int(longest_first(np.array([query]), np.array([total]), total)[1][0])
         cut = int((documents > room).sum())
         if cut >= MANY * len(documents):
             say(

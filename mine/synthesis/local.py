@@ -41,6 +41,7 @@ class LocalGenerator:
         self.cache = folder / f"local-{model.digest[:16]}.jsonl"
         self.counts = {"prompts": 0, "cached": 0, "too_long": 0, "prompt_tokens": 0, "completion_tokens": 0}
         self.seconds = 0.0
+        self._answered = False
 
     def complete(
         self,
@@ -69,7 +70,9 @@ class LocalGenerator:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         self.counts["prompts"] += len(prompts)
         self.counts["cached"] += len(prompts) - len(missing)
-        batches = self._batches(missing, self.model.longest(max_tokens), alone=not self._known)
+        self._answered |= any(key in self._known for key in keys)
+        batches = self._batches(missing, self.model.longest(max_tokens), alone=not self._answered)
+        self._answered |= bool(batches)
         with ExitStack() as stack:
             progress = (
                 stack.enter_context(bar(total=sum(map(len, batches)), label=label, unit="prompt")) if label else None
@@ -97,7 +100,7 @@ class LocalGenerator:
     def _batches(self, missing: Mapping[str, str], limit: int, *, alone: bool) -> list[Batch]:
         """What fits into `limit` tokens, longest first: memory runs out at once or not at all.
 
-        `alone` says that no other prompt was answered before: then it is an error if none fits.
+        `alone` says that no other prompt of this mining was answered before: then it is an error if none fits.
         """
         rows = {key: self.model.tokens(text, limit) for key, text in missing.items()}
         fitting = {key: row for key, row in rows.items() if row and (not limit or len(row) <= limit)}

@@ -72,9 +72,10 @@ class Exports(NamedTuple):
         return self.bundle / "reranker"
 
     @property
-    def weight(self) -> float:
-        """The reranker's share in the fused score."""
-        return float(read_json(self.bundle / SETTINGS)["weight"])
+    def apart(self) -> str:
+        """What orders the bundle's results besides this reranker."""
+        settings = read_json(self.bundle / SETTINGS)
+        return apart(float(settings["weight"]), len(settings["cascade"]))
 
     @property
     def graphs(self) -> list[str]:
@@ -101,6 +102,26 @@ class Measured(NamedTuple):
 
 
 UNMEASURED = Measured({"": None}, (), np.zeros(0, np.float32))
+
+
+def apart(weight: float, before: int) -> str:
+    """What orders a bundle's results besides its reranker, in words; empty if nothing does.
+
+    Args:
+        weight: of the reranker in the fused score.
+        before: how many rerankers choose what it reads.
+    """
+    if before:
+        return (
+            "in the bundle smaller rerankers choose what it reads, and no row of the proof is its order of the first "
+            "stage's candidates"
+        )
+    if weight == 1:
+        return ""
+    return (
+        f"the bundle's pipeline orders by {weight:g} × this score + {1 - weight:g} × the first stage's, each minus its "
+        "mean and over its standard deviation among the candidates; in the proof `reranked` is its row, not `pipeline`"
+    )
 
 
 def export_bundle(
@@ -141,11 +162,8 @@ def _export(wanted: Exports, queries: int) -> list[str]:
             measured = UNMEASURED
         # One that is refused leaves nothing of the others either.
         lines = [_write(wanted, name, measured, Path(place), written) for name in wanted.targets]
-    if wanted.output and wanted.weight < 1:
-        say(
-            f"another engine orders by the reranker alone, which has a share of {wanted.weight:g} in the bundle's "
-            "order: in the proof, `reranked` is its row, not `pipeline`"
-        )
+    if wanted.output and wanted.apart:
+        say(f"another engine orders by the reranker alone: {wanted.apart}")
     return lines
 
 
@@ -281,7 +299,7 @@ def _write(wanted: Exports, target: str, measured: Measured, place: Path, writte
         copy_graph(graph, temporary)
         write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
     else:
-        source = Source(_name(wanted.bundle), wanted.reranker, graph, words, wanted.weight)
+        source = Source(_name(wanted.bundle), wanted.reranker, graph, words, wanted.apart)
         layout.write(source, temporary)
         _ask_again(target, source, temporary, measured)
         write_manifest(temporary, EXPORT, to=target, parity=parity.to_json() if parity else None)

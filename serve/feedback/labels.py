@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from secondstage.collection import Qrels
-from secondstage.duplicates import question_key
+from secondstage.duplicates import normalise, question_key
 
 from .clicks import Preferred, evidence, preferred
 from .events import CLICK, Events, Said
@@ -57,9 +57,9 @@ def gather(
 ) -> tuple[list[Labels], Counter[str]]:
     """Put together what was said of each query.
 
-    Queries are the same if their words are. Those that a split other than train asks are left out: training on them
-    would give it away. So are documents that are no longer there. What earlier clicks came to stays until later ones
-    or a person say otherwise.
+    Queries are the same if they ask the same (`question_key`). Those with the words of a query of another split than
+    train are left out, whatever their signs: training on them would give it away. So are documents that are no longer
+    there. What earlier clicks came to stays until later ones or a person say otherwise.
 
     Args:
         events: what was read.
@@ -71,14 +71,14 @@ def gather(
         The labels of each query, those first that were asked first; and what was left out, by reason.
     """
     counts: Counter[str] = Counter()
-    held_out = {question_key(known.queries[q]) for split, qrels in known.qrels.items() if split != TRAIN for q in qrels}
+    held_out = {words(known.queries[q]) for split, qrels in known.qrels.items() if split != TRAIN for q in qrels}
     train = {question_key(known.queries[query_id]): query_id for query_id in known.qrels.get(TRAIN, {})}
     shown = {search_id: [each for each in ids if each in doc_ids] for search_id, ids in events.shown.items()}
     by_query: dict[str, list[Said]] = {}
     for said in events.said:
         counts[f"{said.kind}s"] += 1
         key = question_key(said.query)
-        if key in held_out:
+        if words(said.query) in held_out:
             counts["held_out"] += 1
         elif said.doc_id not in doc_ids:
             counts["no_document"] += 1
@@ -86,7 +86,7 @@ def gather(
             by_query.setdefault(key, []).append(said)
     found = []
     for key, several in by_query.items():
-        query_id = train.get(key) or new_id(key)
+        query_id = train.get(key) or new_id(key, known.queries)
         earlier = known.qrels.get(TRAIN, {}).get(query_id, {})
         clicked = earlier.keys() & known.clicked.get(query_id, frozenset())
         people = {doc_id: relevance for doc_id, relevance in earlier.items() if doc_id not in clicked}
@@ -122,6 +122,13 @@ def _labels(
     return before._replace(judged=judged, clicks=clicks._replace(positives=clicks.positives | kept))
 
 
-def new_id(key: str) -> str:
-    """An id that is the same whenever the same words are asked."""
-    return f"feedback-{blake2b(key.encode(), digest_size=8).hexdigest()}"
+def new_id(key: str, queries: Mapping[str, str]) -> str:
+    """An id that is the same whenever the same is asked, and none of a query that asks something else."""
+    found = f"feedback-{blake2b(key.encode(), digest_size=8).hexdigest()}"
+    taken = found in queries and question_key(queries[found]) != key.strip()
+    return new_id(f"{key} ", queries) if taken else found
+
+
+def words(query: str) -> str:
+    """The words of a query; of one without a word, its signs."""
+    return normalise(query) or question_key(query)

@@ -65,7 +65,11 @@ def opened(bundle: Path) -> Iterator[Pipeline]:
     """
     bundle = bundle.absolute()  # the parent of "." is itself
     pipeline, scores = load_bundle(bundle), bundle.parent / SCORES
-    if not scores.is_dir() or not os.access(scores, os.W_OK):
+    if not scores.is_dir():
+        yield pipeline
+        return
+    if not all(os.access(folder, os.W_OK) for folder in (scores, bundle.parent)):
+        say(f"  {bundle.parent} cannot be written to: scores are computed anew")
         yield pipeline
         return
     with claimed(bundle.parent, ()):

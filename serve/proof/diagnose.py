@@ -24,7 +24,7 @@ def diagnose_bundle(
 
     Args:
         bundle: the pipeline.
-        collection: the folder of a stored collection; none means the one beside the bundle.
+        collection: the folder of a stored collection, or one in BEIR layout; none means the one beside the bundle.
         split: whose queries are asked.
         cutoff: a query fails without a relevant document among so many.
         limit: so many queries of each cause are shown.

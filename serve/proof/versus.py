@@ -153,7 +153,7 @@ def compare_paths(paths: Sequence[Path], collection: str | None, split: str, **s
 
     Args:
         paths: folders of bundles, or files of TREC runs.
-        collection: the folder of a stored collection; none means the one beside the first bundle.
+        collection: the folder of a stored collection, or in BEIR layout; none means the one beside the first bundle.
         split: whose queries are compared.
         statistics: confidence, resamples and seed.
 

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from secondstage.duplicates import normalise
+from secondstage.duplicates import question_key
 from secondstage.progress import say
 
 from .appending import Appending, open_appending
@@ -150,5 +150,5 @@ def encoded(record: Mapping[str, Any]) -> bytes:
 
 
 def query_digest(query: str, key: bytes) -> str:
-    """16 hex digits, the same for queries with the same words."""
-    return blake2b(normalise(query).encode("utf-8", "surrogatepass"), key=key, digest_size=8).hexdigest()
+    """16 hex digits, the same for queries that ask the same."""
+    return blake2b(question_key(query).encode("utf-8", "surrogatepass"), key=key, digest_size=8).hexdigest()

@@ -96,11 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         help="the stages up to the proof; or several bundles and TREC runs side by side",
         description="With a CONFIG: the stages up to the proof. With bundles (folders) and TREC runs (files): lay them "
-        "side by side on one collection, and say which differences are real.",
+        "side by side on one collection, and say which differences are real; one bundle beside its own first stage.",
     )
     evaluate.add_argument("what", nargs="+", metavar="CONFIG [key=value …] | BUNDLE | RUN", help="see above")
     evaluate.add_argument("--gate", action="store_true", help="exit with 3 if the pipeline may not be shipped")
-    evaluate.add_argument("--collection", metavar="DIR", help="of a comparison; default: beside the first bundle")
+    evaluate.add_argument(
+        "--collection",
+        metavar="DIR",
+        help="of a comparison: a run's, or in BEIR layout; default: beside the first bundle",
+    )
     evaluate.add_argument("--split", help="of a comparison; default: test")
     evaluate.add_argument("--json", action="store_true", help="print a comparison as JSON")
     evaluate.set_defaults(function=_evaluate, command="evaluate")
@@ -116,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
     diagnose = commands.add_parser("diagnose", help="why queries fail: causes, texts, ranks and scores")
     diagnose.add_argument("bundle", metavar="BUNDLE", help="the folder that a run made, e.g. runs/demo/bundle")
-    diagnose.add_argument("--collection", metavar="DIR", help="default: beside the bundle")
+    diagnose.add_argument("--collection", metavar="DIR", help="a run's, or in BEIR layout; default: beside the bundle")
     diagnose.add_argument("--split", default="test", help="default: %(default)s")
     diagnose.add_argument(
         "--cutoff",

@@ -186,17 +186,22 @@ class Collection:
     def open(cls, folder: str | Path) -> Collection:
         """A collection folder, or one in BEIR layout, which is read anew, as it stands: no split is cut.
 
+        What is read anew is kept as long as it is in use, and in no folder: `folder` is gone.
+
         Raises:
             UserError: it is neither, or faulty.
         """
         from .sources.beir import is_beir
 
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         if not is_beir(folder):
             return cls.load(folder)
-        # Its documents stay mapped into memory when their file is gone.
+        # Its documents stay mapped into memory when their file is gone: on POSIX, where secondstage runs.
         with TemporaryDirectory(prefix="secondstage-collection-") as place:
-            return cls.read(folder, Path(place) / "collection", dev_share=0.0)
+            try:
+                return cls.read(folder, Path(place) / "collection", dev_share=0.0)
+            except UserError as error:
+                raise UserError(f"{error}\nHere: give what a run stored of it, OUTPUT/collection") from None
 
     @classmethod
     def read(cls, source: str | Path, folder: str | Path, **settings: Any) -> Collection:

@@ -33,7 +33,7 @@ class Duplicate(NamedTuple):
 
 
 # Signs that make another question of the same words, as mathematical signs, currencies and pictures do: C# is not C.
-SIGNS = frozenset("#%&*@")
+SIGNS = frozenset("#%&*@^")
 SYMBOLS = frozenset(("Sm", "Sc", "So"))
 
 
@@ -67,9 +67,11 @@ def normalise(text: str) -> str:
 def question_key(text: str) -> str:
     """Equal for texts that ask the same: their words, as `normalise` has them, and the signs that tell C++ from C.
 
-    Of a text without any, the text, spaces aside.
+    Of a text without a word, the text, spaces aside.
     """
-    return " ".join(_folded(text).translate(_WITH_SIGNS).split()) or " ".join(text.split())
+    folded = _folded(text)
+    words = folded.translate(_CHARACTERS).split()
+    return " ".join(folded.translate(_WITH_SIGNS).split() if words else text.split())
 
 
 def _folded(text: str) -> str:

@@ -40,7 +40,7 @@ Its images for x86 processors take `onnx/model.onnx` where there is one:
 
 ```bash
 docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-1.9 \\
-  --model-id /model --auto-truncate
+  --model-id /model --auto-truncate --max-client-batch-size 100
 ```
 
 ## sentence-transformers

@@ -29,14 +29,14 @@ class Source(NamedTuple):
         reranker: the bundle's folder of it.
         graph: the folder of the graph that the layout holds; none where it needs none.
         parity: what was measured, in words.
-        weight: of the reranker in the fused score of the bundle, of which the layout has nothing.
+        apart: what orders the bundle's results besides, of which the layout has nothing, in words; empty for nothing.
     """
 
     name: str
     reranker: Path
     graph: Path | None
     parity: str
-    weight: float = 1.0
+    apart: str = ""
 
     @property
     def contract(self) -> Mapping[str, Any]:
@@ -130,15 +130,7 @@ def write_readme(source: Source, folder: Path, title: str, text: str) -> None:
         if "calibration" in source.contract
         else ""
     )
-    weight = source.weight
-    fused = (
-        f"""
-- It is the reranker alone. The bundle's pipeline orders by {weight:g} × this score + {1 - weight:g} × the first
-  stage's, each minus its mean and over its standard deviation among the candidates; in its proof, `reranked` is the row
-  of this order."""
-        if weight < 1
-        else ""
-    )
+    apart = f"\n- It is the reranker alone: {source.apart}." if source.apart else ""
     (folder / "README.md").write_text(
         f"""# {title}
 
@@ -150,7 +142,7 @@ def write_readme(source: Source, folder: Path, title: str, text: str) -> None:
 - At most {source.max_length} tokens a pair, special tokens included; the longer of the two is cut first.
 - The score is the raw logit of one output: any number, higher is more relevant. Its sigmoid lies in (0, 1) and gives
   the same order, but is no calibrated probability.{calibrated}
-- `{CONTRACT}` says the same for machines.{fused}
+- `{CONTRACT}` says the same for machines.{apart}
 
 ## Parity
 

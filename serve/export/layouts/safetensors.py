@@ -25,7 +25,7 @@ print(model.predict([("a query", "a document")]))  # the raw logit: config.json 
 
 ```bash
 docker run -p 8080:80 -v FOLDER:/model ghcr.io/huggingface/text-embeddings-inference:cpu-1.9 \\
-  --model-id /model --auto-truncate
+  --model-id /model --auto-truncate --max-client-batch-size 100
 curl localhost:8080/rerank -H 'Content-Type: application/json' \\
   -d '{"query": "a query", "texts": ["a document"], "raw_scores": true, "truncate": true}'
 ```

@@ -71,11 +71,7 @@ def export_lists(
 
     def rows() -> Iterator[Row]:
         for training_list in read_lists(lists):
-            if training_list.query_id not in texts.queries:
-                raise UserError(
-                    f"query {training_list.query_id!r} of {lists} has no text in the collection: name the one that "
-                    "these lists were made from with --collection"
-                )
+            _check_texts(training_list, texts, lists)
             found = _texts(training_list, texts, scores, left)
             made = to_rows(found, form, scores=scores, negatives=count) if found.positives and found.negatives else []
             left["lists"] += not made
@@ -105,6 +101,18 @@ def _collection(mine: Path) -> Path:
     """Beside the lists of a run; those of feedback lie in the folder that is their collection."""
     beside = mine.parent / "collection"
     return mine.parent if not beside.exists() and is_beir(mine.parent) else beside
+
+
+def _check_texts(training_list: TrainingList, texts: PairTexts, lists: Path) -> None:
+    documents = (candidate.doc_id for candidate in training_list.candidates)
+    unknown = next((f"document {each!r}" for each in documents if each not in texts.documents), "")
+    if training_list.query_id not in texts.queries:
+        unknown = f"query {training_list.query_id!r}"
+    if unknown:
+        raise UserError(
+            f"{unknown} of {lists} has no text in the collection: name the one that these lists were made from with "
+            "--collection"
+        )
 
 
 def _check(form: str, index: ListsIndex, lists: Path, *, scores: bool, negatives: int | None) -> None:

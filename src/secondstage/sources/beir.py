@@ -105,6 +105,6 @@ def _find_qrels(folder: Path, faults: Faults) -> tuple[dict[str, Path], list[str
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         names = f"{', '.join(others[:SHOWN])}{more}"
         notes.append(f"passed over in qrels, whose files are <split>.tsv: {names}")
-        if not splits:
+        if not splits and any(name.partition(".")[0] in ("train", "dev", "test", *SPLITS) for name in others):
             faults.add(f"no qrels/<split>.tsv, but {names}: name them so, and part their columns by tabs")
     return splits, notes
