@@ -193,7 +193,7 @@ def _collection(bundle: Path, given: str | None) -> Collection | None:
     if given is not None:
         return Collection.load(Path(given).expanduser())
     folder = beside(bundle)
-    return folder and Collection.load(folder)
+    return Collection.load(folder) if folder else None
 
 
 def _refuse_foreign(folder: Path, *, engine: bool) -> None:

@@ -95,7 +95,7 @@ def _left_out(counts: Mapping[str, int]) -> list[str]:
 
 def _collection(bundle: Path, given: Path | None) -> Collection | None:
     folder = given or beside(bundle)
-    return folder and Collection.load(folder)
+    return Collection.load(folder) if folder else None
 
 
 def _search(bundle: Path, documents: Documents, found: Iterable[Labels]) -> Run:
