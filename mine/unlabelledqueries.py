@@ -68,13 +68,13 @@ def unlabelled_queries(path: Path, collection: Collection, *, count: int | None,
     texts = read_texts(path)
     if not texts:
         raise UserError(f"distill.queries: {path} holds no query: give a file with some, or leave distill.queries out")
-    by_words: dict[str, str] = {}
+    by_question: dict[str, str] = {}
     for text in texts:
-        by_words.setdefault(question_key(text), text)
-    counts: Counter[str] = Counter(unlabelled_queries=len(texts), unlabelled_repeated=len(texts) - len(by_words))
+        by_question.setdefault(question_key(text), text)
+    counts: Counter[str] = Counter(unlabelled_queries=len(texts), unlabelled_repeated=len(texts) - len(by_question))
     train = {question_key(collection.queries[query_id]) for query_id in collection.qrels.get(TRAIN, {})}
-    new = {f"unlabelled-{fingerprint(words)[:16]}": text for words, text in by_words.items() if words not in train}
-    counts["unlabelled_in_train"] = len(by_words) - len(new)
+    new = {f"unlabelled-{fingerprint(key)[:16]}": text for key, text in by_question.items() if key not in train}
+    counts["unlabelled_in_train"] = len(by_question) - len(new)
     held_out = {split: qrels for split, qrels in collection.qrels.items() if split != TRAIN}
     leaks = find_leaks({**collection.queries, **new}, {query_id: {} for query_id in new}, held_out)
     counts.update(f"unlabelled_{leak.kind}_as_held_out" for leak in leaks)

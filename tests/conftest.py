@@ -185,7 +185,8 @@ def light_bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from secondstage import firststage
     from secondstage.collection import Documents
     from secondstage.config import FirstStageConfig
-    from secondstage.files import read_manifest, write_manifest
+
+    from .bundles import resigned
 
     folder = tmp_path_factory.mktemp("light") / "bundle"
     shutil.copytree(run_folder / "bundle", folder)
@@ -193,10 +194,7 @@ def light_bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "first_stage").mkdir()
     config = FirstStageConfig(kind="bm25")
     firststage.save(firststage.build(config, Documents(folder / "documents.arrow")), config, folder / "first_stage")
-    details = read_manifest(run_folder / "bundle", "bundle")
-    ours = ("kind", "format", "secondstage", "files")
-    write_manifest(folder, "bundle", **{name: value for name, value in details.items() if name not in ours})
-    return folder
+    return resigned(folder)
 
 
 @pytest.fixture(scope="session")

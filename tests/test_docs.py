@@ -55,6 +55,11 @@ def blocks(language: str) -> list[Block]:
     return [block for block in found if block.language == language]
 
 
+def python_of(page: str) -> str:
+    (block,) = [block for block in blocks("python") if block.page == page]
+    return block.text
+
+
 COMMANDS = [(block.page, words) for block in blocks("bash") for words in block.commands]
 
 
@@ -225,15 +230,9 @@ def test_yaml_is_yaml() -> None:
 
 def test_the_ranker_of_milvus_is_one() -> None:
     pytest.importorskip("pymilvus")
-    (block,) = [block for block in blocks("python") if block.page == "milvus.md"]
     made: dict[str, Any] = {}
-    exec(compile(block.text, block.page, "exec"), made)
+    exec(compile(python_of("milvus.md"), "milvus.md", "exec"), made)
     assert made["ranker"].params["provider"] == "tei"
-
-
-def python_of(page: str) -> str:
-    (block,) = [block for block in blocks("python") if block.page == page]
-    return block.text
 
 
 @pytest.fixture
@@ -294,11 +293,10 @@ def test_exports_have_the_names_of_the_pages_and_their_python_runs(run_folder: P
     for path in set(re.findall(r"exported/[\w./-]*\w", text)):
         assert (tmp_path / path).exists(), path
     for page in ("vllm.md", "qdrant.md"):
-        (block,) = [block for block in blocks("python") if block.page == page]
         if page == "qdrant.md":
             pytest.importorskip("fastembed", reason="fastembed is not installed: make install")
         made: dict[str, Any] = {}
-        exec(compile(block.text.replace("exported/", f"{exported}/"), page, "exec"), made)
+        exec(compile(python_of(page).replace("exported/", f"{exported}/"), page, "exec"), made)
         assert all(float(score) == float(score) for score in made["scores"])
 
 

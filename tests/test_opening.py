@@ -15,22 +15,16 @@ from secondstage.config import ServeConfig
 from secondstage.configfile import check_config
 from secondstage.documenttokens import DocumentTokens
 from secondstage.errors import UserError
-from secondstage.files import MANIFEST, read_json, write_json, write_manifest
+from secondstage.files import MANIFEST, read_json, write_json
 from secondstage.serve import Pipeline
+
+from .bundles import resigned
 
 
 @pytest.fixture
 def bundle(run_folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(run_folder / "bundle", tmp_path / "bundle")
     return tmp_path / "bundle"
-
-
-def resigned(bundle: Path) -> Path:
-    """A manifest that covers what is there now, as whoever means harm would write it."""
-    manifest: dict[str, Any] = read_json(bundle / MANIFEST)
-    details = {name: manifest[name] for name in manifest if name not in ("kind", "format", "secondstage", "files")}
-    write_manifest(bundle, "bundle", **details)
-    return bundle
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

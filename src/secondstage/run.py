@@ -179,7 +179,7 @@ def read_trec_scores(path: Path) -> tuple[dict[str, dict[str, float]], str]:
     found: dict[str, dict[str, float]] = {}
     # A file without a line tells no name, and that of a file may hold spaces.
     name = "-".join(path.stem.split()) or "run"
-    for number, columns in _columns(path):
+    for number, columns in trec_columns(path):
         if len(columns) != 6:
             raise UserError(f"{path}, line {number}: not `query_id Q0 doc_id rank score name`: {' '.join(columns)!r}")
         if not _is_finite(columns[4]):
@@ -194,7 +194,12 @@ def read_trec_scores(path: Path) -> tuple[dict[str, dict[str, float]], str]:
     return found, name
 
 
-def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
+def trec_columns(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The columns of every line of a TREC run that is not blank, with its number from 1; a byte order mark is dropped.
+
+    Raises:
+        UserError: the file is not UTF-8.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield from ((number, line.split()) for number, line in enumerate(file, 1) if line.strip())

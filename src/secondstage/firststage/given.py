@@ -10,7 +10,7 @@ import numpy as np
 from ..collection import Documents
 from ..errors import UserError
 from ..progress import say
-from ..run import Ranking, Run, read_trec
+from ..run import Ranking, Run, read_trec, trec_columns
 from . import FirstStage, Hits
 
 NOTHING = Hits(np.empty(0, np.int64), np.empty(0, np.float32), ())
@@ -133,10 +133,8 @@ def _say_contradictions(path: Path, run: Run) -> None:
 def _ranks(path: Path) -> dict[str, dict[str, float]]:
     """The column of ranks, by query id and document id; what is no number is no rank."""
     ranks: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8-sig") as file:
-        for columns in filter(None, map(str.split, file)):
-            query_id, _, doc_id, rank = columns[:4]
-            ranks.setdefault(query_id, {})[doc_id] = float(rank) if rank.isdecimal() else float("nan")
+    for _, (query_id, _, doc_id, rank, *_) in trec_columns(path):
+        ranks.setdefault(query_id, {})[doc_id] = float(rank) if rank.isdecimal() else float("nan")
     return ranks
 
 
