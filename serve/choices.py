@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from secondstage.answerability import Answerability, without_relevant
+from secondstage.answerability import Answerability
 from secondstage.answerability import fit as fit_answerability
 from secondstage.calibrate import choose
 from secondstage.calibration import Calibration
@@ -98,7 +97,7 @@ def choose_on_dev(
     timings: Mapping[int, Timing],
     *,
     seed: int,
-    barren: Barren | None = None,
+    barren: Barren,
 ) -> Choices:
     """Choose everything from the dev lists.
 
@@ -109,8 +108,7 @@ def choose_on_dev(
         config: what is fixed, and the latency budget.
         timings: of a search at each depth, needed where there is a latency budget.
         seed: of the folds of the calibration.
-        barren: the lists without any relevant document; none means to take these out of the reranker's lists, and to
-            fit the threshold to the reranker's scores alone.
+        barren: the lists of the same queries without any relevant document.
     """
     depths = depths_tried(config)
     curve = sweep(first, reranked, qrels, depths, config.weight)
@@ -160,19 +158,6 @@ def label(run: Run, qrels: Qrels) -> Labelled:
     )
 
 
-def split_answerable(
-    labelled: Labelled,
-) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]:
-    """Scores of lists with a relevant document, and of every list with its relevant documents taken out."""
-    answerable, unanswerable = [], []
-    for start, end in pairwise([*labelled.starts, len(labelled.queries)]):
-        scores, relevant = labelled.scores[start:end], labelled.relevant[start:end]
-        if relevant.any():
-            answerable.append(scores)
-        unanswerable.append(without_relevant(scores, relevant))
-    return answerable, unanswerable
-
-
 def both_scores(first: Run, reranked: Run, depth: int | None = None) -> dict[str, npt.NDArray[np.float64]]:
     """Scores of both stages over the first `depth` documents by query id: `[2, n]`, the reranker's in the first row."""
     heads = {query_id: ranking.cut(depth) for query_id, ranking in first.items()}
@@ -188,9 +173,7 @@ def has_relevant(run: Run, qrels: Qrels, depth: int | None = None) -> set[str]:
     return {query_id for query_id, doc_id in pairs if qrels.get(query_id, {}).get(doc_id, 0) > 0}
 
 
-def _threshold(first: Run, reranked: Run, qrels: Qrels, depth: int, barren: Barren | None) -> Answerability | None:
-    if barren is None:
-        return fit_answerability(*split_answerable(label(reranked_head(first, reranked, depth), qrels)))
+def _threshold(first: Run, reranked: Run, qrels: Qrels, depth: int, barren: Barren) -> Answerability | None:
     found, scores = has_relevant(first, qrels, depth), both_scores(first, reranked, depth)
     unanswerable = list(both_scores(barren.first_stage, barren.reranked, depth).values())
     if not any(each.size for each in unanswerable):

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from secondstage.answerability import Answerability, auroc, features, fit, risk_coverage, without_relevant
+from secondstage.answerability import Answerability, auroc, features, fit, risk_coverage
 from secondstage.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -59,12 +59,6 @@ def test_the_order_of_the_candidates_does_not_matter(scores: list[float], order:
     shuffled = list(scores)
     order.shuffle(shuffled)
     assert (features(shuffled) == features(scores)).all()
-
-
-def test_the_relevant_documents_are_taken_out() -> None:
-    assert without_relevant([3.0, 2.0, 1.0], [False, True, False]).tolist() == [3, 1]
-    assert without_relevant([3.0], [True]).tolist() == []
-    assert without_relevant([], []).tolist() == []
 
 
 # --- the model

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
-from secondstage.answerability import auroc, fit, without_relevant
+from secondstage.answerability import fit
 from secondstage.collection import Qrels
 from secondstage.config import ServeConfig
 from secondstage.measures import evaluate, mean
@@ -16,19 +17,19 @@ from secondstage.run import Run, rank
 from secondstage.serve.choices import (
     DEPTH_WITHOUT_DEV,
     WEIGHT_WITHOUT_DEV,
-    Barren,
-    Labelled,
+    Choices,
     both_scores,
     choose_on_dev,
     depths_to_time,
     has_relevant,
     label,
     reranked_head,
-    split_answerable,
     without_dev,
 )
 from secondstage.serve.depth import Timing, ideal_order
 from secondstage.serve.fuse import MEASURE, WEIGHTS, choose_weight, fuse
+
+from .hidden import without_answers
 
 QUERIES, SIZE = 20, 40
 CONFIG = ServeConfig(max_depth=SIZE)
@@ -58,6 +59,17 @@ def perfect(first: Run, qrels: Qrels) -> Run:
     return first.rescored("reranked", 6 * np.array(signs) + near)
 
 
+def chosen_on_dev(
+    first: Run,
+    reranked: Run,
+    qrels: Qrels,
+    config: ServeConfig = CONFIG,
+    timings: Mapping[int, Timing] = MappingProxyType({}),
+) -> Choices:
+    barren = without_answers(first, reranked, qrels)
+    return choose_on_dev(first, reranked, qrels, config, timings, seed=13, barren=barren)
+
+
 def dev_value(run: Run, qrels: Qrels) -> float:
     return mean(evaluate(run, qrels, [MEASURE])[MEASURE])
 
@@ -66,7 +78,7 @@ def dev_value(run: Run, qrels: Qrels) -> float:
 def test_noise_after_a_good_first_stage_gets_no_weight(seed: int) -> None:
     unordered, qrels = lists()
     first = ideal_order(unordered, qrels).named("first_stage")
-    chosen = choose_on_dev(first, noise(first, seed), qrels, CONFIG, {}, seed=13)
+    chosen = chosen_on_dev(first, noise(first, seed), qrels)
     assert chosen.weight == 0
     # Where no depth is better, the shallowest page is enough.
     assert chosen.depth == 10
@@ -82,7 +94,7 @@ def test_few_dev_queries_that_see_no_gain_are_told(
     monkeypatch.setattr("secondstage.serve.choices.FEW", few)
     unordered, qrels = lists()
     first = ideal_order(unordered, qrels).named("first_stage")
-    choose_on_dev(first, noise(first), qrels, CONFIG, {}, seed=13)
+    chosen_on_dev(first, noise(first), qrels)
     said = capsys.readouterr().err
     assert "keeps the first stage's order (serve.weight sets another" in said
     assert ("another: 20 dev queries show little, and the gate judges it on test, once)" in said) == (few > QUERIES)
@@ -91,7 +103,7 @@ def test_few_dev_queries_that_see_no_gain_are_told(
 def test_a_perfect_reranker_gets_the_depth_and_the_weight_that_make_it_so() -> None:
     first, qrels = lists()
     reranked = perfect(first, qrels)
-    chosen = choose_on_dev(first, reranked, qrels, CONFIG, {}, seed=13)
+    chosen = chosen_on_dev(first, reranked, qrels)
     assert (chosen.depth, chosen.weight >= 0.5) == (SIZE, True)
     assert dev_value(fuse(first, reranked, chosen.weight, chosen.depth), qrels) > 0.99
     assert dev_value(first, qrels) < 0.3
@@ -102,40 +114,21 @@ def test_a_perfect_reranker_gets_the_depth_and_the_weight_that_make_it_so() -> N
     assert probabilities[~relevant].max() < 0.1
 
 
-def test_the_confidence_tells_lists_with_a_relevant_document_from_those_without() -> None:
+@pytest.mark.parametrize("depth", [15, SIZE])
+def test_the_confidence_tells_lists_with_a_relevant_document_from_those_without(depth: int) -> None:
+    """Fitted to both stages, at the chosen depth."""
     first, qrels = lists()
     reranked = perfect(first, qrels)
-    model = choose_on_dev(first, reranked, qrels, CONFIG, {}, seed=13).answerability
+    model = chosen_on_dev(first, reranked, qrels, ServeConfig(depth=depth)).answerability
     assert model is not None
-    answerable, unanswerable = split_answerable(label(reranked, qrels))
-    assert len(answerable) == len(unanswerable) == QUERIES
-    confident, doubtful = ([model.confidence(scores) for scores in side] for side in (answerable, unanswerable))
-    assert auroc(confident, doubtful) == 1
+    found = has_relevant(first, qrels, depth)
+    assert 0 < len(found) < QUERIES if depth < SIZE else len(found) == QUERIES
+    answerable = [both_scores(first, reranked, depth)[query_id] for query_id in first if query_id in found]
+    unanswerable = list(both_scores(*without_answers(first, reranked, qrels), depth).values())
+    assert model == fit(answerable, unanswerable)
+    assert len(model.weights) == 6
     assert all(map(model.answerable, answerable))
     assert not any(map(model.answerable, unanswerable))
-
-
-def test_lists_without_answers_fit_the_threshold_to_both_stages_at_the_chosen_depth() -> None:
-    first, qrels = lists()
-    reranked = perfect(first, qrels)
-    without = {
-        query_id: [doc_id for doc_id in ranking.doc_ids if qrels[query_id].get(doc_id, 0) <= 0]
-        for query_id, ranking in first.items()
-    }
-    hidden = Run("first_stage", {q: rank(ids, -np.arange(len(ids)), ["bm25"] * len(ids)) for q, ids in without.items()})
-    scores = {q: reranked[q].scores_of(ranking.doc_ids) for q, ranking in hidden.items()}
-    barren = Barren(hidden, hidden.rescored("reranked", np.concatenate(list(scores.values()))))
-    model = choose_on_dev(first, reranked, qrels, ServeConfig(depth=15), {}, seed=13, barren=barren).answerability
-    assert model is not None
-    found = has_relevant(first, qrels, 15)
-    assert 0 < len(found) < QUERIES
-    expected = fit(
-        [both_scores(first, reranked, 15)[query_id] for query_id in first if query_id in found],
-        list(both_scores(*barren, 15).values()),
-    )
-    assert model == expected
-    assert len(model.weights) == 6
-    assert all(model.answerable(both_scores(first, reranked, 15)[query_id]) for query_id in found)
 
 
 def test_scores_of_both_stages_are_of_the_same_documents() -> None:
@@ -151,25 +144,27 @@ def test_scores_of_both_stages_are_of_the_same_documents() -> None:
 def test_everything_is_chosen_at_the_chosen_depth() -> None:
     first, qrels = lists()
     reranked = perfect(first, qrels)
-    chosen = choose_on_dev(first, reranked, qrels, ServeConfig(depth=15), {}, seed=13)
+    chosen = chosen_on_dev(first, reranked, qrels, ServeConfig(depth=15))
     head = reranked_head(first, reranked, 15)
     short = {query_id: ranking.doc_ids for query_id, ranking in first.top(15).items()}
     assert {query_id: tuple(sorted(ranking.doc_ids)) for query_id, ranking in head.items()} == {
         query_id: tuple(sorted(doc_ids)) for query_id, doc_ids in short.items()
     }
-    alone = choose_on_dev(first.top(15), head, qrels, ServeConfig(depth=15), {}, seed=13)
+    barren = without_answers(first, reranked, qrels)
+    barren = barren._replace(first_stage=barren.first_stage.top(15))
+    alone = choose_on_dev(first.top(15), head, qrels, ServeConfig(depth=15), {}, seed=13, barren=barren)
     assert (alone.calibration, alone.answerability, alone.weight) == (*chosen[2:4], chosen.weight)
     assert chosen.weight == choose_weight(first, reranked, qrels, 15).weight
 
 
 def test_what_the_configuration_fixes_is_kept() -> None:
     first, qrels = lists()
-    chosen = choose_on_dev(first, perfect(first, qrels), qrels, ServeConfig(depth=7, weight=0.15), {}, seed=13)
+    chosen = chosen_on_dev(first, perfect(first, qrels), qrels, ServeConfig(depth=7, weight=0.15))
     assert (chosen.depth, chosen.weight) == (7, 0.15)
     assert chosen.details["fusion"] == {"weight": 0.15, "chosen_on": "the configuration"}
     assert (chosen.details["depth"]["depths"], chosen.details["depth"]["weights"]) == ([7], [0.15])
     assert chosen.calibration is not None
-    fixed_weight = choose_on_dev(first, noise(first), qrels, CONFIG.model_copy(update={"weight": 0.9}), {}, seed=13)
+    fixed_weight = chosen_on_dev(first, noise(first), qrels, CONFIG.model_copy(update={"weight": 0.9}))
     assert fixed_weight.weight == 0.9
     assert fixed_weight.details["depth"]["weights"] == [0.9] * len(DEPTHS)
 
@@ -180,7 +175,7 @@ def test_a_latency_budget_makes_it_shallower() -> None:
 
     def depth(budget: float | None, timings: Mapping[int, Timing] = TIMINGS) -> int:
         config = CONFIG.model_copy(update={"latency_ms": budget, "weight": 1.0})
-        chosen = choose_on_dev(first, reranked, qrels, config, timings, seed=13)
+        chosen = chosen_on_dev(first, reranked, qrels, config, timings)
         assert chosen.details["depth"]["recommended"] == chosen.depth
         assert chosen.details["depth"]["p95_ms"] == ([5.0, 10.0, 20.0, 30.0, 40.0] if timings else None)
         return chosen.depth
@@ -198,7 +193,7 @@ def test_the_depths_that_are_timed_are_those_that_may_be_chosen() -> None:
 
 def test_details_say_how_it_was_chosen_in_json() -> None:
     first, qrels = lists()
-    details = choose_on_dev(first, perfect(first, qrels), qrels, CONFIG, {}, seed=13).details
+    details = chosen_on_dev(first, perfect(first, qrels), qrels).details
     assert json.loads(json.dumps(details, allow_nan=False)) == details
     fusion = details["fusion"]
     assert (fusion["chosen_on"], fusion["queries"]) == ("dev", QUERIES)
@@ -209,7 +204,7 @@ def test_details_say_how_it_was_chosen_in_json() -> None:
 def test_the_same_dev_lists_give_the_same_choices() -> None:
     first, qrels = lists()
     reranked = perfect(first, qrels)
-    one, other = (choose_on_dev(first, reranked, qrels, CONFIG, {}, seed=13) for _ in range(2))
+    one, other = (chosen_on_dev(first, reranked, qrels) for _ in range(2))
     assert one == other
 
 
@@ -218,7 +213,7 @@ def test_nothing_is_calibrated_where_all_candidates_are_alike(relevance: int) ->
     """None of them is relevant, as the first stage missed all, or all of them are."""
     first = lists()[0]
     qrels = {query_id: dict.fromkeys(ranking.doc_ids, relevance) | {"missed": 1} for query_id, ranking in first.items()}
-    chosen = choose_on_dev(first, noise(first), qrels, CONFIG, {}, seed=13)
+    chosen = chosen_on_dev(first, noise(first), qrels)
     assert chosen.calibration is None
     assert chosen.answerability is None
     assert chosen.weight == 0
@@ -228,9 +223,7 @@ def test_one_dev_query_chooses_something_and_no_weight() -> None:
     first, qrels = lists()
     reranked = perfect(first, qrels)
     one = next(iter(qrels))
-    chosen = choose_on_dev(
-        first.only([one]), reranked.only([one]), {one: qrels[one]}, ServeConfig(depth=SIZE), {}, seed=13
-    )
+    chosen = chosen_on_dev(first.only([one]), reranked.only([one]), {one: qrels[one]}, ServeConfig(depth=SIZE))
     # What one query gains is no more than its own error.
     assert chosen.weight == 0
     assert chosen.calibration is not None
@@ -258,18 +251,3 @@ def test_labels_follow_the_run_and_unjudged_is_not_relevant() -> None:
     assert found.queries == ["a", "a", "a", "b"]
     nothing = label(Run("reranked", {}), {})
     assert [len(part) for part in nothing] == [0, 0, 0]
-
-
-def test_every_list_has_an_unanswerable_half_and_answerable_ones_are_whole() -> None:
-    def split(scores: list[float], relevant: list[bool], queries: str) -> tuple[list[list[float]], list[list[float]]]:
-        both = split_answerable(Labelled(np.array(scores), np.array(relevant, dtype=bool), list(queries)))
-        return [found.tolist() for found in both[0]], [found.tolist() for found in both[1]]
-
-    # a has one relevant document of three, b none, c nothing else.
-    assert split([3, 2, 1, 5, 4, 9], [False, True, False, False, False, True], "aaabbc") == (
-        [[3, 2, 1], [9]],
-        [[3, 1], [5, 4], []],
-    )
-    assert split([1, 2], [True, True], "ab") == ([[1], [2]], [[], []])
-    assert split([], [], "") == ([], [])
-    assert without_relevant([3, 2, 1], [False, True, False]).tolist() == [3, 1]

@@ -19,6 +19,8 @@ from secondstage.serve.cascade import Runs
 from secondstage.serve.choices import Barren, label
 from secondstage.serve.proof.confidence import HISTOGRAM_BINS, answerability, calibration, histogram
 
+from .hidden import without_answers
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -175,8 +177,8 @@ def test_one_score_only_has_a_histogram() -> None:
 
 
 def told(run: Run, qrels: Qrels, found: Answerability | None) -> Any:
-    """Of a pipeline that ranks as its reranker does."""
-    return answerability(Runs(run, run, run), qrels, found)
+    """Of a pipeline that ranks as its reranker does, and whose first stage finds nothing in place of what is hidden."""
+    return answerability(Runs(run, run, run), qrels, found, without_answers(run, run, qrels))
 
 
 # The confidence is the sigmoid of the top score: at least one half from a score of 0 on.
@@ -184,16 +186,16 @@ TOP = Answerability((1.0, 0.0, 0.0), 0.0, 0.5)
 
 
 def test_answerability_by_arithmetic() -> None:
-    """Answerable lists lead with 4, 3, -1; without their relevant documents all lists lead with 1, -2, -3 and 2."""
+    """Answerable lists lead with 4, 3, -1; without their relevant documents all lead with 1, -2, -3, 2 and nothing."""
     run = as_run({"a": [4, 1], "b": [3, -2], "c": [-1, -3], "d": [2, 0], "empty": []})
     qrels: Qrels = {"a": {"d0": 1}, "b": {"d0": 1, "d1": 0}, "c": {"d0": 2}, "d": {"d5": 1}, "empty": {"d0": 1}}
     found = told(run, qrels, TOP)
     assert found is not None
-    assert (found["answerable"], found["unanswerable"], found["threshold"]) == (3, 4, 0.5)
+    assert (found["answerable"], found["unanswerable"], found["threshold"]) == (3, 5, 0.5)
     assert found["kept_answerable"] == pytest.approx(2 / 3)
-    assert found["refused_unanswerable"] == pytest.approx(2 / 4)
-    # 4 and 3 lie above all four; -1 above -2 and -3.
-    assert found["auroc"] == pytest.approx(10 / 12)
+    assert found["refused_unanswerable"] == pytest.approx(3 / 5)
+    # 4 and 3 lie above all five; -1 above -2, -3 and nothing.
+    assert found["auroc"] == pytest.approx(13 / 15)
     # Answered in the order 4, 3, 2, -1: right, right, wrong, right.
     assert found["risk_coverage"] == [
         [0.25, 0],
@@ -241,7 +243,9 @@ def test_without_a_fit_or_a_relevant_candidate_nothing_is_told() -> None:
 def test_the_first_document_is_the_pipelines() -> None:
     """The reranker's confidence, of the order that users see."""
     reranked, pipeline = as_run({"a": [4, 1], "b": [3, 2]}), as_run({"a": [1, 4], "b": [3, 2]})
-    found = answerability(Runs(reranked, reranked, pipeline), {"a": {"d1": 1}, "b": {"d0": 1}}, TOP)
+    qrels: Qrels = {"a": {"d1": 1}, "b": {"d0": 1}}
+    barren = without_answers(reranked, reranked, qrels)
+    found = answerability(Runs(reranked, reranked, pipeline), qrels, TOP, barren)
     assert found is not None
     assert found["risk_coverage"] == [[0.5, 0], [1, 0]]
 

@@ -15,7 +15,7 @@ from secondstage.reliability import expected_calibration_error, reliability
 from secondstage.run import Run
 
 from ..cascade import Runs
-from ..choices import Barren, Labelled, both_scores, has_relevant, label, split_answerable
+from ..choices import Barren, Labelled, both_scores, has_relevant, label
 from ..pipeline import Pipeline
 
 HISTOGRAM_BINS = 30
@@ -81,28 +81,20 @@ def histogram(labelled: Labelled) -> dict[str, Any]:
 
 
 def answerability(
-    runs: Runs, qrels: Qrels, found: Answerability | None, barren: Barren | None = None
+    runs: Runs, qrels: Qrels, found: Answerability | None, barren: Barren | None
 ) -> dict[str, Any] | None:
     """How well lists with a relevant document are told from those of the same queries without any.
-
-    Without `barren` lists, the relevant documents are taken out of the reranker's lists: right for a model that looks
-    at the reranker's scores alone.
 
     Returns:
         AUROC, the threshold that dev chose, the shares that it keeps and refuses, and the risk–coverage curve. None if
         nothing was fitted, or no list holds a relevant document.
     """
-    if found is None:
+    answered = has_relevant(runs.first_stage, qrels)
+    if found is None or barren is None or not answered:
         return None
-    labelled = label(runs.reranked, qrels)
-    if not labelled.relevant.any():
-        return None
-    if barren is None:
-        with_relevant, without = split_answerable(labelled)
-    else:
-        both, answered = both_scores(runs.first_stage, runs.reranked), has_relevant(runs.first_stage, qrels)
-        with_relevant = [both[query_id] for query_id in both if query_id in answered]
-        without = list(both_scores(barren.first_stage, barren.reranked).values())
+    both = both_scores(runs.first_stage, runs.reranked)
+    with_relevant = [both[query_id] for query_id in both if query_id in answered]
+    without = list(both_scores(barren.first_stage, barren.reranked).values())
     kept, refused = (np.array([found.confidence(scores) for scores in lists]) for lists in (with_relevant, without))
     confidences, correct = _first_documents(runs, qrels, found)
     return {

@@ -94,16 +94,6 @@ def _of_one(scores: Floats) -> Floats:
     return np.array([ordered[0], ordered[0] - ordered[1], ordered[0] - ordered[1:].mean()])
 
 
-def without_relevant(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> Floats:
-    """The scores of a query's list with its relevant documents removed: an unanswerable list of the same topic.
-
-    Args:
-        scores: `[n]` logits.
-        relevant: `[n]` truth values.
-    """
-    return np.asarray(scores, np.float64)[~np.asarray(relevant, np.bool_)]
-
-
 def fit(answerable: Sequence[npt.ArrayLike], unanswerable: Sequence[npt.ArrayLike]) -> Answerability:
     """Fit an L2-regularised logistic regression on standardised features, and choose the threshold.
 
@@ -139,13 +129,12 @@ def auroc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
     Raises:
         ValueError: either is empty.
     """
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
-    above, below = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
-    if not len(above) or not len(below):
+    if not np.size(positives) or not np.size(negatives):
         raise ValueError("AUROC needs at least one positive and one negative")
-    ranks = rankdata(np.concatenate([above, below]))[: len(above)]
-    return float((ranks.sum() - len(above) * (len(above) + 1) / 2) / (len(above) * len(below)))
+    labels = np.repeat([True, False], [np.size(positives), np.size(negatives)])
+    return float(roc_auc_score(labels, np.concatenate([positives, negatives])))
 
 
 def risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike, points: int = 50) -> list[tuple[float, float]]:
