@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import ValidationError
+
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, interrupted, is_inside, read_json, read_manifest
 from secondstage.pairmodel import PairModel
 from secondstage.rerankers import load_reranker
+from secondstage.version import __version__
 
 KIND = "bundle"
 SETTINGS = "pipeline.json"
@@ -33,6 +36,8 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "back, or rename the folder"
         )
     manifest = read_manifest(folder, KIND, verify=True)
+    if not isinstance(manifest.get("fingerprint"), str):
+        raise UserError(f"{folder / MANIFEST} has no fingerprint: make the bundle again")
     refuse_pickles(folder, manifest["files"])
     _refuse_foreign(folder, manifest["files"])
     settings = read_json(folder / SETTINGS)
@@ -87,5 +92,13 @@ def open_reranker(folder: Path, config: ServeConfig) -> PairModel:
 
 
 def serve_config(settings: Mapping[str, Any]) -> ServeConfig:
-    """What the bundle was made with."""
-    return ServeConfig.model_validate_json(json.dumps(settings["serve"]))
+    """What the bundle was made with; `UserError` if this version does not know what it says."""
+    try:
+        return ServeConfig.model_validate_json(json.dumps(settings["serve"]))
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise UserError(
+            f"{SETTINGS}: this version ({__version__}) does not know what the bundle was made with: "
+            f"serve.{'.'.join(map(str, fault['loc']))}: {fault['msg']}. Install the version that made it, or make it "
+            "again"
+        ) from None

@@ -209,12 +209,14 @@ class Pipeline:
     def search_many(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[Answer]:
         """The answers of several queries, as `answer` gives them one by one, their pairs scored in one call.
 
+        The milliseconds of their reranking are those of the whole call.
+
         Raises:
             UserError: as `search` does, of any of them; or a budget of time is given, which is that of one search.
         """
         options = options or SearchOptions()
         options.check_batch()
-        return drive_many([self.asking(query, options) for query in queries], self.scorers)
+        return drive_many([self._asking(query, options, alone=False) for query in queries], self.scorers)
 
     def asking(self, query: str, options: SearchOptions | None = None) -> Asking[Answer]:
         """One search as a generator that asks for scores: who drives it says how they are computed.
@@ -226,11 +228,13 @@ class Pipeline:
         Raises:
             UserError: at once, as `search` does; but of fields that no document has, in the first `next`.
         """
-        options = options or SearchOptions()
+        return self._asking(query, options or SearchOptions(), alone=True)
+
+    def _asking(self, query: str, options: SearchOptions, *, alone: bool) -> Asking[Answer]:
         check_text(query)
         options.check()
         firststage.check_query(self.first_stage, query)
-        return searching(self, query, options, Watch(self.clock))
+        return searching(self, query, options, Watch(self.clock), alone=alone)
 
     def rank(self, queries: Mapping[str, str], *, depth: int | None = None, label: str | None = None) -> Runs:
         """Search many queries (text by id): the candidates of each in first-stage, reranked and fused order.

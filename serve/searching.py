@@ -46,9 +46,14 @@ class Watch:
         self.spent[stage] = self.spent.get(stage, 0.0) + milliseconds
 
 
-def searching(pipeline: Pipeline, query: str, options: SearchOptions, watch: Watch) -> Asking[Answer]:
-    """Retrieve, ask for scores, fuse and cut. The options and the query were checked; the watch runs."""
-    pace = _paced(pipeline, options, watch)
+def searching(
+    pipeline: Pipeline, query: str, options: SearchOptions, watch: Watch, *, alone: bool = True
+) -> Asking[Answer]:
+    """Retrieve, ask for scores, fuse and cut. The options and the query were checked; the watch runs.
+
+    One that is not `alone` is scored together with others: what that takes says nothing of the pace of a search.
+    """
+    pace = _paced(pipeline, options, watch) if alone else None
     usual, since = pipeline.depths_for(options.depth), watch.elapsed()
     first = _retrieve(pipeline, query, options, max(usual[0], pipeline.depths[0]))
     watch.lap("first_stage", watch.elapsed() - since)

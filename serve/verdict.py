@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from secondstage.errors import UserError
 from secondstage.files import read_json, write_json
 
 FILE = "verdict.json"
@@ -37,4 +38,8 @@ def read_verdict(bundle: Path, fingerprint: str) -> Verdict | None:
     found = read_json(bundle / FILE) if (bundle / FILE).is_file() else None
     if not isinstance(found, Mapping) or found.get("bundle") != fingerprint:
         return None
-    return Verdict(found["passed"], found["sentence"])
+    passed, sentence = found.get("passed"), found.get("sentence")
+    # No digest covers this file.
+    if not isinstance(passed, bool) or not isinstance(sentence, str):
+        raise UserError(f"{bundle / FILE} was changed: delete it, and evaluate the bundle again")
+    return Verdict(passed, sentence)

@@ -26,6 +26,9 @@ class Full:
     def truncate(self, size: int) -> None:
         self.file.truncate(size)
 
+    def fileno(self) -> int:
+        return int(self.file.fileno())
+
 
 def test_lines_are_added(tmp_path: Path) -> None:
     path = tmp_path / "new" / "lines"
@@ -62,6 +65,22 @@ def test_on_a_full_disk_nothing_of_a_line_is_left(tmp_path: Path, room: int) -> 
     assert path.read_bytes() == b"whole\nagain\n"
     assert file.size == 12
     file.close()
+
+
+@pytest.mark.parametrize("room", [0, 3])
+def test_a_full_disk_takes_no_line_of_another_process(tmp_path: Path, room: int) -> None:
+    path = tmp_path / "lines"
+    one: Any = Appending(path)
+    other = Appending(path)
+    one.append(b"own\n")
+    other.append(b"other\n")
+    one._file = Full(one._file, room)
+    with pytest.raises(OSError, match=r"No space|only 3 of 5"):
+        one.append(b"part\n")
+    other.append(b"again\n")
+    assert path.read_bytes() == b"own\nother\nagain\n"
+    one._file.file.close()
+    other.close()
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def test_files_may_come_in_any_order(tmp_path: Path) -> None:
         "[]",
         judgement(query=" "),
         judgement(query=None),
-        judgement(doc_id=7),
+        judgement(doc_id=7.5),
+        judgement(doc_id=True),
+        {"kind": "search", "id": "s1", "shown": [{"doc_id": "a"}]},
+        {"kind": "search", "shown": ["a"]},
         judgement(relevance=-1),
         judgement(relevance=True),
         judgement(relevance=1.5),
@@ -52,6 +55,14 @@ def test_files_may_come_in_any_order(tmp_path: Path) -> None:
 def test_broken_lines_are_counted_and_passed_over(tmp_path: Path, record: object) -> None:
     found = read_events([write(tmp_path / "file", record, judgement(id=None))])
     assert (found.broken, len(found.said), found.said[0].search_id) == (1, 1, None)
+
+
+def test_ids_may_be_whole_numbers(tmp_path: Path) -> None:
+    """As logs of other engines have them."""
+    path = write(tmp_path / "file", {"kind": "search", "id": 1, "shown": [7, "8"]}, judgement(id=1, doc_id=7))
+    found = read_events([path])
+    assert found.shown == {"1": ["7", "8"]}
+    assert (found.said[0].search_id, found.said[0].doc_id, found.broken) == ("1", "7", 0)
 
 
 def test_what_says_nothing_is_refused(tmp_path: Path) -> None:

@@ -193,3 +193,25 @@ def test_a_bundle_with_a_cascade(
     monkeypatch.setattr(DocumentTokens, "_plain", reading)
     assert pipeline.answer("key of the piano").results == answer.results
     assert read == ["key of the piano"] * 2
+
+
+def test_a_setting_that_only_a_newer_version_knows_is_told(bundle: Path) -> None:
+    edited(bundle / "pipeline.json", lambda settings: settings["serve"].update(telepathy=True))
+    with pytest.raises(
+        UserError,
+        match=r"pipeline\.json: this version .* does not know .* serve\.telepathy: ",
+    ):
+        Pipeline.load(resigned(bundle))
+
+
+def test_a_manifest_without_a_fingerprint_is_told(bundle: Path) -> None:
+    edited(bundle / MANIFEST, lambda manifest: manifest.pop("fingerprint"))
+    with pytest.raises(UserError, match="has no fingerprint: make the bundle again"):
+        Pipeline.load(bundle)
+
+
+@pytest.mark.parametrize("verdict", [{}, {"passed": "yes", "sentence": "x"}, {"passed": True, "sentence": None}])
+def test_a_verdict_that_was_changed_is_told(bundle: Path, verdict: dict[str, Any]) -> None:
+    write_json(bundle / "verdict.json", {"bundle": read_json(bundle / MANIFEST)["fingerprint"], **verdict})
+    with pytest.raises(UserError, match=r"verdict\.json was changed: delete it"):
+        Pipeline.load(bundle)

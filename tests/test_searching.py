@@ -107,6 +107,16 @@ def test_many_are_answered_as_one_by_one(pipeline: Pipeline, scored: list[int]) 
     assert pipeline.search_many([]) == []
 
 
+def test_the_time_of_many_together_is_no_pace_of_one(pipeline: Pipeline) -> None:
+    pace = pipeline.pace(measured=True)
+    assert pace is not None
+    before = list(pace.loads)
+    pipeline.search_many(QUERIES)
+    assert pace.loads == before
+    pipeline.search(QUERY)
+    assert pace.loads != before
+
+
 # --- settings
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from secondstage.calibration import Calibration
+from secondstage.config import ServerConfig
+from secondstage.serve.server.conventions import ask
+from secondstage.serve.server.engine import Limits
 
 from .serving import CountingModel, asking
 
@@ -67,6 +71,29 @@ def test_documents_may_be_objects(path: str) -> None:
     assert by_text[2]["document"] == {"text": "bread", "other": "bread"}
     assert [result["index"] for result in by_fields] == [2, 1, 0, 3]
     assert "document" not in by_fields[0]
+
+
+@pytest.mark.parametrize("path", RERANK)
+def test_fields_that_no_document_has_are_passed_over(path: str) -> None:
+    documents = [{"text": "water", "title": "bread"}, {"text": "bread bread"}]
+    with asking() as client:
+
+        def order(*fields: str) -> list[int]:
+            found = client.post(path, json=body(documents=documents, rank_fields=fields)).json()["results"]
+            return [result["index"] for result in found]
+
+        assert order("titel") == order("text") == [1, 0]
+        assert order("titel", "title") == [0, 1]
+
+
+@pytest.mark.parametrize("given", [{}, {"max_tokens_per_doc": None}, {"max_tokens_per_doc": 7}])
+def test_cohere_2_reads_so_many_tokens_of_a_document(given: dict[str, Any]) -> None:
+    read = given.get("max_tokens_per_doc") or 4096
+    assert ask("cohere", body(**given), ServerConfig()).limits == Limits(None, read)
+    long = " ".join(["bread"] * 10)
+    with asking() as client:
+        found = client.post("/v2/rerank", json={"query": "bread", "documents": [long]} | given).json()
+    assert found["results"][0]["relevance_score"] == pytest.approx(1 / (1 + np.exp(1 - min(10, read))))
 
 
 def test_infinity() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from secondstage.serve.options import SearchOptions
 from secondstage.serve.server.signals import Judged
 
-from .serving import BROKEN, CountingModel, asking
+from .serving import BROKEN, CountingModel, ThreePipeline, asking
 
 
 def test_a_search() -> None:
@@ -42,6 +44,40 @@ def test_what_it_explains_and_packs() -> None:
         (2, "b", ""),
     ]
     assert found["context"] == [{"doc_id": "a", "text": "bake bread", "whole": True}]
+
+
+def test_all_that_a_search_is_told_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SearchOptions] = []
+    before = ThreePipeline.asking
+
+    def noting(pipeline: ThreePipeline, query: str, options: SearchOptions) -> Any:
+        asked.append(options)
+        return before(pipeline, query, options)
+
+    monkeypatch.setattr(ThreePipeline, "asking", noting)
+    told = {"top_n": 2, "depth": 3, "min_score": 0.25, "latency_ms": 70.0, "where": {"year": 1}, "pack_tokens": 9}
+    with asking() as client:
+        assert client.post("/search", json={"query": "bread", **told}).status_code == 200
+        assert client.post("/search", json={"query": "bread"}).status_code == 200
+    assert asked == [SearchOptions(**told), SearchOptions()]
+
+
+@pytest.mark.parametrize("path", ["/search", "/judgements"])
+def test_a_request_keeps_its_deadline(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ThreePipeline, "first_stage_seconds", 0.3)
+    body = {"query": "bread"} if path == "/search" else {"query": "bread", "doc_id": "b", "relevance": 1}
+    with asking(keep=lambda _: time.sleep(0.3)) as client:
+        assert client.post(path, json=body, headers={"X-Deadline-Ms": "50"}).status_code == 504
+        assert client.post(path, json=body, headers={"X-Deadline-Ms": "60000"}).status_code in (200, 204)
+
+
+def test_ids_of_judgements_are_short() -> None:
+    body = {"query": "bread", "doc_id": "b", "relevance": 1}
+    with asking(keep=lambda _: None) as client:
+        for field in ("doc_id", "id"):
+            assert client.post("/judgements", json=body | {field: "x" * 1000}).status_code == 204
+            refused = client.post("/judgements", json=body | {field: "x" * 1001})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
 
 
 def test_a_cascade_asks_each_of_its_models() -> None:

@@ -11,6 +11,7 @@ import pytest
 from secondstage.serve.options import SearchOptions
 from secondstage.serve.server.errors import ExpiredError, OverloadedError
 from secondstage.serve.server.service import Service
+from secondstage.serve.server.signals import Judged
 
 from .serving import make_service
 
@@ -58,6 +59,32 @@ def test_too_many_searches_are_refused() -> None:
 
     asyncio.run(main())
     close(service)
+
+
+def test_judgements_do_not_outlive_their_deadline_or_wait_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secondstage.serve.server.service.MOST_JUDGEMENTS", 3)
+    kept: list[Judged] = []
+
+    def keep(judged: Judged) -> None:
+        time.sleep(0.2)
+        kept.append(judged)
+
+    service = make_service(keep=keep)
+    judged = Judged(None, "bread", "a", 1, "judgement")
+
+    async def main() -> None:
+        late = time.monotonic() + 0.1
+        asked = [service.judge(judged._replace(relevance=i), deadline=late) for i in range(5)]
+        refusals = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(refusal) for refusal in refusals] == [ExpiredError] * 3 + [OverloadedError] * 2
+        assert (service.judging, service.open) == (0, 0)
+        await service.judge(judged, deadline=time.monotonic() + 60)
+        await service.drain()
+
+    asyncio.run(main())
+    close(service)
+    # The first was being written already; the others had not begun.
+    assert [each.relevance for each in kept] == [0, 1]
 
 
 def test_a_search_without_a_deadline_takes_its_time() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from secondstage.serve.feedback.events import read_events
+from secondstage.serve.release import Release
+from secondstage.serve.server.drift import DriftWatch
 from secondstage.serve.server.journal import Journal
 from secondstage.serve.server.judgements import Judgements
 from secondstage.serve.server.metrics import Metrics
 from secondstage.serve.server.observer import Observer
+from secondstage.version import __version__
 
 from .serving import asking
 
@@ -60,3 +63,21 @@ def test_requests_over_http(tmp_path: Path) -> None:
     assert events.shown == {found["id"]: ["b", "a"]}
     (said,) = events.said
     assert (said.search_id, said.kind, said.doc_id) == (found["id"], "click", "b")
+
+
+def test_what_is_served_and_what_drift_can_see() -> None:
+    """The three documents are reranked: a release of that depth is compared with, one of another is not."""
+    for depth, comparable in ((3, "yes"), (4, "no")):
+        metrics = Metrics()
+        metrics.describe("secondstage-abc", "openvino")
+        watch = DriftWatch(Release(depth, 2, (0.0, 1.0), (0.0, 1.0)), 2)
+        with asking(signals=Observer(metrics, None, watch)) as client:
+            for options in ({}, {"where": {"year": 1}}, {}):
+                assert client.post("/search", json={"query": "bread", **options}).status_code == 200
+            text = client.get("/metrics").text
+        searches = counted(text, "drift_searches_total")
+        assert searches[comparable,] == (2 if comparable == "yes" else 3)
+        assert sum(searches.values()) == 3
+        assert counted(text, "drift_known")[()] == (comparable == "yes")
+        assert counted(text, "served") == {("secondstage-abc", "openvino", __version__): 1}
+        assert "process_resident_memory_bytes" in text

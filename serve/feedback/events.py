@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from secondstage.errors import Faults, UserError
 from secondstage.intake import SURROGATE
-from secondstage.sources.records import json_lines
+from secondstage.sources.records import id_text, json_lines
 
 JUDGEMENT, CLICK = "judgement", "click"
 
@@ -63,7 +63,11 @@ def read_events(paths: Iterable[Path]) -> Events:
             if kind in (JUDGEMENT, CLICK):
                 said.extend(filter(None, [to_said(record, where, faults)]))
             elif kind == "search" and isinstance(record.get("shown"), list):
-                shown[str(record.get("id"))] = record["shown"]
+                ids = [id_text(each) for each in (record.get("id"), *record["shown"])]
+                if any(each is None for each in ids):
+                    faults.add(f"{where}: id and shown of a search must be texts or whole numbers")
+                else:
+                    shown[str(ids[0])] = [str(each) for each in ids[1:]]
     if not said:
         names = ", ".join(map(str, paths))
         raise UserError(
@@ -81,8 +85,8 @@ def faults_in(faults: Faults) -> str:
 
 def to_said(record: Mapping[str, Any], where: str, faults: Faults) -> Said | None:
     """A record's judgement or click; none, and a fault that says `where`, if something is missing or of no use."""
-    texts = [record.get(key) for key in ("time", "kind", "query", "doc_id")]
-    relevance, search_id = record.get("relevance"), record.get("id")
+    texts = [record.get("time"), record.get("kind"), record.get("query"), id_text(record.get("doc_id"))]
+    relevance, search_id = record.get("relevance"), id_text(record.get("id"))
     whole = isinstance(relevance, int) and not isinstance(relevance, bool) and relevance >= 0
     if not all(isinstance(text, str) and text.strip() for text in texts) or not whole:
         faults.add(f"{where}: no judgement: time, kind, query, doc_id must be texts, relevance a whole number")
@@ -91,4 +95,4 @@ def to_said(record: Mapping[str, Any], where: str, faults: Faults) -> Said | Non
     if SURROGATE.search(query):
         faults.add(f"{where}: the query holds half a surrogate pair, which is no character")
         return None
-    return Said(time, kind, search_id if isinstance(search_id, str) else None, query, doc_id, int(relevance or 0))
+    return Said(time, kind, search_id, query, doc_id, int(relevance or 0))

@@ -19,7 +19,7 @@ from .closing import Closing
 from .keys import Keys, read_keys
 from .openapi import document
 from .page import page_router
-from .reception import DEADLINE, Reception
+from .reception import DEADLINE, REQUEST_ID, Reception
 from .refusing import TYPES
 from .rerankroutes import rerank_routes
 from .searchroutes import most_results, search_routes
@@ -71,8 +71,8 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
             CORSMiddleware,
             allow_origins=list(config.cors),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", DEADLINE],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", DEADLINE, REQUEST_ID],
+            expose_headers=["Retry-After", REQUEST_ID],
         )
     most, fields = most_results(service), service.pipeline.fields.names
     describe = cache(lambda: document(app, config, keys=bool(keys), most_results=most, fields=fields))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from secondstage.errors import UserError
 
+if sys.platform != "win32":
+    import fcntl
+
 
 class Appending:
-    """An open file of lines. One process at a time; not for several threads at once."""
+    """An open file of lines, which several processes may append to; not for several threads at once."""
 
     def __init__(self, path: Path) -> None:
         """Open it, or make it.
@@ -31,15 +37,29 @@ class Appending:
         Raises:
             OSError: it could not be written.
         """
+        with self._held():
+            before = os.fstat(self._file.fileno()).st_size
+            try:
+                written = self._file.write(line)
+            except OSError:
+                self._file.truncate(before)
+                raise
+            if written != len(line):
+                self._file.truncate(before)
+                raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
+            self.size = before + written
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """No other process appends meanwhile: its line would be cut off with a half one of ours."""
+        if sys.platform == "win32":
+            yield
+            return
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            written = self._file.write(line)
-        except OSError:
-            self._file.truncate(self.size)
-            raise
-        if written != len(line):
-            self._file.truncate(self.size)
-            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
-        self.size += written
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def sync(self) -> None:
         """Return when the disk has it all."""

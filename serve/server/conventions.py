@@ -24,6 +24,9 @@ from .wire import (
     TeiRerank,
 )
 
+# Of a document, where a request to Cohere's API, version 2, does not say.
+COHERE_TOKENS = 4096
+
 Api = Literal["cohere", "rerank", "score", "tei", "infinity", "own"]
 """`rerank` is what Jina, vLLM and Cohere (v1) share: one answer has the fields of all three."""
 
@@ -128,14 +131,13 @@ def _words(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
 def _cohere(data: Mapping[str, Any], config: ServerConfig) -> Asked:
     body = validated(CohereRerank, data)
     pairs = _pairs(body.query, body.documents, config)
-    return Asked("cohere", pairs, Limits(None, body.max_tokens_per_doc), body.top_n)
+    return Asked("cohere", pairs, Limits(None, body.max_tokens_per_doc or COHERE_TOKENS), body.top_n)
 
 
 def _rerank(data: Mapping[str, Any], config: ServerConfig) -> Asked:
     body = validated(Rerank, data)
-    texts = [
-        document if isinstance(document, str) else joined(document, body.rank_fields) for document in body.documents
-    ]
+    fields = ranked_fields(body)
+    texts = [document if isinstance(document, str) else joined(document, fields) for document in body.documents]
     pairs = _pairs(body.query, texts, config)
     as_text = config.return_document == "string"
     returned: list[object] | None = None
@@ -194,6 +196,16 @@ READERS: Mapping[Api, Callable[[Mapping[str, Any], ServerConfig], Asked]] = {
     "tei": _tei,
     "infinity": _infinity,
 }
+
+
+def ranked_fields(body: Rerank) -> Sequence[str] | None:
+    """Of documents that are objects, those fields that are the text; none for the usual ones.
+
+    Where no document has a field that is named, the names are misspelt: the texts would all be empty.
+    """
+    named = body.rank_fields or ()
+    there = any(name in document for document in body.documents if not isinstance(document, str) for name in named)
+    return named if there else None
 
 
 def joined(document: Mapping[str, str], fields: Sequence[str] | None) -> str:

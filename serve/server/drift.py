@@ -95,12 +95,19 @@ class DriftWatch:
         self._stride = max(1, window // TESTS_PER_WINDOW)
         self._left = window
 
+    def takes(self, scores: Sequence[float]) -> bool:
+        """Whether the logits of a search can be compared: it was reranked to the depth of the release.
+
+        Of more candidates the best is better, and of fewer worse.
+        """
+        return len(scores) == self.release.depth
+
     def add(self, scores: Sequence[float]) -> Drift | None:
         """Take in the logits of one search; gives a new result whenever a part of the window is new.
 
-        Searches that were reranked to another depth, or found nothing, are left out: more candidates have a higher top.
+        What it does not take is left out.
         """
-        if len(scores) != self.release.depth:
+        if not self.takes(scores):
             return None
         self._scores.append(np.asarray(scores, np.float64))
         self._left -= 1

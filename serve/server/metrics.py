@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secondstage.errors import UserError
+from secondstage.version import __version__
 
 from .drift import Drift
 from .movement import Movement
@@ -29,10 +30,11 @@ class Metrics:
             UserError: `prometheus_client` is not installed.
         """
         try:
-            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
         except ImportError:
             raise UserError("/metrics needs prometheus_client: pip install 'secondstage[server]'") from None
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
 
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"secondstage_{name}", words, labels, registry=self.registry)
@@ -43,6 +45,7 @@ class Metrics:
         def histogram(name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"secondstage_{name}", words, labels, buckets=buckets, registry=self.registry)
 
+        self.served = gauge("served", "1 with what is served as its labels.", "bundle", "version", "engine")
         self.requests = counter("requests", "Requests by route and HTTP status.", "route", "status")
         self.refusals = counter("refusals", "Requests that were not answered, by reason.", "route", "kind")
         self.stages = histogram("stage_seconds", "Time of answered requests by stage.", SECONDS, "route", "stage")
@@ -65,6 +68,9 @@ class Metrics:
         self.fallbacks = counter("fallbacks", "Searches answered in an order that the reranker had no part in.")
         self.judgements = counter("judgements", "Judgements and clicks that were kept.", "kind")
         self.journal = counter("journal_lines", "Lines of the journal: written, dropped, failed.", "outcome")
+        self.drift_searches = counter(
+            "drift_searches", "Searches by whether they can be compared with the release.", "comparable"
+        )
         self.drift_known = gauge("drift_known", "1 once scores were compared with those at release.")
         self.drift_alarm = gauge("drift_alarm", "1 while scores are distributed otherwise than at release.")
         self.drift_psi = gauge("drift_psi", "Population stability index against the release.", "scores")
@@ -80,11 +86,16 @@ class Metrics:
         for metric, values in (
             (self.top1, AGREE),
             (self.shadow_top1, AGREE),
+            (self.drift_searches, AGREE),
             (self.journal, ("written", "dropped", "failed")),
             (self.shadow, ("compared", "dropped", "failed")),
         ):
             for value in values:
                 metric.labels(value)
+
+    def describe(self, bundle: str, engine: str) -> None:
+        """Say what is served, once it is known."""
+        self.served.labels(bundle, __version__, engine).set(1)
 
     def searched(self, event: Searched, moved: Movement | None) -> None:
         """A search was answered."""

@@ -12,7 +12,7 @@ from ..pipeline import Pipeline
 from ..release import read_release
 from .drift import DriftWatch
 from .journal import Journal
-from .metrics import SEARCH, Metrics
+from .metrics import SEARCH, Metrics, said
 from .movement import Movement, movement
 from .shadow import Candidates, Difference, Shadow, load_shadow
 from .signals import Batch, Judged, Reranked, Searched
@@ -70,17 +70,18 @@ class Observer:
         self.metrics.searched(event, moved)
         if self.journal:
             self.journal.write(search_record(event, moved))
-        # Release was measured without filters, and the best of fewer documents is worse by nature.
-        if not event.filtered:
-            self._compare_with_release(trace.scores)
+        self._compare_with_release(event)
         if self.shadow and trace.scores:
             self.shadow.offer(Candidates(event.request_id, event.query, trace.reranked, trace.scores))
 
-    def _compare_with_release(self, scores: list[float]) -> None:
+    def _compare_with_release(self, event: Searched) -> None:
         if self.drift is None:
             return
-        before = self.drift.alarm
-        found = self.drift.add(scores)
+        before, scores = self.drift.alarm, event.answer.trace.scores
+        # Release was measured without filters, and the best of fewer documents is worse by nature.
+        comparable = not event.filtered and self.drift.takes(scores)
+        self.metrics.drift_searches.labels(said(comparable)).inc()
+        found = self.drift.add(scores) if comparable else None
         if found is None:
             return
         self.metrics.drifted(found, self.drift.alarm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ from .service import Service, new_id
 log = logging.getLogger("secondstage.server")
 
 DEADLINE = "X-Deadline-Ms"
+# What a gateway calls a request, if it does; the answer says it in any case.
+REQUEST_ID = "X-Request-Id"
+_GIVEN = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
 MIB = 1 << 20
 # Seconds after which to try again where there was no room for a body.
 RETRY = 1
@@ -47,7 +51,7 @@ class Taken(NamedTuple):
     """A request that was taken in.
 
     Attributes:
-        request_id: a new one.
+        request_id: the one that it came with, or a new one.
         data: its body.
         deadline: as `time.monotonic` tells; none waits for ever.
     """
@@ -80,7 +84,8 @@ class Reception:
             handle: makes the answer; it is cancelled when the client hangs up.
             api_of: which API a body speaks.
         """
-        request_id, api = new_id(), route
+        given = request.headers.get(REQUEST_ID, "")
+        request_id, api = given if _GIVEN.fullmatch(given) else new_id(), route
         try:
             self.keys.check(request.headers.get("authorization"))
             if self.service.draining:
@@ -90,7 +95,9 @@ class Reception:
                 data = read_json(await self._body(request, deadline, take))
                 api = api_of(data) if api_of else route
                 work = handle(Taken(request_id, data, deadline))
-                return await while_connected(request, work, self.service.ended)
+                answered = await while_connected(request, work, self.service.ended)
+                answered.headers[REQUEST_ID] = request_id
+                return answered
         except RefusalError as error:
             refused, kind = refuse(api, error, request_id), error.kind
         except UnreachableError as error:  # where it should be is nothing for a client
@@ -103,7 +110,7 @@ class Reception:
             refused, kind = refuse(api, BrokenError("the server failed on this request"), request_id), "internal"
         # What is our own is counted by its path, as what was answered is.
         self.service.refused(request.url.path.strip("/") if api == "own" else api, refused.status, kind)
-        return JSONResponse(refused.body, refused.status, refused.headers)
+        return JSONResponse(refused.body, refused.status, {**refused.headers, REQUEST_ID: request_id})
 
     def _deadline(self, request: Request) -> float | None:
         given = request.headers.get(DEADLINE)

@@ -87,8 +87,10 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
         say(f"torch computes; most processors are faster after: secondstage export {bundle} --to openvino-int8")
     pipeline.prepare()
     name = f"secondstage-{read_manifest(bundle, KIND)['fingerprint'][:12]}"
+    observer = Observer.open(config, pipeline, bundle)
+    observer.metrics.describe(name, pipeline.reranker.engine)
     keep = Judgements(Path(config.judgements).expanduser()).add if config.judgements else None
-    return Service(pipeline, config, Observer.open(config, pipeline, bundle), name=name, keep=keep)
+    return Service(pipeline, config, observer, name=name, keep=keep)
 
 
 class Server(uvicorn.Server):
@@ -145,14 +147,18 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; `UserError` if it cannot."""
+    """A socket that listens, whose connections send at once; `UserError` if it cannot."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UserError(
             f"cannot listen at {host}, port {port} ({error.strerror or error}): choose another port, or port=0 for any"
         ) from None
+    # Connections inherit it. asyncio sets it only where a socket names its protocol, which those of `create_server` do
+    # not: then the body of an answer waits for the client to acknowledge its headers, which takes 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket, host: str) -> str:

@@ -104,7 +104,8 @@ def search_routes(reception: Reception) -> APIRouter:
         async def handle(taken: Taken) -> Response:
             body = validated(JudgementBody, taken.data)
             check_query(body.query, reception.config)
-            await service.judge(Judged(body.id, body.query, body.doc_id, body.relevance, body.kind))
+            judged = Judged(body.id, body.query, body.doc_id, body.relevance, body.kind)
+            await service.judge(judged, deadline=taken.deadline)
             return Response(status_code=204)
 
         return await reception.answer(request, "own", handle)

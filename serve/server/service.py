@@ -27,6 +27,9 @@ from .signals import Batch, Judged, Reranked, Searched, Signals, Silent
 
 log = logging.getLogger("secondstage.server")
 
+# Judgements that wait for the disk: it takes them one by one.
+MOST_JUDGEMENTS = 256
+
 
 class Found(NamedTuple):
     """The answer to a search.
@@ -63,12 +66,14 @@ class Service:
         pipeline: the bundle's.
         config: the server's.
         signals: are told of everything.
+        bundle: which one is served, by its fingerprint.
         name: of what is served, as answers tell it.
         batchers: of each reranker of the pipeline; rerank requests go to the last.
         draining: whether no more requests are accepted.
         ended: set when there is no more time for those that were.
         open: requests that were accepted and have no answer yet.
         searches: how many of them are searches.
+        judging: how many of them are judgements.
     """
 
     def __init__(
@@ -86,14 +91,14 @@ class Service:
             pipeline: the bundle's.
             config: the server's.
             signals: none tells nobody.
-            name: of what is served.
+            name: of the bundle.
             keep: writes a judgement to the disk; none takes no judgement.
         """
         self.pipeline, self.config = pipeline, config
         self.signals: Signals = signals or Silent()
-        self.name = config.model or name
+        self.bundle, self.name = name, config.model or name
         self.draining, self.ended = False, asyncio.Event()
-        self.open = self.searches = 0
+        self.open = self.searches = self.judging = 0
         self._keep = keep
         self._empty = asyncio.Event()
         self._empty.set()
@@ -174,16 +179,32 @@ class Service:
         self.tell(partial(self.signals.reranked, event))
         return Logits(scored.logits, scored.tokens)
 
-    async def judge(self, judged: Judged) -> None:
+    async def judge(self, judged: Judged, *, deadline: float | None = None) -> None:
         """Keep a judgement; when this returns, the disk has it.
+
+        Args:
+            judged: what was said.
+            deadline: as `time.monotonic` tells; one that was being written when it passed may be kept.
 
         Raises:
             MissingError: nobody said where.
+            OverloadedError: too many wait to be written.
+            ExpiredError: the deadline passed first.
         """
         if self._keep is None:
             raise MissingError("judgements are not kept here: start the server with judgements=FILE")
+        if self.judging >= MOST_JUDGEMENTS:
+            raise OverloadedError(1)
+        left = time_left(deadline)
         with self._accepted():
-            await asyncio.get_running_loop().run_in_executor(self._writing, self._keep, judged)
+            self.judging += 1
+            try:
+                written = asyncio.get_running_loop().run_in_executor(self._writing, self._keep, judged)
+                await asyncio.wait_for(written, left)
+            except asyncio.TimeoutError:
+                raise ExpiredError from None
+            finally:
+                self.judging -= 1
         self.tell(partial(self.signals.judged, judged))
 
     @property

@@ -46,6 +46,7 @@ class Info(BaseModel):
     """What is served."""
 
     name: str
+    bundle: str
     version: str
     documents: int
     depth: int
@@ -111,6 +112,7 @@ def _info(reception: Reception) -> dict[str, Any]:
     pipeline, last = service.pipeline, service.batchers[-1]
     return {
         "name": service.name,
+        "bundle": service.bundle,
         "version": __version__,
         "documents": len(pipeline.documents),
         "depth": pipeline.depth,

@@ -23,6 +23,9 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+# Characters of an id: what is kept of a judgement is small.
+LONGEST_ID = 1000
+
 # A character that is no white space: to Python, to JavaScript and to Rust, which differ, so that whoever reads the
 # OpenAPI document means the same.
 WORD = r"[^\s\x1c-\x1f\x85\ufeff]"
@@ -75,7 +78,7 @@ class CohereRerank(Body):
     top_n: Most | None = None
     """At most; all, if there are fewer, or if it is missing."""
     max_tokens_per_doc: Most | None = None
-    """The rest of a document is cut; so is what the model does not read."""
+    """The rest of a document is cut, 4,096 if it is missing; so is what the model does not read."""
     priority: Annotated[int, Field(ge=0, le=999), BeforeValidator(_whole)] | None = None
     """Is taken and changes nothing."""
 
@@ -92,7 +95,8 @@ class Rerank(Body):
     return_documents: bool | None = None
     """Whether results have their documents; if it is missing they have, but where documents are strings."""
     rank_fields: Texts | None = None
-    """Of documents that are objects, put together line by line; by default `text`, or all where there is none."""
+    """Of documents that are objects, put together line by line; by default `text`, or all where there is none. So it is
+    where no document has any of them."""
     max_chunks_per_doc: Most | None = None
     """Is taken and changes nothing: a document is one chunk."""
     max_tokens_per_doc: Most | None = None
@@ -176,9 +180,9 @@ class SearchBody(Body):
 class JudgementBody(Body):
     """`/judgements`: what somebody says of a result."""
 
-    id: str | None = None
+    id: Annotated[str, Field(max_length=LONGEST_ID)] | None = None
     """Of the search."""
     query: Query
-    doc_id: Annotated[str, Field(min_length=1)]
+    doc_id: Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
     relevance: Annotated[int, Field(ge=0, le=3), BeforeValidator(_whole)]
     kind: Literal["judgement", "click"] = "judgement"
