@@ -9,7 +9,7 @@ from pathlib import Path
 from secondstage.config import MINED, DistillConfig
 from secondstage.lists import DROPPED, IGNORED, Candidate, TrainingList, read_index, read_lists
 from secondstage.parallel import Workers
-from secondstage.synthetic import texts_of_lists
+from secondstage.texts import texts_of_lists
 
 from .assemble import with_teacher
 from .candidates import known_scores, label

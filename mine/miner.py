@@ -9,7 +9,7 @@ from secondstage.collection import Collection, Qrels
 from secondstage.config import MineConfig
 from secondstage.duplicates import near_pairs
 from secondstage.lists import IGNORED, POSITIVE, Candidate, TrainingList
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 from .assemble import TeacherScores, assemble
 from .candidates import draw_random, label

@@ -11,7 +11,8 @@ from secondstage.config import MineConfig
 from secondstage.firststage import FirstStage
 from secondstage.parallel import workers
 from secondstage.scorecache import SCORES
-from secondstage.synthetic import PairTexts, SyntheticQuery, synthetic_qrels
+from secondstage.synthetic import SyntheticQuery, synthetic_qrels
+from secondstage.texts import PairTexts
 
 from .costs import COSTS, keep_costs
 from .falsenegatives import positives_elsewhere

@@ -10,10 +10,10 @@ from typing import Any
 
 from secondstage.config import TeacherConfig
 from secondstage.run import Scores
-from secondstage.synthetic import PairTexts
 from secondstage.teachers import Teacher, open_teacher
 from secondstage.teachers.ensemble import combine
 from secondstage.teachers.scoresfile import ScoresFile
+from secondstage.texts import PairTexts
 
 from .assemble import TeacherScores
 

@@ -9,22 +9,38 @@ from typing import Any
 import pytest
 import torch
 
+from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import DROPPED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.reranker import Reranker
 from secondstage.run import Ranking, Run
 from secondstage.train.checks import chance, compare_teacher, new_weights, overlapping, refuse_new_head
 
+from .families import save_family
+
 
 def test_a_head_that_nobody_trained_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     """The tiny model is an encoder; saved as a reranker it has a head, whoever trained it."""
     torch.manual_seed(0)
-    assert [name for name in new_weights(str(tiny_model)) if name.startswith("classifier")]
+    new = TrainConfig(model=str(tiny_model), steps=0)
+    assert [name for name in new_weights(new) if name.startswith("classifier")]
     with pytest.raises(UserError, match=r"train\.model=.*tiny is no trained reranker: it has no .*classifier\.weight"):
-        refuse_new_head(str(tiny_model))
+        refuse_new_head(new)
     Reranker.load(tiny_model, precision="fp32").save(tmp_path / "reranker")
-    assert new_weights(str(tmp_path / "reranker")) == []
-    refuse_new_head(str(tmp_path / "reranker"))
+    trained = TrainConfig(model=str(tmp_path / "reranker"), steps=0)
+    assert new_weights(trained) == []
+    refuse_new_head(trained)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_decoder_without_its_words_is_refused(family: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Saved without the head that predicts tokens: its yes and no would be random, unless they are its embeddings."""
+    config = TrainConfig(model=str(save_family(family, tmp_path / family, tiny_model)), head="yes_no", steps=0)
+    if family == "qwen3":
+        refuse_new_head(config)
+    else:
+        with pytest.raises(UserError, match=r"no trained reranker: it has no lm_head\.weight"):
+            refuse_new_head(config)
 
 
 def test_what_training_gives_away_is_told_in_words() -> None:

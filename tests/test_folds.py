@@ -14,7 +14,7 @@ from secondstage.errors import UserError
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.measures import mean
 from secondstage.scoring import Constant
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.folds import PAIRWISE, held_out, make_folds
 
 WORDS = ("amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "indigo", "jasper")

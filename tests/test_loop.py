@@ -27,7 +27,7 @@ from secondstage.measures import Values, evaluate, mean
 from secondstage.reranker import Reranker
 from secondstage.run import Run, read_trec
 from secondstage.scoring import Scorer
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train import Task, train
 from secondstage.train.loop import Loop
 from secondstage.train.selection import MEASURE, Selection

@@ -11,7 +11,7 @@ from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.run import Run
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.advice import Data
 from secondstage.train.loop import Loop
 from secondstage.train.outlook import outlook

@@ -47,10 +47,10 @@ def test_a_signal_is_noted_and_the_old_handling_comes_back() -> None:
 import os, signal
 from secondstage.config import TrainConfig
 from secondstage.train.budget import Steps
-from secondstage.train.pace import Pace, heeding_sigterm
+from secondstage.train.pace import Pace, heeding_signals
 
 before = signal.getsignal(signal.SIGTERM)
-with heeding_sigterm() as came:
+with heeding_signals() as came:
     pace = Pace(Steps(8), TrainConfig(model="none", steps=8), lambda: 0.0, came)
     assert not pace.ask(0, 0).stop
     os.kill(os.getpid(), signal.SIGTERM)
@@ -59,3 +59,26 @@ with heeding_sigterm() as came:
 assert signal.getsignal(signal.SIGTERM) is before
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_the_first_interrupt_is_noted_and_the_second_does_not_wait() -> None:
+    script = """
+import os, signal
+from secondstage.train.pace import heeding_signals
+
+with heeding_signals() as came:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert came()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it waits")
+    except KeyboardInterrupt:
+        pass
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError("the old handling is not back")
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
+    assert "stopping after this step, with a checkpoint; again to stop at once" in done.stderr

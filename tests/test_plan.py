@@ -740,11 +740,47 @@ def test_a_start_that_is_none_is_told_before_the_work(
         check_models(config, stages_of("evaluate", config, project.output), project.output)
 
 
-def test_what_is_done_needs_its_model_no_more(project: Project, tmp_path: Path) -> None:
-    config = check_config(override(project.config, [f"train.model={tmp_path / 'gone'}"]))
-    check_models(config, [Stage("train", "", lambda _: {}), Stage("bundle", "", lambda _: {})], project.output)
-    with pytest.raises(UserError, match="no such folder"):
-        check_models(config, [Stage("train", "", lambda _: {})], tmp_path)
+def test_what_a_training_asks_for_and_cannot_have_is_told_before_the_work(
+    beir_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "out", beir_folder, tiny_model)
+    decoder = save_family("gpt2", tmp_path / "gpt2", tiny_model, head="tokens")
+    for overrides, words in (
+        (["train.head=yes_no"], "is not a token of this decoder"),
+        ([f"train.model={decoder}", "train.head=yes_no", "train.max_length=60"], "max_length 60 is too small"),
+        (["train.freeze_layers=3"], r"train\.freeze_layers is 3, but the model has 2 layers"),
+        (["train.lora.targets=[nothing]"], r"train\.lora\.targets: no linear layer is named nothing"),
+        (["train.freeze_embeddings=true", "train.freeze_layers=2", "train.lora.rank=2"], "all layers are frozen"),
+    ):
+        with pytest.raises(UserError, match=words):
+            project.run(*overrides)
+    assert not project.output.exists()
+
+
+def test_a_training_that_is_to_be_made_again_is_looked_at_first(project: Project, tmp_path: Path) -> None:
+    """Nothing is mined again for a model that cannot be trained, though another one was."""
+    before = read_json(project.output / "mine" / MANIFEST)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="cannot be loaded from"):
+        project.run("mine.depth=7", f"train.model={tmp_path / 'empty'}")
+    assert read_json(project.output / "mine" / MANIFEST) == before
+
+
+def test_what_is_done_needs_its_model_no_more(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the hub, say, that this machine cannot reach any more."""
+
+    def gone(_: Any) -> None:
+        raise UserError("no such model")
+
+    config = check_config(project.config)
+    stages = stages_of("evaluate", config, project.output)
+    monkeypatch.setattr("secondstage.commands.check_model", gone)
+    check_models(config, stages, project.output)
+    shutil.rmtree(project.output / "bundle")
+    check_models(config, stages, project.output)
+    shutil.rmtree(project.output / "train")
+    with pytest.raises(UserError, match="no such model"):
+        check_models(config, stages, project.output)
 
 
 def test_a_test_split_without_any_relevant_document_is_told_before_the_work(

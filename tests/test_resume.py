@@ -258,7 +258,7 @@ def test_a_request_to_stop_between_steps_is_heard(
         yield lambda: bool(came)
 
     with monkeypatch.context() as patch:
-        patch.setattr("secondstage.train.training.heeding_sigterm", heeding)
+        patch.setattr("secondstage.train.training.heeding_signals", heeding)
         patch.setattr(Loop, place, struck)
         with pytest.raises(StoppedError, match="steps: run the same command"):
             share(task, tmp_path / "other")

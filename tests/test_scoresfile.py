@@ -17,10 +17,10 @@ from secondstage.firststage.bm25 import Bm25
 from secondstage.lists import read_lists
 from secondstage.mine import Source, mine
 from secondstage.mine.teaching import Teaching
-from secondstage.synthetic import PairTexts
 from secondstage.teachers import identities, identity, open_teacher
 from secondstage.teachers.ensemble import combine
 from secondstage.teachers.scoresfile import ScoresFile
+from secondstage.texts import PairTexts
 
 
 @pytest.fixture

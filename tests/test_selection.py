@@ -20,7 +20,7 @@ from secondstage.parallel import shares
 from secondstage.run import Run, Scores, rank
 from secondstage.scoring import Constant, Random, rerank
 from secondstage.significance import detectable
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.selection import MEASURE, Selection, dev_selection
 
 from .children import launch
@@ -243,7 +243,7 @@ from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.parallel import workers
 from secondstage.scoring import Random
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.selection import Selection
 folder, run = Path(sys.argv[1]), pickle.loads(Path(sys.argv[2]).read_bytes())
 collection = Collection.load(folder)

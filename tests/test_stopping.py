@@ -12,7 +12,7 @@ import pytest
 from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.selection import Selection
 from secondstage.train.stopping import Curve, Stop, choose, choose_stop, describe
 

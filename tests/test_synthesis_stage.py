@@ -21,7 +21,8 @@ from secondstage.mine.costs import take_costs
 from secondstage.mine.synthesis import held_out_documents, stage, synthesize
 from secondstage.mine.synthesis.prompts import Messages
 from secondstage.run import Scores
-from secondstage.synthetic import SYNTHETIC, PairTexts, read_records, read_synthetic, synthetic_qrels
+from secondstage.synthetic import SYNTHETIC, read_records, read_synthetic, synthetic_qrels
+from secondstage.texts import PairTexts
 
 from .conftest import TOPICS
 

@@ -10,7 +10,7 @@ from secondstage.collection import Collection, Document
 from secondstage.config import SynthesizeConfig
 from secondstage.mine.synthesis.parse import LONGEST
 from secondstage.mine.synthesis.titles import shared_titles, summary, title_queries
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 REST = "It is made of flour, water and yeast."
 

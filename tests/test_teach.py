@@ -18,7 +18,8 @@ from secondstage.lists import DROPPED, read_index, read_lists
 from secondstage.mine import Source, mine, share_teaching
 from secondstage.mine.costs import COSTS
 from secondstage.mine.teach import teach as teach_stage
-from secondstage.synthetic import SYNTHETIC, texts_of_lists
+from secondstage.synthetic import SYNTHETIC
+from secondstage.texts import texts_of_lists
 from secondstage.unlabelled import read_unlabelled
 
 from .test_lessons import LOG

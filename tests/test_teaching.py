@@ -15,9 +15,10 @@ from secondstage.config import TeacherConfig
 from secondstage.mine import teaching as teaching_module
 from secondstage.mine.teaching import Teaching, merge_reports
 from secondstage.run import Scores
-from secondstage.synthetic import PairTexts, SyntheticQuery
+from secondstage.synthetic import SyntheticQuery
 from secondstage.teachers import Teacher
 from secondstage.teachers.ensemble import combine
+from secondstage.texts import PairTexts
 
 AsDocuments = Callable[[Sequence[str]], Documents]
 LISTS = [("flour", ["a", "bbb", "cc"]), ("oven", ["dddd", "e"])]

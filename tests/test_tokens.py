@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondstage.collection import Document
-from secondstage.synthetic import TITLE, PairTexts, SyntheticQuery
+from secondstage.synthetic import TITLE, SyntheticQuery
+from secondstage.texts import PairTexts
 from secondstage.train import tokens as module
 from secondstage.train.tokens import Tokens
 

@@ -279,6 +279,27 @@ def test_wandb_records_offline_and_goes_on_under_the_same_name(offline: Path, mo
     assert other[2][0][f"dev {MEASURE}"] == 0.75
 
 
+def test_tensorboard_keeps_the_evaluation_before_the_checkpoint(tmp_path: Path) -> None:
+    """It has the number of the step after the checkpoint, which an earlier process has logged, too."""
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    first = Tracking(config("tensorboard"), tmp_path)
+    first.start(FACTS)
+    run(first, range(3))
+    first.evaluation(3, 0.5, 0.25, kept=True, seconds=1.0)
+    state = first.state()
+    run(first, range(3, 4))  # lost
+    first.finish()
+    second = Tracking(config("tensorboard"), tmp_path)
+    second.start(FACTS, state)
+    run(second, range(3, 5))
+    second.finish()
+    found = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "secondstage"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("loss")] == [0, 1, 2, 3, 4]
+    dev = found.Scalars(f"dev_{MEASURE}".replace("_", " "))
+    assert [(event.step, event.value) for event in dev] == [(2, 0.75), (3, 0.5)]
+
+
 def test_tensorboard_records_and_goes_on(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     first = Tracking(config("tensorboard"), tmp_path)

@@ -14,7 +14,7 @@ from secondstage.errors import UserError
 from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate, TrainingList
 from secondstage.networks import load_cross_encoder
 from secondstage.reranker import Reranker
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.examples import Shape
 from secondstage.train.teaching import scored, taught
 

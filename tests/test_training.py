@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from secondstage.lists import POSITIVE, TrainingList, read_lists, write_lists
 from secondstage.reranker import Reranker
 from secondstage.rerankers import load_reranker
 from secondstage.train import Task, train
+from secondstage.train.schedule import Schedule, rate
 from secondstage.train.selection import Selection
 
 from .clock import steps_take
@@ -41,6 +44,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was said since the last time."""
+    return lambda: capsys.readouterr().err
+
+
 def test_folds_choose_when_training_ends(
     collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +64,93 @@ def test_folds_choose_when_training_ends(
     # Up to there it is the training that it would have been without folds.
     tuned(collection, mined, tiny_model, tmp_path / "plain", evaluations=4)
     assert steps == lines(tmp_path / "plain" / "steps.jsonl")[: len(steps)]
+
+
+def test_training_ends_where_the_folds_say(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secondstage.train.training.choose_stop", lambda *_, **__: SimpleNamespace(progress=0.5))
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", folds=2, evaluations=4)
+    assert (found["steps"], found["stop_at"]) == (6, 0.5)
+
+
+def test_what_to_expect_is_told_before_the_folds(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    """All of it: a fold is a whole training. What was found then is still told at the end."""
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise UserError("the folds begin")
+
+    monkeypatch.setattr("secondstage.train.training.overlapping", lambda *_: "dev is given away")
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", folds=2, steps=4, evaluations=2)
+    assert "dev is given away" in found["findings"]
+    assert told().count("dev is given away") == 1
+    monkeypatch.setattr("secondstage.train.training.choose_stop", stop)
+    with pytest.raises(UserError, match="the folds begin"):
+        tuned(collection, mined, tiny_model, tmp_path / "told", folds=2)
+    said = told()
+    assert said.index("dev queries") < said.index("an epoch has") < said.index("! dev is given away")
+
+
+def test_what_was_found_is_told_at_the_end(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    monkeypatch.setattr("secondstage.train.training.overlapping", lambda *_: "dev is given away")
+    monkeypatch.setattr("secondstage.train.watch.random_order", lambda *_: "it orders as chance does")
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", steps=2)
+    assert found["findings"] == ["dev is given away", "it orders as chance does"]
+    said = told()
+    assert said.index("an epoch has") < said.index("! dev is given away") < said.index("! it orders as chance does")
+
+
+def test_without_dev_it_is_said_what_is_kept(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    monkeypatch.setitem(collection.qrels, "dev", {query_id: {} for query_id in collection.qrels["dev"]})
+    found = tuned(collection, mined, tiny_model, tmp_path / "out", steps=2)
+    assert found[f"dev_{MEASURE}"] is None
+    assert "no dev query has a relevant document: the last checkpoint is kept" in told()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no"), None])
+def test_memory_that_is_not_enough_is_told_with_a_way_out(
+    collection: Collection,
+    mined: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+) -> None:
+    def gradient(*_: Any) -> Any:
+        if error is not None:
+            raise error
+        return torch.empty(1 << 60)
+
+    monkeypatch.setattr("secondstage.train.loop.Loop.gradient", gradient)
+    with pytest.raises(UserError, match=r"the memory of cpu is not enough: .*Lower train\.memory_tokens"):
+        tuned(collection, mined, tiny_model, tmp_path / "out")
+
+
+def test_another_error_stays_what_it_is(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradient(*_: Any) -> Any:
+        raise RuntimeError("a shape is wrong")
+
+    monkeypatch.setattr("secondstage.train.loop.Loop.gradient", gradient)
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        tuned(collection, mined, tiny_model, tmp_path / "out")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_follows_the_schedule(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, schedule: Schedule
+) -> None:
+    tuned(collection, mined, tiny_model, tmp_path / "out", schedule=schedule, warmup=0.25, evaluations=1)
+    steps = lines(tmp_path / "out" / "steps.jsonl")
+    found = [step["learning_rate"] for step in steps]
+    assert found == pytest.approx([2e-3 * rate((i + 0.5) / 12, 0.25, schedule) for i in range(12)])
 
 
 def test_the_folds_of_a_time_budget_are_evaluated_as_often_as_asked(

@@ -10,7 +10,7 @@ from secondstage.collection import Collection
 from secondstage.errors import UserError
 from secondstage.leakage import trained_on
 from secondstage.lists import NEGATIVE, POSITIVE, Candidate, TrainingList, write_lists
-from secondstage.synthetic import texts_of_lists
+from secondstage.texts import texts_of_lists
 from secondstage.unlabelled import UNLABELLED, read_unlabelled, write_unlabelled
 
 QUERIES = {"unlabelled-1": "how long do “loaves” bake?", "unlabelled-2": "Fluß\u2028und Brücke"}

@@ -45,7 +45,7 @@ def backward(weights: Weights, tokenizer: Any) -> float:
     weights.working.train()
     scores = weights.working(**features).logits.view(2, 2)
     loss = lce(scores, torch.tensor([[1, 0], [1, 0]]), mask=torch.ones(2, 2, dtype=torch.bool)).mean()
-    torch.autograd.backward(loss)
+    torch.autograd.backward(weights.scaled(loss))
     weights.pull_gradients()
     return loss.item()
 
@@ -190,6 +190,31 @@ def test_the_average_is_kept_and_the_weights_learn_on(tiny_model: Path, precisio
     for now, second, working in zip(weights.master.parameters(), seen[1], weights.working.parameters(), strict=True):
         assert torch.equal(now, second)
         assert torch.equal(working, second.to(working.dtype))
+
+
+def test_loss_scaling_changes_no_step(tiny_model: Path) -> None:
+    one, tokenizer = mixed(tiny_model, clip=0.1, learning_rate=1e-2)
+    other, _ = mixed(tiny_model, clip=0.1, learning_rate=1e-2)
+    other.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    norms = []
+    for weights in (one, other):
+        backward(weights, tokenizer)
+        norms.append(weights.update(1.0))
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    for a, b in zip(one.master.parameters(), other.master.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_lower_layers_learn_at_a_lower_rate(tiny_model: Path) -> None:
+    """The upper layer as the head, at the full rate, of which half is due; each one below at half of that above."""
+    weights, tokenizer = mixed(tiny_model, learning_rate=1e-2, layer_decay=0.5)
+    before = {name: p.detach().clone() for name, p in weights.master.named_parameters()}
+    backward(weights, tokenizer)
+    weights.update(0.5)
+    # The first step of Adam moves whatever has a gradient by the rate, or a little less.
+    moved = {name: (p - before[name]).abs().max().item() for name, p in weights.master.named_parameters()}
+    for part, rate in (("classifier", 5e-3), ("layer.1", 5e-3), ("layer.0", 2.5e-3), ("embeddings", 1.25e-3)):
+        assert max(found for name, found in moved.items() if part in name) == pytest.approx(rate, rel=0.02)
 
 
 def test_a_step_that_loss_scaling_skips_is_not_averaged(tiny_model: Path) -> None:

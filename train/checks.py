@@ -27,29 +27,31 @@ COMPARED = 1000
 LEAKED = 0.1
 
 
-def new_weights(model: str) -> list[str]:
-    """The names of a cross-encoder's weights that its files do not hold: they would be drawn at random.
+def new_weights(config: TrainConfig) -> list[str]:
+    """The names of a reranker's weights that the files of its model do not hold: they would be drawn at random.
 
     Raises:
         UserError: the model cannot be loaded.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    one_output = config.head == "classification"
+    kind, labels = (AutoModelForSequenceClassification, {"num_labels": 1}) if one_output else (AutoModelForCausalLM, {})
     with quiet_transformers():
-        _, info = pretrained(AutoModelForSequenceClassification, model, output_loading_info=True, num_labels=1)
+        _, info = pretrained(kind, config.model, output_loading_info=True, **labels)
     return sorted(info["missing_keys"])
 
 
 def is_new(config: TrainConfig) -> bool:
     """Whether the head of `config.model` was never trained."""
-    return config.head == "classification" and bool(new_weights(config.model))
+    return bool(new_weights(config))
 
 
-def refuse_new_head(model: str) -> None:
+def refuse_new_head(config: TrainConfig) -> None:
     """Raise `UserError` if a model that is taken as it is has a head that was never trained."""
-    if names := new_weights(model):
+    if names := new_weights(config):
         raise UserError(
-            f"train.steps=0 takes the model as it is, but train.model={model} is no trained reranker: it has no "
+            f"train.steps=0 takes the model as it is, but train.model={config.model} is no trained reranker: it has no "
             f"{', '.join(names)}, and random weights would order documents at random: give a reranker, or a budget"
         )
 

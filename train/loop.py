@@ -22,7 +22,7 @@ from secondstage.measures import mean
 from secondstage.parallel import gather, wait, workers
 from secondstage.progress import bar, say
 from secondstage.site import TOKENS
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 from .averaging import Leaders
 from .best import choose_best

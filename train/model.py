@@ -31,6 +31,15 @@ def start_model(config: TrainConfig) -> PairModel:
     Raises:
         UserError: the model cannot be had, or has not what the configuration asks for.
     """
+    return _started(config, weights=True)
+
+
+def check_start(config: TrainConfig) -> None:
+    """Raise `UserError` if `start_model` would, as far as configuration and tokenizer tell: no weights are read."""
+    _started(config, weights=False)
+
+
+def _started(config: TrainConfig, *, weights: bool) -> PairModel:
     check_kind(config)
     model_config = read_config(config.model)
     set_dropout(model_config, config.dropout)
@@ -38,17 +47,17 @@ def start_model(config: TrainConfig) -> PairModel:
     # families get our own, which is a little faster still. In fp32 SDPA is a tenth faster than both.
     attention = "eager" if device() == "cpu" and resolve(config.precision) != "fp32" else None
     load = load_cross_encoder if config.head == "classification" else load_decoder
-    network, tokenizer = load(config.model, config=model_config, attn_implementation=attention)
+    network, tokenizer = load(config.model, weights=weights, config=model_config, attn_implementation=attention)
     if attention and type(network).__name__ in FAMILIES:
         use(network)
     if config.student:
         network = cut(network, config.student.layers, config.student.keep).network
         read_first_token(network)
     most = longest(network, tokenizer, config.max_length)
-    if most < config.max_length:
+    if most < config.max_length and weights:
         say(f"  max_length is {most}, not {config.max_length}: {config.model} reads no more tokens of a pair")
     shared: dict[str, Any] = {"max_length": most, "batch_tokens": config.batch_tokens}
-    network = network.to(device())
+    network = network.to(device()) if weights else network
     scorer: PairModel
     if config.head == "classification":
         scorer = Reranker(network, tokenizer, **shared)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from secondstage.config import TrainConfig
 from secondstage.parallel import gather
+from secondstage.progress import say
 
 from .budget import Budget
 
@@ -58,21 +59,26 @@ class Pace:
 
 
 @contextlib.contextmanager
-def heeding_sigterm() -> Iterator[Callable[[], bool]]:
-    """Note a SIGTERM instead of dying of it. Gives a function that tells whether one came.
+def heeding_signals() -> Iterator[Callable[[], bool]]:
+    """Note SIGTERM and Ctrl-C instead of dying of them. Gives a function that tells whether one came.
 
-    Outside the main thread no signal arrives: then nothing is changed.
+    A second Ctrl-C does not wait for the step. Outside the main thread no signal arrives: then nothing is changed.
     """
     came = threading.Event()
 
-    def note(*_: Any) -> None:
+    def note(number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            if came.is_set():
+                raise KeyboardInterrupt
+            say("  stopping after this step, with a checkpoint; again to stop at once")
         came.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield came.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

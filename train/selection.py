@@ -16,7 +16,7 @@ from secondstage.run import Run
 from secondstage.scoring import Scorer, rerank_pairs
 from secondstage.significance import detectable, standard_error
 from secondstage.splits import answerable, choose_queries
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 MEASURE = "nDCG@10"
 # Under which details of a training tell its value on dev.

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from secondstage.files import read_json, write_json
+from secondstage.files import CARD, read_json, write_json
 from secondstage.parallel import gather, wait, workers
 
 from .best import RERANKER
@@ -86,15 +86,18 @@ def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
     if found is not None:
         return found
     work.mkdir(parents=True, exist_ok=True)
+    warmed = task.warmed is not None and task.config.model == str(task.warmed)
     if task.config.steps == 0:
         details = take_as_it_is(task.config, task.seed, work)
+        if warmed and workers().lead:  # its card says what was done
+            shutil.copy(Path(task.config.model) / CARD, work / RERANKER)
         if measured:
             details |= Training(task, work).measure()
     else:
         details = Training(task, work).run()
         if workers().lead:
             write_curves(work, details["findings"])
-            start = {"start": WARMUP} if task.warmed is not None and task.config.model == str(task.warmed) else {}
+            start = {"start": WARMUP} if warmed else {}
             write_card(work / RERANKER, work, {**details, **start, "seconds": details["training_seconds"]})
     if workers().lead:
         write_json(done, details)

@@ -17,7 +17,7 @@ from secondstage.measures import Values
 from secondstage.parallel import workers
 from secondstage.progress import say
 from secondstage.splits import choose_queries
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 from .folds import held_out, make_folds
 from .selection import MEASURE, Selection

@@ -12,8 +12,8 @@ from secondstage.errors import UserError
 from secondstage.lists import DROPPED, IGNORED, Candidate, TrainingList, has_labels, has_teacher
 from secondstage.parallel import wait, workers
 from secondstage.progress import say
-from secondstage.synthetic import PairTexts
 from secondstage.teachers import Teacher, model_teacher, open_teacher
+from secondstage.texts import PairTexts
 
 
 class Taught(NamedTuple):
@@ -62,6 +62,8 @@ def taught(lists: Iterable[TrainingList], texts: PairTexts, config: TrainConfig,
     }
     _tell(counts, by_labels, by_teacher)
     learnt = [one for one, chosen in zip(found, taken, strict=True) if chosen]
+    if by_teacher:
+        _tell_unscored(list(filter(has_teacher, learnt)))
     return Taught(learnt if by_labels else [*map(_scored_alone, learnt)], counts)
 
 
@@ -107,6 +109,17 @@ def _refuse_nothing(config: TrainConfig, labels: bool, teacher: bool, lists: int
         raise UserError(
             f"train.loss names {names}, which compares with labels, but none of {lists} lists has both a positive and "
             "a negative: give qrels, or a loss that compares with a teacher's scores, e.g. kl"
+        )
+
+
+def _tell_unscored(lists: Sequence[TrainingList]) -> None:
+    """Say how many candidates a teacher left out of the lists that it scored."""
+    candidates = [c for found in lists for c in found.candidates if c.role != DROPPED]
+    without = sum(c.teacher_score is None for c in candidates)
+    if without:
+        say(
+            f"  {without} of {len(candidates)} candidates of the lists with a teacher have no score of it: losses on a "
+            "teacher's scores pass over them"
         )
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from secondstage.files import fingerprint, writing_whole
 from secondstage.parallel import wait, workers
 from secondstage.progress import bar, say
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 
 from .template import FEATURES, Lengths, PairTemplate, longest_first
 
@@ -88,6 +88,8 @@ class Tokens:
             self._map(path)
             self._tell_cut_documents()
             self._tell_cut_queries()
+        else:
+            self._tell_cut_pairs()
 
     def lengths(self, pairs: Sequence[Pair]) -> Lengths:
         """`[pairs]` tokens of each pair, special tokens included; `KeyError` if one was not named at the start."""
@@ -136,6 +138,14 @@ class Tokens:
                 f"  {cut} of {len(self._queries)} queries have more than {half} tokens, half of max_length="
                 f"{self._scorer.max_length}: beside a long document the rest of them is not read"
             )
+
+    def _tell_cut_pairs(self) -> None:
+        """The same of pairs whose two texts are not counted apart: those that fill `max_length`, of a sample."""
+        sample = self._firsts[:: -(-len(self._firsts) // SAMPLE)] if self._firsts else []
+        most = self._scorer.max_length
+        cut = sum(len(row) >= most for row in self._tokenize(sample)["input_ids"]) if sample else 0
+        if cut >= MANY * max(1, len(sample)):
+            say(f"  {cut} of {len(sample)} pairs fill max_length={most}: the ends of their documents are not read")
 
     def _key(self, pair: Pair) -> object:
         return self._texts.document_key(*pair)

@@ -22,7 +22,7 @@ from .selection import MEASURE
 
 RUN, STEPS, DEV, TIMING = "run.json", "steps.jsonl", "dev.jsonl", "timing.jsonl"
 TENSORBOARD = "tensorboard"
-# Of wandb's project, and of TensorBoard's folder.
+# Of wandb's project, unless WANDB_PROJECT names another, and of TensorBoard's folder.
 PROJECT = "secondstage"
 WAYS_OUT = {
     "wandb": "run `wandb login`, or set WANDB_MODE=offline",
@@ -119,6 +119,7 @@ class Tracking:
             cut(self.folder / name, lines)
         write_json(self.folder / RUN, facts)
         self._start_tracker(facts)
+        self._show_again()
 
     def step(self, record: StepRecord) -> None:
         """Record one step."""
@@ -153,7 +154,7 @@ class Tracking:
             return
         self._write(DEV, {"step": step, MEASURE: value, "first_stage": first_stage, "kept": kept, **more})
         self._write(TIMING, {"step": step, "evaluation_seconds": seconds})
-        self._track({f"dev {MEASURE}": value, f"first stage {MEASURE}": first_stage}, step)
+        self._track_dev(step, value, first_stage)
 
     def state(self) -> dict[str, Any]:
         """What `start` needs to go on from here, for a checkpoint; all lines are on the disk before it returns."""
@@ -173,6 +174,9 @@ class Tracking:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._lines[name] += 1
+
+    def _track_dev(self, step: int, value: float, first_stage: float) -> None:
+        self._track({f"dev {MEASURE}": value, f"first stage {MEASURE}": first_stage}, step)
 
     def _track(self, line: Mapping[str, Any], step: int) -> None:
         if self._tracker is not None:
@@ -200,15 +204,22 @@ class Tracking:
 
         PartialState()  # Accelerate's trackers ask it which process this is
         # Online, wandb goes on with the run of this id; offline, `wandb sync` puts both parts together.
-        return WandBTracker(PROJECT, id=self._run, resume=None if self._run is None else "allow")
+        project = os.environ.get("WANDB_PROJECT") or PROJECT
+        return WandBTracker(project, id=self._run, resume=None if self._run is None else "allow")
 
     def _tensorboard(self) -> Any:
         from accelerate import PartialState
         from accelerate.tracking import TensorBoardTracker
 
         PartialState()
-        # What an earlier process logged after the checkpoint is hidden.
+        # What an earlier process logged after the checkpoint is hidden, by the number of its step.
         return TensorBoardTracker(PROJECT, self.folder / TENSORBOARD, purge_step=self._lines[STEPS] or None)
+
+    def _show_again(self) -> None:
+        """The evaluation just before the checkpoint has the number of the step after it: TensorBoard has hidden it."""
+        for line in read_lines(self.folder / DEV) if self.config.tracker == TENSORBOARD else ():
+            if line["step"] == self._lines[STEPS]:
+                self._track_dev(line["step"], line[MEASURE], line["first_stage"])
 
 
 def cut(path: Path, lines: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secondstage.compute import set_seed
+from secondstage.compute import set_seed, within_memory
 from secondstage.config import TrainConfig, on_teacher
 from secondstage.files import folder_digests
 from secondstage.inputs import check_kind
@@ -18,7 +18,7 @@ from secondstage.progress import say
 from secondstage.rerankers import load_reranker
 from secondstage.run import read_trec
 from secondstage.site import TOKENS
-from secondstage.synthetic import texts_of_lists
+from secondstage.texts import texts_of_lists
 
 from .best import RERANKER
 from .checks import compare_teacher, overlapping, refuse_new_head
@@ -26,12 +26,24 @@ from .facts import describe_lists
 from .findings import worse_teacher
 from .loop import Loop
 from .outlook import outlook
-from .pace import heeding_sigterm
+from .pace import heeding_signals
 from .selection import DEV_VALUE, Selection, dev_selection
 from .stopping import Curve, choose_stop
 from .task import Task
 from .teaching import taught
 from .tracking import DEV, read_lines
+
+# Without dev queries nothing is chosen by them.
+NO_DEV = (
+    "  no dev query has a relevant document: the last checkpoint is kept (train.evaluations, patience and average "
+    "change nothing); label some queries, or have collection.dev_share cut some from train"
+)
+
+
+LESS_MEMORY = (
+    "Lower train.memory_tokens, which changes no gradient, or train.batch_tokens; train.gradient_checkpointing=true "
+    "keeps fewer activations. The same command goes on from the last checkpoint"
+)
 
 
 class Training:
@@ -50,21 +62,22 @@ class Training:
         self._stopped: Callable[[], bool] = bool
 
     def run(self) -> dict[str, Any]:
-        """Train; with folds, find out first for how long. Returns details for the manifest."""
+        """Train; with folds, find out first for how long. Returns details for the manifest.
+
+        Raises:
+            UserError: there is nothing to train on, what is asked for cannot be done, or memory is not enough.
+        """
         source, teacher = self.mined / "train", self.config.teacher or self.task.teacher
         learnt = taught(read_lists(source), self.texts, self.config, self.task.scores)
         # What such a teacher scores, those of the lists have no part in.
         teachers = read_index(source).teachers if teacher is None else (teacher,)
         data = describe_lists(learnt.lists, folder_digests(source), teachers)
-        with heeding_sigterm() as self._stopped:
+        with heeding_signals() as self._stopped, within_memory(LESS_MEMORY):
             return {**learnt.counts, **self._train(learnt.lists, data)}
 
     def _train(self, lists: Sequence[TrainingList], data: Mapping[str, Any]) -> dict[str, Any]:
-        stop_at = self._stop(lists) if self.config.folds else 1.0
-        selection = self._dev(lists)
-        if len(selection):
-            say(selection.introduction())
-        config = self.config
+        selection, config = self._dev(lists), self.config
+        say(selection.introduction() if len(selection) else NO_DEV)
         if config.folds:  # they have chosen, on more queries than dev has: only the last checkpoint counts
             config = config.model_copy(update={"evaluations": 1, "patience": None, "average": 1})
         loop = self._loop(lists, selection, config, self.work, data)
@@ -73,6 +86,13 @@ class Training:
         loop.watch.note("overlap", overlapping(selection.overlap, selection.offered))
         if on_teacher(config.loss):
             loop.watch.note("teacher", worse_teacher(*compare_teacher(lists)))
+        stop_at = 1.0
+        if self.config.folds:
+            findings = loop.watch.state()
+            del loop  # memory holds one model at a time
+            stop_at = self._stop(lists)
+            loop = self._loop(lists, selection, config, self.work, data)
+            loop.watch.restore(findings)
         found = loop.run(stop_at)
         return {**found, **({"stop_at": stop_at} if self.config.folds else {})}
 
@@ -150,8 +170,7 @@ def take_as_it_is(config: TrainConfig, seed: int, folder: Path) -> dict[str, Any
         UserError: it is of another kind, or it has no head that was trained.
     """
     check_kind(config)
-    if config.head == "classification":
-        refuse_new_head(config.model)
+    refuse_new_head(config)
     set_seed(seed)
     if workers().lead:
         taken: dict[str, Any] = {"instruction": config.instruction, "max_length": config.max_length}

@@ -15,7 +15,7 @@ from secondstage.collection import Collection
 from secondstage.config import TrainConfig
 from secondstage.lists import read_lists
 from secondstage.run import Run
-from secondstage.synthetic import texts_of_lists
+from secondstage.texts import texts_of_lists
 from secondstage.train.loop import Loop
 from secondstage.train.selection import Selection
 from secondstage.train.steps import Step

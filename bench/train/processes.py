@@ -14,7 +14,7 @@ import numpy as np
 
 from secondstage.config import TrainConfig
 from secondstage.lists import read_lists
-from secondstage.synthetic import PairTexts
+from secondstage.texts import PairTexts
 from secondstage.train.examples import Shape
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from secondstage.synthetic import texts_of_lists
+from secondstage.texts import texts_of_lists
 
 from .cells import Cell, Cells
 from .ground import Ground, Options

@@ -9,7 +9,7 @@ from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.files import fingerprint
 from secondstage.firstwords import first_words
-from secondstage.synthetic import units
+from secondstage.sentences import units
 
 
 def in_drawn_order(documents: Documents, seed: int) -> Iterator[Document]:

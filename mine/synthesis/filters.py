@@ -18,8 +18,10 @@ from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
 from secondstage.progress import bar
 from secondstage.run import Scores
-from secondstage.synthetic import SAME_TEXT, TAKEN, PairTexts, SyntheticQuery, units
+from secondstage.sentences import units
+from secondstage.synthetic import SAME_TEXT, TAKEN, SyntheticQuery
 from secondstage.teachers import Teacher
+from secondstage.texts import PairTexts
 
 from .repeats import repeats
 

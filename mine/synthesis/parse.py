@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from secondstage.files import fingerprint
-from secondstage.synthetic import ID_PREFIX, units
+from secondstage.sentences import units
+from secondstage.synthetic import ID_PREFIX
 
 # Longer texts are no queries. Characters, too: not every script has words to count.
 MOST_WORDS = 64

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Set
 from secondstage.collection import Document, Documents
 from secondstage.config import SynthesizeConfig
 from secondstage.duplicates import normalise
-from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery, document_without, opening, units
+from secondstage.sentences import document_without, opening, units
+from secondstage.synthetic import FIRST_SENTENCE, TITLE, SyntheticQuery
 
 from .draw import in_drawn_order
 from .parse import LONGEST, MOST_WORDS, query_id

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .config import MINED, Config, DistillConfig, StudentConfig, TrainConfig
+from .config import MINED, TEACHER, Config, DistillConfig, StudentConfig, TrainConfig
 from .distillation import RERANKER
 from .errors import Faults, UserError
-from .files import MANIFEST, read_json
+from .files import read_json
 from .inputs import check_model, check_student
 from .learning import STUDENT, speaking_of
 from .models import read_config
@@ -80,23 +80,43 @@ def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
     """Raise `UserError` if a model that a training starts from is none, or is taken as it is with a head that nobody
     trained, or if its tracker cannot start: before the work, not after it. What was trained before is not looked at:
     its model may be gone."""
-    kinds = {stage.kind for stage in stages if not (output / stage.kind / MANIFEST).exists()}
+    kinds = _to_be_made(stages, output)
     if kinds & {"warmup", "train"}:
         check_model(config.train)
+        if config.train.steps != 0 or config.warms:
+            _check_start(config.train)
     if "train" in kinds:
         _check_tracker(config.train)
     if "student" in kinds and config.distill is not None:
         with speaking_of(STUDENT):
-            check_student(config.distill, *_cut_from(config, config.distill, output, made="train" not in kinds))
+            teacher, cut = _cut_from(config, config.distill, output, made="train" not in kinds)
+            check_student(config.distill, teacher, cut)
+            model = teacher if config.distill.student.model == TEACHER else config.distill.student.model
+            if model is not None and cut is None:
+                _check_start(config.distill.student.model_copy(update={"model": model}))
             _check_tracker(config.distill.student)
-    model = config.train.model
-    if "train" not in kinds or config.train.steps != 0 or config.warms or config.train.head != "classification":
+    if "train" not in kinds or config.train.steps != 0 or config.warms:
         return
     # The configuration of nearly all rerankers says that there is a head: only of others the weights are looked at.
-    if not has_head(read_config(model)):
+    if config.train.head != "classification" or not has_head(read_config(config.train.model)):
         from secondstage.train.checks import refuse_new_head
 
-        refuse_new_head(model)
+        refuse_new_head(config.train)
+
+
+def _to_be_made(stages: Iterable[Stage], output: Path) -> set[str]:
+    """The stages from the first one on that is not there as it is planned now."""
+    left, manifests = list(stages), list[dict[str, Any]]()
+    while left and (found := done(left[0].after(manifests), output)):
+        manifests.append(found)
+        del left[0]
+    return {stage.kind for stage in left}
+
+
+def _check_start(training: TrainConfig) -> None:
+    from secondstage.train.model import check_start
+
+    check_start(training)
 
 
 def _check_tracker(training: TrainConfig) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
-from .errors import UserError
+from .errors import UserError, in_a_line
 from .progress import say
 
 # glibc's malloc.h
@@ -73,6 +74,20 @@ def release_memory() -> None:
     gc.collect()
     with contextlib.suppress(*NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def within_memory(way_out: str) -> Iterator[None]:
+    """Turn what torch raises where memory runs out into `UserError`, with a way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        import torch
+
+        # On CPUs torch has no kind of its own for it.
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(f"the memory of {device()} is not enough: {in_a_line(error)}. {way_out}") from error
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import numpy as np
 from .calibration import Calibration
 from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
-from .models import locate, pretrained, quiet_transformers
+from .models import locate, outlined, pretrained, quiet_transformers, read_config
 from .networks import fitting_tokenizer, longest
 from .pairmodel import PairModel, calibration_of, read_contract
 from .yesno import template_of, token_of
@@ -190,8 +190,8 @@ class DecoderReranker(PairModel):
         return ids
 
 
-def load_decoder(model: str, **settings: Any) -> tuple[Any, Any]:
-    """Open a causal model and its tokenizer. `settings` go to `from_pretrained`.
+def load_decoder(model: str, *, weights: bool = True, **settings: Any) -> tuple[Any, Any]:
+    """Open a causal model and its tokenizer. `settings` go to `from_pretrained`; `weights` as of `load_cross_encoder`.
 
     Raises:
         UserError: the model cannot be found, is no causal one, or the tokenizer does not fit it or knows no words.
@@ -199,7 +199,8 @@ def load_decoder(model: str, **settings: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers():
-        network = pretrained(AutoModelForCausalLM, model, **{"dtype": "float32"} | settings)
+        settings = {"dtype": "float32", "config": settings.get("config") or read_config(model)} | settings
+        network = (pretrained if weights else outlined)(AutoModelForCausalLM, model, **settings)
     return network, fitting_tokenizer(model, network.config)
 
 

@@ -116,6 +116,27 @@ def pretrained(kind: Any, model: str, **settings: Any) -> Any:
     return loading(model, load)
 
 
+def outlined(kind: Any, model: str, *, config: Any, attn_implementation: str | None = None, **_: Any) -> Any:
+    """The network of a configuration as `pretrained` would open it, without weights: made in an instant, of any size.
+
+    Args:
+        kind: one of transformers' Auto classes.
+        model: in words.
+        config: of the model.
+        attn_implementation: as of `pretrained`.
+
+    Raises:
+        UserError: transformers makes no such network of it.
+    """
+    import torch
+
+    def make(_: str) -> Any:
+        with torch.device("meta"):
+            return kind.from_config(config, trust_remote_code=False, attn_implementation=attn_implementation)
+
+    return loading(model, make)
+
+
 def read_config(model: str) -> Any:
     """The configuration of a model, a new one at each call, without its weights: known in an instant.
 

@@ -10,7 +10,7 @@ from typing import Any
 from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
 from .firsttoken import read_first_token
-from .models import pretrained, quiet_transformers, read_config
+from .models import outlined, pretrained, quiet_transformers, read_config
 from .pairtext import check_pairs, pool_last_token, put_words_around
 
 HEAD = "ForSequenceClassification"
@@ -21,11 +21,11 @@ MIX_PADDING = ("big_bird", "canine", "convbert", "fnet", "nystromformer", "yoso"
 NO_LIMIT = 1_000_000_000
 
 
-def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
+def load_cross_encoder(model: str, *, weights: bool = True, **settings: Any) -> tuple[Any, Any]:
     """Open a sequence-classification model with one output, and its tokenizer.
 
     A model without such a head gets a new one, with weights drawn from torch's global generator. `settings` go to
-    `from_pretrained`.
+    `from_pretrained`. Without `weights` it is on torch's meta device, to be looked at.
 
     Raises:
         UserError: the model cannot be found, is not a single-label classifier, mixes padding into its scores, or was
@@ -43,7 +43,7 @@ def load_cross_encoder(model: str, **settings: Any) -> tuple[Any, Any]:
             config.use_cache = False  # of keys and values for the next token, which there is none of
         # In single precision, whatever the file holds: training needs it, and scoring casts it again.
         settings = {"dtype": "float32", "config": config} | settings
-        network = pretrained(AutoModelForSequenceClassification, model, **settings)
+        network = (pretrained if weights else outlined)(AutoModelForSequenceClassification, model, **settings)
     tokenizer = fitting_tokenizer(model, config)
     _leave_out_unread_inputs(network, tokenizer)
     pool_last_token(network, tokenizer)

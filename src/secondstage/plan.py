@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .compute import release_memory
+from .compute import release_memory, within_memory
 from .errors import UserError
 from .files import (
     CARD,
@@ -115,13 +115,14 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
     if team.lead:
         say(f"{stage.kind} …")
     start = time.monotonic()
-    if stage.share is not None and team.size > 1:
-        stage.share()
-        release_memory()
-    wait()
-    if team.lead:
-        manifest = _make(stage, folder, start)
-    wait()
+    with within_memory(f"Lower batch_tokens in the section of {stage.kind}; the same command goes on from here"):
+        if stage.share is not None and team.size > 1:
+            stage.share()
+            release_memory()
+        wait()
+        if team.lead:
+            manifest = _make(stage, folder, start)
+        wait()
     return manifest or read_manifest(folder, stage.kind)
 
 

@@ -21,7 +21,7 @@ from secondstage.lists import (
     read_lists,
 )
 from secondstage.sources.beir import is_beir
-from secondstage.synthetic import PairTexts, texts_of_lists
+from secondstage.texts import PairTexts, texts_of_lists
 
 from .formats import FORMATS, Passage, TextList, to_rows
 from .rows import Row, check_new, write_rows
