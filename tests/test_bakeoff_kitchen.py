@@ -101,6 +101,29 @@ def test_values_are_those_of_the_reranker_over_the_lists_that_decide(
     assert (made.reranker("base", 13).parent / "steps.jsonl").is_file()
 
 
+def test_of_a_config_that_distils_the_student_is_what_is_compared(
+    data: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """A teacher that is there, and students of it; the second differs by its rate."""
+    teacher = tmp_path / "teacher"
+    Reranker.load(tiny_model, max_length=32, precision="fp32").save(teacher)
+    made, recipes = kitchen(
+        {name: section for name, section in data.items() if name != "train"},
+        f"output={tmp_path / 'out'}",
+        f"distill={{teacher: '{teacher}'}}",
+        "distill.student={steps: 2, max_length: 32, batch_tokens: 256, precision: fp32, student: {layers: 1}}",
+        "bakeoff.recipes={a: {distill.student.learning_rate: 1e-3}}",
+    )
+    cells = {name: made.make(recipe, 13) for name, recipe in recipes.items()}
+    for name, cell in cells.items():
+        student = Reranker.load(made.reranker(name, 13), precision="fp32")
+        assert student.model.config.num_hidden_layers == 1
+        reranked = student.rerank(made.run, made.collection.queries, made.collection.documents)
+        assert cell.values["reranked"] == evaluate(reranked, made.qrels, ["nDCG@10"])["nDCG@10"]
+        assert cell.steps == 2
+    assert cells["base"].training != cells["a"].training
+
+
 def test_recipes_with_the_same_mining_share_its_lists(
     data: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from secondstage.errors import UserError
 from secondstage.networks import load_cross_encoder
 from secondstage.rerankers import load_reranker
 from secondstage.train.attention import NAME
-from secondstage.train.model import start_model
+from secondstage.train.model import check_start, start_model
 from secondstage.train.weights import make_weights
 
 from .families import FAMILIES, save_family
@@ -74,6 +74,20 @@ def test_every_family_starts_without_dropout_and_trains(family: str, tiny_model:
         training = scorer.with_model(scorer.model.train()).logits(scorer.collate(rows, range(4)))
         scoring = scorer.with_model(scorer.model.eval()).logits(scorer.collate(rows, range(4)))
     assert training.tolist() == pytest.approx(scoring.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_starts_passes_the_look_before_it(family: str, tiny_model: Path, tmp_path: Path) -> None:
+    """No weights are read: the folder has none."""
+    folder = save_family(family, tmp_path / "base", tiny_model, layers=3)
+    (folder / "model.safetensors").unlink()
+    settings: dict[str, Any] = {"model": str(folder), "steps": 1, "max_length": 64}
+    for more in ({}, {"student": {"layers": 2}, "freeze_layers": 1}, {"lora": {"rank": 2}}, {"precision": "fp32"}):
+        check_start(TrainConfig.from_json({**settings, **more}))
+    with pytest.raises(UserError, match=r"train\.freeze_layers is 4, but the model has 3 layers"):
+        check_start(TrainConfig.from_json({**settings, "freeze_layers": 4}))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        start_model(TrainConfig.from_json(settings))
 
 
 @pytest.mark.parametrize("family", ["qwen3", "llama"])

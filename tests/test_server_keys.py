@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,23 @@ def test_a_file_has_a_key_a_line(tmp_path: Path) -> None:
         with pytest.raises(UnauthorizedError):
             keys.check(header)
     assert "first" not in repr(vars(keys))
+
+
+def test_all_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever fits: the time tells nothing."""
+    compared: list[bool] = []
+    before = hmac.compare_digest
+
+    def noting(given: bytes, digest: bytes) -> bool:
+        compared.append(before(given, digest))
+        return compared[-1]
+
+    monkeypatch.setattr("secondstage.serve.server.keys.hmac.compare_digest", noting)
+    keys = Keys(["first", "second", "third"])
+    for key, found in (("first", [True, False, False]), ("third", [False, False, True])):
+        keys.check(f"Bearer {key}")
+        assert compared == found
+        compared.clear()
 
 
 def test_without_a_file_anyone_may_ask() -> None:

@@ -192,6 +192,8 @@ def test_what_is_to_be_cut_is_cut() -> None:
         most = client.post("/rerank", json=body(documents=[long], truncate_prompt_tokens=20)).json()
         assert most["usage"]["total_tokens"] == 20
         assert client.post("/rerank", json=body(documents=[long * 9])).json()["usage"]["total_tokens"] == 64
+        score = {"text_1": QUERY, "text_2": long, "truncate_prompt_tokens": 20}
+        assert client.post("/score", json=score).json()["usage"]["total_tokens"] == 20
 
 
 def test_documents_that_are_too_long_are_cut_or_refused_as_the_api_does() -> None:

@@ -25,6 +25,7 @@ from secondstage.errors import UserError
 from secondstage.reranker import Reranker
 from secondstage.serve import Pipeline
 from secondstage.serve.server import run
+from secondstage.serve.server.metrics import Metrics
 from secondstage.serve.server.observer import Observer
 from secondstage.serve.server.run import is_loopback, listen, serve
 
@@ -206,7 +207,8 @@ def test_a_client_that_hangs_up_frees_its_work(server: str) -> None:
     assert "gone" in httpx.get(f"{server}/metrics").text
 
 
-def test_addresses(run_folder: Path) -> None:
+def test_addresses() -> None:
+    assert is_loopback(ServerConfig().host)  # unless told
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
     assert is_loopback("localhost")
@@ -245,13 +247,13 @@ def test_a_bundle_is_opened_for_serving(
     threads: list[int],
 ) -> None:
     """torch keeps its threads where it ranks before an engine; who has no engine is told of them."""
-    reranker = SimpleNamespace(threads=2, kind=Reranker.kind)
+    reranker = SimpleNamespace(threads=2, kind=Reranker.kind, engine="torch")
     pipeline = SimpleNamespace(refused=False, reranker=reranker, cascade=cascade, prepare=lambda: None)
     found: list[int] = []
     monkeypatch.setattr(run, "set_torch_threads", found.append)
     monkeypatch.setattr(Pipeline, "load", lambda *given: pipeline)
     monkeypatch.setattr(run, "read_manifest", lambda *given: {"fingerprint": "0" * 64})
-    monkeypatch.setattr(Observer, "open", lambda *given: None)
+    monkeypatch.setattr(Observer, "open", lambda *given: Observer(Metrics()))
     monkeypatch.setattr(run, "Service", lambda *given, **named: given)
     monkeypatch.setattr(run, "device", lambda: "cpu")
     run.make_service(tmp_path, ServerConfig())

@@ -190,6 +190,19 @@ def test_queries_that_lose_their_end_are_counted(
 
 
 @pytest.mark.parametrize(("long", "others", "told"), [(1, 9, True), (1, 10, False), (10, 0, True), (0, 3, False)])
+def test_pairs_that_a_prompt_leaves_no_room_are_counted_where_they_are_many(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], long: int, others: int, told: bool
+) -> None:
+    """Where the two texts are not counted apart: pairs that fill the length."""
+    documents = [f"{word} " * size for word, size in [("bread", 16)] * long + [("piano", 3)] * others]
+    texts = pair_texts(["snow"], documents)
+    found = Tokens(Prompted(bert(tiny_model), 16), texts, every(texts), tmp_path)
+    assert not found.fast
+    said = f"{long} of {long + others} pairs fill max_length=16: the ends of their documents are not read"
+    assert (said in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize(("long", "others", "told"), [(1, 9, True), (1, 10, False), (10, 0, True), (0, 3, False)])
 def test_documents_that_lose_their_end_are_counted_where_they_are_many(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], long: int, others: int, told: bool
 ) -> None:

@@ -250,6 +250,17 @@ def finished_wandb(folder: Path, steps: int) -> tuple[str, dict[str, Any], list[
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize(("given", "project"), [("search", "search"), ("", "secondstage")])
+def test_wandb_keeps_the_project_of_its_environment(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, given: str, project: str
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", given)
+    tracking = Tracking(config("wandb"), offline)
+    tracking.start(FACTS)
+    assert tracking._tracker.tracker.project == project
+    tracking.finish()
+
+
 def test_wandb_records_offline_and_goes_on_under_the_same_name(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 

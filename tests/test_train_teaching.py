@@ -76,6 +76,23 @@ def test_a_list_is_taken_if_a_loss_can_learn_from_it(
     assert ("1 of 3 lists have no teacher's scores: only losses on labels see them" in told) == (len(taken) == 3)
 
 
+@pytest.mark.parametrize(("loss", "told"), [("kl", True), ("lce", False)])
+def test_candidates_that_the_teacher_left_out_are_told(
+    texts: PairTexts, loss: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the lists with a teacher, for a loss that looks at one: two of five candidates have no score here."""
+    rows = [(POSITIVE, 2.0), (NEGATIVE, 0.5), (NEGATIVE, None), (NEGATIVE, None), (IGNORED, 1.0), (DROPPED, None)]
+    one = TrainingList(
+        BOTH,
+        tuple(
+            Candidate(f"bread-{i}", int(role == POSITIVE), True, "bm25", i + 1, 1.0, role, teacher_score=score)
+            for i, (role, score) in enumerate(rows)
+        ),
+    )
+    taught([one], texts, config(loss), None)
+    assert ("2 of 5 candidates of the lists with a teacher have no score of it" in capsys.readouterr().err) is told
+
+
 def test_candidates_that_no_loss_sees_are_not_drawn(texts: PairTexts) -> None:
     rows = [(POSITIVE, 2.0), (POSITIVE, None), (NEGATIVE, 0.5), (NEGATIVE, None), (IGNORED, None), (IGNORED, 1.0)]
     one = TrainingList(

@@ -395,6 +395,7 @@ def test_a_pipeline_from_documents_alone(
     assert "depth 50 and fusion weight 0.20 are guesses" in told
     output = tmp_path / "out"
     assert read_manifest(output / "train", "train")["start"] == "warmup"
+    assert "2 steps" in (output / "train" / "reranker" / "README.md").read_text()
     assert list(read_lists(output / "mine" / "train")) == []
     pipeline = Pipeline.load(output / "bundle")
     assert (pipeline.weight, pipeline.answerability, pipeline.verdict) == (0.2, None, None)

@@ -143,7 +143,7 @@ class Loop:
         """Train until that share of the budget is used. Returns the totals, for the manifest.
 
         Raises:
-            StoppedError: SIGTERM came, and a checkpoint was written if a step was made.
+            StoppedError: SIGTERM or Ctrl-C came, and a checkpoint was written if a step was made.
             UserError: loss or gradient is not finite.
         """
         self._go_on()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 from secondstage.errors import UserError
@@ -62,8 +63,10 @@ def cut(network: Any, layers: int, keep: Keep) -> Student:
     text.num_hidden_layers = layers
     for name, values in per_layer.items():
         setattr(text, name, values)
-    # The weights that it is made with are all overwritten: the generator stays where it was.
-    with torch.random.fork_rng(devices=[]):
+    # The weights that it is made with are all overwritten: the generator stays where it was. A student of a network on
+    # the meta device, which has no weights, has none either.
+    bare = network.device if network.device.type == "meta" else nullcontext()
+    with torch.random.fork_rng(devices=[]), bare:
         student = type(network)._from_config(config)
     weights = network.state_dict()
     for i, index in enumerate(kept):

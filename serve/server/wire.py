@@ -163,10 +163,12 @@ class SearchBody(Body):
 
     query: Query
     top_n: Most = 10
+    """At most; there are as many candidates as are reranked."""
     depth: Most | None = None
     """Candidates that are reranked; by default as was chosen on dev."""
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The probability that a result must reach, or the sigmoid of its logit where nothing was calibrated."""
+    """The probability that a result must reach, or the sigmoid of its logit where nothing was calibrated;
+    what no reranker has read, for want of time, does not reach it."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """What the search may take; it is kept by reranking less."""
     where: Annotated[dict[str, Scalar | Scalars], Field(min_length=1), BeforeValidator(few)] | None = None

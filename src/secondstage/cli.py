@@ -24,8 +24,8 @@ USER_ERROR = 2
 REFUSED = 3
 STOPPED = 4
 EXIT_CODES = (
-    "exit codes: 0, 2 for a mistake that can be mended, 3 if the gate refused the pipeline (--gate), 4 if SIGTERM "
-    "stopped a training, which the same command goes on with"
+    "exit codes: 0, 2 for a mistake that can be mended, 3 if the gate refused the pipeline (--gate), 4 if SIGTERM or "
+    "Ctrl-C stopped a training, which the same command goes on with"
 )
 
 

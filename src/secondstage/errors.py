@@ -19,7 +19,7 @@ class UnreachableError(UserError):
 
 
 class StoppedError(Exception):
-    """Work that was asked to stop, by SIGTERM, and has kept what is needed to go on. The command line exits with 4."""
+    """Work that SIGTERM or Ctrl-C stopped, and that has kept what is needed to go on. The command line exits with 4."""
 
 
 def in_a_line(error: Exception) -> str:
