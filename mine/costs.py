@@ -26,7 +26,7 @@ def keep_costs(folder: Path, reports: Mapping[str, Any]) -> None:
 def take_costs(folder: Path) -> dict[str, Any]:
     """What all processes kept, added up; it is not told again."""
     total: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(path for path in folder.glob("*.json") if path.stem.isdecimal()):
         total = merge_reports(total, read_json(path))
         path.unlink()
     return total

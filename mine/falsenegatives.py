@@ -12,7 +12,7 @@ from secondstage.lists import DROPPED, IGNORED, NEGATIVE, POSITIVE, Candidate
 
 from .candidates import known_scores
 from .decisions import DUPLICATE, JUDGED, TEACHER
-from .policies import Against, near_positive
+from .policies import Against, near_positive, reference
 
 Evidence = dict[str, int]
 """The relevance that a suspicious candidate would have, by document id."""
@@ -88,8 +88,10 @@ def surest(candidates: Sequence[Candidate], most: int | None) -> set[str]:
     Equal scores go by the order of the list.
     """
     scores = known_scores(candidates, "teacher")
-    above = near_positive(candidates, scores, 1.0, "max")
-    ordered = sorted((c.doc_id for c in candidates if c.doc_id in above), key=lambda doc_id: -scores[doc_id])
+    highest = reference(candidates, scores, "max")
+    near = near_positive(candidates, scores, 1.0, "max")
+    above = [c.doc_id for c in candidates if c.doc_id in near and highest is not None and scores[c.doc_id] > highest]
+    ordered = sorted(above, key=lambda doc_id: -scores[doc_id])
     return set(ordered[:most])
 
 

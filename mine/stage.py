@@ -28,6 +28,7 @@ from .trainingqueries import TRAIN, training_queries
 # Below a run's output: what generators answered; and what shows why a mining failed, as its own folder is discarded.
 ANSWERS = "answers"
 FAILED = "failed"
+SHOWN = ("audit.html", "audit.json", "suspicious.tsv", SYNTHETIC)
 
 
 def mine(source: Source, folder: Path, *, dev_depth: int, dev_only: bool = False) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def mine(source: Source, folder: Path, *, dev_depth: int, dev_only: bool = False
     for shard in cut({query_id: collection.queries[query_id] for query_id in dev}):
         rankings.update(search.run(shard))
     Run("first_stage", rankings).write_trec(folder / "dev.trec")
-    return {"dev_queries": len(dev), **details}
+    # Last of all: who is stopped before hands on what it paid.
+    return {"dev_queries": len(dev), **details, **({} if dev_only else _costs(source))}
 
 
 def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
             f"{config.positive_from} or higher: training needs a train split in the qrels, or mine.synthesize, which "
             "makes queries from documents"
         )
-    shutil.rmtree(source.cache / FAILED, ignore_errors=True)
+    clear(source.cache / FAILED)
     teaching = source.teaching()
     counts: Counter[str] = Counter(asked.counts)
     try:
@@ -89,10 +91,13 @@ def _mine_train(source: Source, folder: Path) -> dict[str, Any]:
                 f"  ! mine.teachers.{teacher}: {config.teachers[teacher].run} has a score for none of the "
                 f"{report['pairs']} candidates: its ids are to be those of the collection"
             )
-    costs = take_costs(source.cache / COSTS)
-    made |= _cost_of_synthesis(source)
-    found = dict(sorted(counts.items()))
-    return {"train_queries": len(miner.asked.qrels), **found, **made, **({"teachers": costs} if costs else {})}
+    return {"train_queries": len(miner.asked.qrels), **dict(sorted(counts.items())), **made}
+
+
+def _costs(source: Source) -> dict[str, Any]:
+    """What teachers and generators cost, also in a run that was stopped."""
+    teachers = take_costs(source.cache / COSTS)
+    return {**_cost_of_synthesis(source), **({"teachers": teachers} if teachers else {})}
 
 
 def _audit(
@@ -165,9 +170,17 @@ def _cost_of_synthesis(source: Source) -> dict[str, Any]:
 def _failed(source: Source) -> Path:
     """An empty folder for what shows why nothing was made."""
     folder = source.cache / FAILED
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def clear(folder: Path) -> None:
+    """Delete what a failed mining left here, and nothing else: the output folder may hold a folder of this name."""
+    for shown in SHOWN:
+        (folder / shown).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _lists(miner: Miner, counts: Counter[str]) -> Iterator[TrainingList]:

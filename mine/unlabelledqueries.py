@@ -10,6 +10,7 @@ from secondstage.collection import Collection
 from secondstage.duplicates import question_key
 from secondstage.errors import Faults, UserError
 from secondstage.files import fingerprint
+from secondstage.intake import SURROGATE
 from secondstage.leakage import find_leaks
 from secondstage.sources.records import json_queries
 from secondstage.sources.text import is_json_lines, read_lines
@@ -46,6 +47,9 @@ def read_texts(path: Path) -> list[str]:
         texts = [line for _, line in read_lines(path, faults) if line.strip()]
         if texts and all("\t" in text.strip() for text in texts):
             faults.add("every line has a tab: it looks like a table with ids; give the texts alone")
+    for text in texts:
+        if SURROGATE.search(text):
+            faults.add(f"the query {text.encode('ascii', 'replace').decode()!r:.80} holds half a surrogate pair")
     faults.raise_if_any("Give BEIR JSON lines (_id and text) as .jsonl, or text with a query a line")
     return [stripped for text in texts if (stripped := " ".join(text.split()))]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from secondstage.firststage import answered
+from secondstage.pairmodel import PairModel
 
 from .depth import Timing
 from .pipeline import Pipeline
@@ -26,14 +28,22 @@ def time_searches(pipeline: Pipeline, queries: Sequence[str], depths: Sequence[i
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in depths}
     queries = _timed(pipeline, queries)
-    uncached = pipeline.with_scorer(pipeline.reranker)
+    uncached = pipeline.with_scorer(fresh(pipeline.reranker))
     uncached.rank({"query": queries[0]}, depth=depths[0])  # the first call sets up memory and threads
     for query in queries:
         for depth in depths:
+            uncached = pipeline.with_scorer(fresh(pipeline.reranker))
             start = time.perf_counter()
             uncached.rank({"query": query}, depth=depth)
             seconds[depth].append(time.perf_counter() - start)
     return {depth: Timing(*(1000 * np.quantile(taken, (0.5, 0.95))).tolist()) for depth, taken in seconds.items()}
+
+
+def fresh(reranker: PairModel) -> PairModel:
+    """The same model, which has kept no tokens of documents: else a depth would profit from the one before it."""
+    reranker = copy.copy(reranker)
+    reranker.remember_documents()
+    return reranker
 
 
 def time_first_stage(pipeline: Pipeline, queries: Sequence[str]) -> Timing:

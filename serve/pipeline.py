@@ -18,7 +18,9 @@ from secondstage.answerability import Answerability
 from secondstage.backends import open_engine
 from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.collection import Documents
+from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
+from secondstage.firststage.hybrid import Hybrid
 from secondstage.pairmodel import PairModel
 from secondstage.run import Run
 from secondstage.scoring import Scorer
@@ -226,13 +228,24 @@ class Pipeline:
         runs from this call on.
 
         Raises:
-            UserError: at once, as `search` does; but of fields that no document has, in the first `next`.
+            UserError: at once, as `search` does, or if it asks for more than `deepest`; but of fields that no document
+                has, in the first `next`.
         """
         return self._asking(query, options or SearchOptions(), alone=True)
+
+    @property
+    def deepest(self) -> int | None:
+        """How deep a search may look: no deeper than a hybrid fuses, or its scores are others; none for any depth."""
+        return self.first_stage.depth if isinstance(self.first_stage, Hybrid) else None
 
     def _asking(self, query: str, options: SearchOptions, *, alone: bool) -> Asking[Answer]:
         check_text(query)
         options.check()
+        if options.depth is not None and self.deepest is not None and options.depth > self.deepest:
+            raise UserError(
+                f"depth is {options.depth}, but the hybrid was made to fuse {self.deepest} documents of each "
+                f"retriever, and of more its scores would be others: ask for {self.deepest} at most"
+            )
         firststage.check_query(self.first_stage, query)
         return searching(self, query, options, Watch(self.clock), alone=alone)
 

@@ -46,9 +46,7 @@ class Watch:
         self.spent[stage] = self.spent.get(stage, 0.0) + milliseconds
 
 
-def searching(
-    pipeline: Pipeline, query: str, options: SearchOptions, watch: Watch, *, alone: bool = True
-) -> Asking[Answer]:
+def searching(pipeline: Pipeline, query: str, options: SearchOptions, watch: Watch, *, alone: bool) -> Asking[Answer]:
     """Retrieve, ask for scores, fuse and cut. The options and the query were checked; the watch runs.
 
     One that is not `alone` is scored together with others: what that takes says nothing of the pace of a search.

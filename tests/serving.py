@@ -105,7 +105,7 @@ class ThreePipeline:
     """Finds all three documents in their order, and reranks them by one model, or by several of a cascade."""
 
     verdict, falls_back, depth, weight, fields = None, False, 3, 1.0, SimpleNamespace(names=["year"])
-    first_stage_seconds = 0.0
+    first_stage_seconds, deepest = 0.0, None
 
     def __init__(self, *models: CountingModel) -> None:
         self.cascade = tuple(SimpleNamespace(scorer=model, depth=3) for model in models[:-1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,34 @@ def test_a_full_disk_takes_no_line_of_another_process(tmp_path: Path, room: int)
     assert path.read_bytes() == b"own\nother\nagain\n"
     one._file.file.close()
     other.close()
+
+
+def test_a_line_waits_for_that_of_another_process(tmp_path: Path) -> None:
+    file, done = Appending(tmp_path / "lines"), threading.Event()
+
+    def append() -> None:
+        file.append(b"own\n")
+        done.set()
+
+    with (tmp_path / "lines").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(target=append)
+        thread.start()
+        assert not done.wait(0.2)
+    thread.join()
+    assert (tmp_path / "lines").read_bytes() == b"own\n"
+
+
+def test_without_locks_a_line_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems of a network have none."""
+
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    file = Appending(tmp_path / "lines")
+    file.append(b"own\n")
+    assert (tmp_path / "lines").read_bytes() == b"own\n"
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -177,3 +177,18 @@ def test_a_folder_without_a_record_is_refused(model: Path, copied: Path) -> None
 def test_an_engine_has_no_weights_to_save(model: Path, engines: Path, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="save the reranker that it was made from"):
         open_engine(model, engines, "onnx").save(tmp_path)
+
+
+def test_eight_bits_that_would_overflow_here_are_refused(
+    model: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made where products are summed in 32 bits; one that was made without, or says nothing, opens anywhere."""
+    folder = copied / "onnx-int8"
+    monkeypatch.setattr("secondstage.backends.engine.has_vnni", lambda: False)
+    for made, refused in ((True, True), (False, False), (None, False)):
+        write_record(folder, "onnx-int8", model, {} if made is None else {"vnni": made})
+        if refused:
+            with pytest.raises(UserError, match="this one sums them in 16, which overflow: make it again here"):
+                EngineReranker.open(model, folder, "onnx-int8")
+        else:
+            EngineReranker.open(model, folder, "onnx-int8")

@@ -13,7 +13,7 @@ from secondstage.bakeoff.recipes import Recipe, read_recipes
 from secondstage.config import Config
 from secondstage.configfile import check_config, override
 from secondstage.errors import UserError
-from secondstage.files import read_manifest
+from secondstage.files import MANIFEST, read_json, read_manifest, write_json
 from secondstage.measures import evaluate
 from secondstage.plan import carry_out
 from secondstage.reranker import Reranker
@@ -96,8 +96,17 @@ def test_values_are_those_of_the_reranker_over_the_lists_that_decide(
     capsys.readouterr()
     assert made.make(recipes["base"], 13).values == cell.values
     assert "train: done before" in capsys.readouterr().err
+    # Of a config that had students before, and has none now.
+    stale = made.reranker("base", 13).parent.parent / "student"
+    shutil.copytree(made.reranker("base", 13).parent, stale)
+    write_json(stale / MANIFEST, read_json(stale / MANIFEST) | {"fingerprint": "of a student"})
+    kept = made.kept(cell)
+    assert kept is not None
+    assert kept.parent.name == "train"
     made.discard("base", 13)
     assert made.kept(cell) is None
+    assert not kept.exists()
+    assert not (stale / "reranker").exists()
     assert (made.reranker("base", 13).parent / "steps.jsonl").is_file()
 
 

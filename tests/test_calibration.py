@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from secondstage.calibrate import choose, crossfitted, fit
-from secondstage.calibration import METHODS, Calibration, Method, sigmoid
+from secondstage.calibration import METHODS, Calibration, Method, relative, sigmoid
 from secondstage.errors import UserError
 from secondstage.reliability import Bin, expected_calibration_error, log_loss, reliability
 
@@ -241,6 +241,42 @@ def test_the_method_of_the_data_is_chosen() -> None:
     rng = np.random.default_rng(1)
     steps = np.where(scores < -1, 0.05, np.where(scores < 3, 0.5, 0.95))
     assert choose(scores, rng.random(4000) < steps, grouped(4000), seed=5).method == "isotonic"
+
+
+def shifted(queries: int, size: int) -> tuple[Any, Any, list[str]]:
+    """One relevant document a query, three logits above the others, and each query's logits shifted at random."""
+    rng = np.random.default_rng(3)
+    relevant = np.arange(queries * size) % size == 0
+    scores = rng.normal(size=queries * size) + 3 * relevant + np.repeat(rng.normal(scale=5, size=queries), size)
+    return scores, relevant, grouped(queries * size, size)
+
+
+def test_a_document_alone_is_not_sure_because_it_is_alone() -> None:
+    """A share in the list is the best sign; of a list of one, it is all of it, whatever the logit."""
+    scores, relevant, groups = shifted(200, 20)
+    found = choose(scores, relevant, groups, seed=5)
+    assert (found.basis, found.least) == ("list", 10)
+    assert found.alone is not None
+    assert found.alone.basis == "score"
+    assert found.of_list([3.0]) == pytest.approx(found.alone.of_list([3.0]))
+    assert found.of_list([-30.0])[0] < 0.3 < found.of_list([3.0, *np.full(19, -5.0)])[0]
+    whole, part = np.linspace(-2, 2, 10), np.linspace(-2, 2, 9)
+    assert found.of_list(whole) == pytest.approx(found.probability(relative(whole, [""] * 10)))
+    assert found.of_list(part) == pytest.approx(found.alone.probability(part))
+    # Each list by its own size.
+    both = found.of_lists([*whole, *part], ["a"] * 10 + ["b"] * 9)
+    assert both == pytest.approx([*found.of_list(whole), *found.of_list(part)])
+    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"least": -1}, {"least": None}, {"least": True}, {"alone": {"method": "no"}}, {"basis": "score"}, {"alone": 3}],
+)
+def test_a_broken_map_for_short_lists_is_named(change: dict[str, Any]) -> None:
+    found = Calibration("platt", 1.0, 0.0, basis="list", least=5, alone=Calibration("platt", 2.0, 1.0))
+    with pytest.raises(UserError, match="calibration"):
+        Calibration.from_json(found.to_json() | change)
 
 
 def test_the_choice_is_fitted_on_everything() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,6 +49,22 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def secondstage(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "secondstage", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("error", ["Could not determine home directory.", "another"])
+def test_a_home_that_is_not_there_is_a_mistake(
+    error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raises(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(error)
+
+    monkeypatch.setattr("secondstage.configfile.load_config", raises)
+    if error == "another":
+        with pytest.raises(RuntimeError, match="another"):
+            main(["run", "config.yaml"])
+    else:
+        assert main(["run", "config.yaml"]) == 2
+        assert "a path begins with ~, and there is no such home directory" in capsys.readouterr().err
 
 
 def test_a_training_that_was_asked_to_stop_has_an_exit_code_of_its_own(

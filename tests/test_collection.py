@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondstage.collection import ROWS_PER_BATCH, Collection, Document, Qrel, Qrels, Query
+from secondstage.duplicates import normalise
 from secondstage.errors import MAX_SHOWN, Faults, UserError
 from secondstage.files import MANIFEST
 from secondstage.intake import write_collection
@@ -369,6 +370,21 @@ def test_no_positive_is_in_train_and_dev_unless_it_is_said(positives: list[set[i
     assert ("some share" in note) or not (train & dev)
     wanted = round(0.2 * len(positives))
     assert wanted / 2 <= len(splits["dev"]) <= wanted
+
+
+def test_queries_of_the_same_words_are_on_one_side() -> None:
+    """Whatever is relevant to them: one on either side would be a leak."""
+    texts = {f"q{i}": f"Query {i % 40}!" if i < 80 else f"query  {i % 40}" for i in range(120)}
+    apart: dict[str, Qrels] = {"train": {query_id: {f"d{query_id}": 1} for query_id in texts}}
+    (note,) = cut_split(apart, "dev", 0.2, 13, texts)
+    assert "none shares a relevant document" in note
+    entangled: dict[str, Qrels] = {"train": {query_id: {"d": 1} for query_id in texts}}
+    (note,) = cut_split(entangled, "dev", 0.2, 13, texts)
+    assert "some share" in note
+    for splits in (apart, entangled):
+        sides = [{normalise(texts[query_id]) for query_id in splits[name]} for name in ("train", "dev")]
+        assert not sides[0] & sides[1]
+        assert len(splits["dev"]) == 24
 
 
 def test_test_is_cut_before_dev_where_it_is_asked_for(tmp_path: Path) -> None:

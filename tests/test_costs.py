@@ -23,6 +23,13 @@ def test_costs_of_several_processes_add_up_and_are_told_once(tmp_path: Path, mon
     assert take_costs(tmp_path) == {}
 
 
+def test_a_folder_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("[1]")
+    keep_costs(tmp_path, {"t0": {"pairs": 1}})
+    assert take_costs(tmp_path) == {"t0": {"pairs": 1}}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
+
+
 def test_who_asks_nobody_has_no_costs(tmp_path: Path) -> None:
     keep_costs(tmp_path / COSTS, {})
     assert not (tmp_path / COSTS).exists()

@@ -29,7 +29,7 @@ def test_files_may_come_in_any_order(tmp_path: Path) -> None:
     two = write(tmp_path / "two", {"kind": "opened"}, {"kind": "search", "id": "s1", "shown": ["a", "d"]}, earlier)
     found = read_events([one, two])
     assert [each.relevance for each in found.said] == [2, 0]
-    assert found.said[0] == Said("2026-01-01T00:00:00.000+00:00", "judgement", "s1", "q", "d", 2)
+    assert found.said[0] == Said("2026-01-01T00:00:00.000000+00:00", "judgement", "s1", "q", "d", 2)
     assert found == read_events([two, one])
     assert found.shown == {"s1": ["a", "d"]}
     assert found.broken == 0
@@ -46,6 +46,8 @@ def test_files_may_come_in_any_order(tmp_path: Path) -> None:
         judgement(doc_id=True),
         {"kind": "search", "id": "s1", "shown": [{"doc_id": "a"}]},
         {"kind": "search", "shown": ["a"]},
+        {"kind": "search", "id": "s1", "shown": "a"},
+        {"kind": "search", "id": "s1", "shown": None},
         judgement(relevance=-1),
         judgement(relevance=True),
         judgement(relevance=1.5),
@@ -55,6 +57,14 @@ def test_files_may_come_in_any_order(tmp_path: Path) -> None:
 def test_broken_lines_are_counted_and_passed_over(tmp_path: Path, record: object) -> None:
     found = read_events([write(tmp_path / "file", record, judgement(id=None))])
     assert (found.broken, len(found.said), found.said[0].search_id) == (1, 1, None)
+
+
+def test_later_is_later_in_any_zone(tmp_path: Path) -> None:
+    times = ["2026-01-01T13:00:00+02:00", "2026-01-01T12:00:00Z", "2026-01-01T12:00:00.5+00:00", "2026-01-01T12:00:01"]
+    records = [judgement(time=time, relevance=i) for i, time in enumerate(times)]
+    found = read_events([write(tmp_path / "file", *reversed(records), judgement(time="yesterday"), judgement(time=7))])
+    assert [each.relevance for each in found.said] == [0, 1, 2, 3]
+    assert found.broken == 2
 
 
 def test_ids_may_be_whole_numbers(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from secondstage.compute import has_vnni
 from secondstage.reranker import Reranker
 from secondstage.serve.export.graphs import to_onnx, to_openvino
-from secondstage.serve.export.quantize import has_vnni, quantize_onnx, quantize_openvino
+from secondstage.serve.export.quantize import quantize_onnx, quantize_openvino
 
 from .families import PAIRS
 from .test_export_graphs import off, opened, saved, spread

@@ -8,6 +8,7 @@ import pytest
 
 from secondstage.collection import Collection
 from secondstage.errors import UserError
+from secondstage.firststage.given import Given
 from secondstage.serve import Pipeline
 from secondstage.serve.export.rankedlists import calibration_pairs, lists_of
 
@@ -48,6 +49,17 @@ def test_calibration_spares_the_queries_that_are_measured(pipeline: Pipeline, ru
     assert asked
     assert not asked & set(measured.queries.values())
     assert calibration_pairs(pipeline, None, lists_of(pipeline, None, 8))
+
+
+def test_a_run_is_calibrated_on_its_own_queries_where_there_are_no_others(pipeline: Pipeline, run_folder: Path) -> None:
+    """It has no list for the title of a document."""
+    collection = Collection.load(run_folder / "collection")
+    del collection.qrels["dev"], collection.qrels["train"]
+    measured = lists_of(pipeline, collection, 7)
+    known = set(measured.queries.values())
+    hits = dict(zip(known, pipeline.first_stage.search(list(known), 9), strict=True))
+    run = Pipeline(Given(hits), pipeline.reranker, pipeline.documents, depth=5, weight=1.0)
+    assert {query for query, _ in calibration_pairs(run, collection, measured)} == known
 
 
 def test_the_collection_of_another_bundle_is_refused(pipeline: Pipeline, run_folder: Path) -> None:

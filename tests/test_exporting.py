@@ -101,6 +101,25 @@ def test_an_n_tuple_has_what_most_lists_have_or_what_was_asked(mined: Path) -> N
         exported(mined, "n-tuple", negatives=9)
 
 
+def test_with_scores_an_n_tuple_has_what_the_teacher_scored(mined: Path) -> None:
+    """One of two negatives in most lists."""
+    lists = [
+        TrainingList(
+            one.query_id,
+            tuple(
+                c._replace(teacher_score=None if c.role == NEGATIVE and i % 2 else 1.0)
+                for i, c in enumerate(one.candidates)
+            ),
+        )
+        for one in LISTS[:2]
+    ]
+    shutil.rmtree(mined / "mine" / "train")
+    write_lists(mined / "mine" / "train", lists, ["teacher"])
+    rows, notes = exported(mined, "n-tuple", scores=True)
+    assert rows
+    assert "1 negatives each" in notes[0]
+
+
 def test_the_mine_folder_alone_will_do(mined: Path, collection: Collection, tmp_path: Path) -> None:
     assert exported(mined / "mine", "triplet")[0] == exported(mined, "triplet")[0]
     write_lists(tmp_path / "elsewhere" / "train", LISTS)

@@ -131,6 +131,10 @@ def test_of_what_the_teacher_finds_only_the_surest_is_relabelled() -> None:
         "a2": (POSITIVE, "teacher", 3),
         "b": (DROPPED, "teacher", 0),
     }
+    # As high as a positive is not above it: it is dropped.
+    equal = [candidate("p", 3, 0.9), candidate("e", None, 0.9), candidate("z", None, 0.0)]
+    assert surest(equal, None) == set()
+    assert resolved(equal, teacher="relabel") == {"e": (DROPPED, "teacher", 0)}
     # Equal scores: the first of the list.
     tied = [candidate("p", 3, 0.5), candidate("y", None, 0.9), candidate("x", None, 0.9), candidate("z", None, 0.0)]
     assert surest(tied, 1) == {"y"}

@@ -13,13 +13,16 @@ from secondstage.config import (
     EvaluateConfig,
     MineConfig,
     RemoteConfig,
+    ServeConfig,
     StudentTraining,
     TeacherConfig,
     TrainConfig,
 )
 from secondstage.errors import UserError
 from secondstage.files import write_manifest
-from secondstage.inputs import check_model, evaluated, mined_from, taught_from, tuned_from
+from secondstage.inputs import cascaded, check_model, evaluated, mined_from, taught_from, tuned_from
+
+from .families import save_family
 
 
 def test_a_review_decides_by_what_is_in_it(tmp_path: Path) -> None:
@@ -161,3 +164,19 @@ def test_an_export_that_nothing_here_can_score_is_told_before_the_work(tmp_path:
     write_manifest(tmp_path, "export", to="vespa", parity=None)
     with pytest.raises(UserError, match="is an export to vespa, which only that engine opens"):
         evaluated(EvaluateConfig(exports={"copy": str(tmp_path)}))
+
+
+def test_a_reranker_whose_head_would_be_random_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Before the cascade drops candidates at random, or the pipeline is proven better than chance."""
+    trained = save_family("bert", tmp_path / "trained", tiny_model, head="classification")
+    for model, told in ((tiny_model, True), (trained, False)):
+        cascade = ServeConfig.model_validate({"cascade": [{"model": str(model), "depth": 30}, {"depth": 10}]})
+        rerankers = EvaluateConfig(rerankers={"other": str(model)})
+        if told:
+            with pytest.raises(UserError, match=r"serve\.cascade: model .* is no trained reranker \(BertModel\)"):
+                cascaded(cascade)
+            with pytest.raises(UserError, match=r"evaluate\.rerankers: model .* would be drawn at random"):
+                evaluated(rerankers)
+        else:
+            assert len(cascaded(cascade)) == 1
+            assert str(model) in evaluated(rerankers)

@@ -44,25 +44,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+class Model:
+    """Counts how often it began to remember documents."""
+
+    remembered = 0
+
+    def remember_documents(self) -> None:
+        self.remembered += 1
+
+
 class Fake:
     """A pipeline whose search takes depth + query number milliseconds, and the very first one a second."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.reranker = "computes"
-        self.scorer = "looks up"
+        self.reranker = Model()
+        self.scorer: Any = "looks up"
         self.depth = 30
         self.depths = (30,)
         self.first_stage = self
         self.calls: list[tuple[str, int]] = []
 
-    def with_scorer(self, scorer: str) -> Fake:
+    def with_scorer(self, scorer: Any) -> Fake:
         other = copy(self)
         other.scorer = scorer
         return other
 
     def rank(self, queries: Mapping[str, str], *, depth: int) -> None:
-        assert self.scorer == self.reranker
+        assert isinstance(self.scorer, Model)
+        # A model of its own for each search, which keeps no tokens of another.
+        assert self.scorer is not self.reranker
+        assert self.scorer.remembered == self.reranker.remembered + 1
+        self.scorer.remembered += 1
         ((_, text),) = queries.items()
         self.clock.advance(depth + int(text.split()[1]) if self.calls else 1000)
         self.calls.append((text, depth))

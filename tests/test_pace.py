@@ -63,9 +63,14 @@ assert signal.getsignal(signal.SIGTERM) is before
 
 def test_the_first_interrupt_is_noted_and_the_second_does_not_wait() -> None:
     script = """
-import os, signal
+import os, signal, sys
 from secondstage.train.pace import heeding_signals
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with heeding_signals() as came:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not came()
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with heeding_signals() as came:
     os.kill(os.getpid(), signal.SIGINT)
     assert came()
@@ -79,6 +84,11 @@ try:
     raise AssertionError("the old handling is not back")
 except KeyboardInterrupt:
     pass
+sys.stderr.flush()
+os.close(2)  # as `2>&1 | tee log`, whose tee the same Ctrl-C has ended
+with heeding_signals() as came:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert came()
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
     assert "stopping after this step, with a checkpoint; again to stop at once" in done.stderr

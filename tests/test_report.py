@@ -204,7 +204,9 @@ def metrics() -> dict[str, Any]:
             "fusion": {"weight": 0.85, "chosen_on": "dev", "curve": {"0.00": 0.4637, "0.85": 0.5351, "1.00": 0.5122}},
         },
         "latency": {"queries": 203, "first_stage_p50_ms": 3.42, "p50_ms": 61.4, "p95_ms": 93.2},
-        "exports": {"onnx int8": {"queries": 198, "delta": -0.0061, "low": -0.0102, "high": -0.0019}},
+        "exports": {
+            "onnx int8": {"order": "pipeline", "queries": 198, "delta": -0.0061, "low": -0.0102, "high": -0.0019}
+        },
         "replicates": {
             "count": 5,
             "mean": 0.5374,

@@ -41,6 +41,13 @@ def test_as_many_as_asked_or_all(sampler: str, count: int, expected: int) -> Non
     assert len(sample(count, sampler=sampler)) == expected
 
 
+def test_a_run_may_call_itself_random() -> None:
+    """What was drawn from the corpus has no rank; what has one was found, whoever found it."""
+    named = [candidate._replace(retriever="random") for candidate in NEGATIVES]
+    assert sample(5, named) == sample(5)
+    assert sample(4, [*named, *RANDOM], random_share=0.5) == sample(4, [*NEGATIVES, *RANDOM], random_share=0.5)
+
+
 def test_of_none_there_are_none() -> None:
     assert sample(5, []) == []
     assert choose(NEGATIVES, MineConfig(negatives=5), 0, generator(13, "q")) == set()

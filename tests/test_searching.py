@@ -15,6 +15,7 @@ from secondstage.calibration import Calibration, sigmoid
 from secondstage.config import Bm25Config
 from secondstage.errors import UserError
 from secondstage.firststage.bm25 import Bm25
+from secondstage.firststage.hybrid import Hybrid
 from secondstage.run import Scores
 from secondstage.serve import Ask, Pipeline, SearchOptions, Verdict
 from secondstage.serve.cascade import Stage
@@ -115,6 +116,18 @@ def test_the_time_of_many_together_is_no_pace_of_one(pipeline: Pipeline) -> None
     assert pace.loads == before
     pipeline.search(QUERY)
     assert pace.loads != before
+
+
+def test_no_search_is_deeper_than_the_hybrid_fuses(pipeline: Pipeline) -> None:
+    """A longer list of each retriever has other means and deviations: its scores were never weighed."""
+    parts = pipeline.first_stage.parts()
+    hybrid = Hybrid(parts, "zscore", dict.fromkeys(parts, 1 / len(parts)), 12)
+    fused = Pipeline(hybrid, pipeline.reranker, pipeline.documents, depth=5, weight=0.5)
+    assert len(fused.answer(QUERY, options=SearchOptions(depth=12)).trace.reranked) == 12
+    with pytest.raises(UserError, match="depth is 13, but the hybrid was made to fuse 12 documents of each retriever"):
+        fused.search(QUERY, options=SearchOptions(depth=13))
+    alone = Pipeline(parts["bm25"], pipeline.reranker, pipeline.documents, depth=5, weight=0.5)
+    assert alone.deepest is None
 
 
 # --- settings

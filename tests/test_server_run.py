@@ -62,7 +62,6 @@ def server(run_folder: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_connections_send_at_once(host: str) -> None:
     """Else the body of an answer waits for the client's delayed acknowledgement of the headers, 40 ms."""
@@ -74,6 +73,7 @@ def test_connections_send_at_once(host: str) -> None:
         assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.slow
 def test_the_client_of_cohere(server: str, run_folder: Path) -> None:
     """Both versions; the scores are those that the library gives."""
     logits = Pipeline.load(run_folder / "bundle").reranker.score([("flour of the bread", text) for text in DOCUMENTS])

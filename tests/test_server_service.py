@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, cast
 
@@ -64,20 +65,22 @@ def test_too_many_searches_are_refused() -> None:
 def test_judgements_do_not_outlive_their_deadline_or_wait_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secondstage.serve.server.service.MOST_JUDGEMENTS", 3)
     kept: list[Judged] = []
+    disk = threading.Event()
 
     def keep(judged: Judged) -> None:
-        time.sleep(0.2)
+        disk.wait()
         kept.append(judged)
 
     service = make_service(keep=keep)
     judged = Judged(None, "bread", "a", 1, "judgement")
 
     async def main() -> None:
-        late = time.monotonic() + 0.1
+        late = time.monotonic() + 0.5
         asked = [service.judge(judged._replace(relevance=i), deadline=late) for i in range(5)]
         refusals = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(refusal) for refusal in refusals] == [ExpiredError] * 3 + [OverloadedError] * 2
         assert (service.judging, service.open) == (0, 0)
+        disk.set()
         await service.judge(judged, deadline=time.monotonic() + 60)
         await service.drain()
 

@@ -396,3 +396,12 @@ def test_differences_that_are_all_equal_are_their_own_mean_and_interval_to_the_b
     found = compare(system, baseline, resamples=500)
     assert found.delta == found.low == found.high == 0.4 - 0.3
     assert found.sd == 0.0
+
+
+def test_what_is_detectable_is_so_at_the_level_that_decides() -> None:
+    rng = np.random.default_rng(7)
+    system = {f"q{i}": float(value) for i, value in enumerate(rng.random(50))}
+    baseline = dict.fromkeys(system, 0.5)
+    strict, usual = (compare(system, baseline, confidence=confidence, resamples=100) for confidence in (0.99, 0.95))
+    assert usual.detectable == detectable(usual.sd, 50)
+    assert strict.detectable == detectable(strict.sd, 50, alpha=1 - 0.99) > usual.detectable

@@ -142,6 +142,19 @@ def test_thoughts_and_what_was_cut_off_are_no_queries() -> None:
     assert [(query.text, query.rule) for query in queries[2:4]] == [("first?", ""), ("sec", "torn")]
 
 
+def test_a_thought_that_was_cut_off_before_its_end_is_no_query() -> None:
+    """The prompt opened it: nothing in the answer says so, but for the marks in the others."""
+
+    class Thinking(Fake):
+        def complete(self, prompts: Sequence[Messages], **settings: Any) -> list[Reply]:
+            replies = [Reply("what is one?\n</think>first?\nsecond?"), Reply("what does it say?\nsec", cut=True)]
+            return [replies[i % 2] for i in range(len(prompts))]
+
+    config = SynthesizeConfig(generator="local", model="m", per_document=2, kinds=("question",))
+    queries, _ = made(config, Thinking())
+    assert [query.text for query in queries if query.kept] == ["first?", "second?"] * (len(queries) // 3)
+
+
 def test_a_query_says_who_made_it() -> None:
     endpoint = EndpointConfig(url="http://127.0.0.1/v1", model="llm")
     assert name(SynthesizeConfig()) == "title"

@@ -72,7 +72,18 @@ def test_a_refusal_is_none_of_them(text: str) -> None:
     assert parse(text, 1) == [Parsed(text, "refusal")]
 
 
-@pytest.mark.parametrize("text", ["I can't log in to my bank", "sorry lyrics", "I am unable to sleep", "as an adult"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't log in to my bank",
+        "sorry lyrics",
+        "I am unable to sleep",
+        "as an adult",
+        "I can't create a new folder on my desktop, why?",
+        "I cannot write to my USB stick",
+        "I can't answer incoming calls",
+    ],
+)
 def test_people_who_cannot_are_not_refusals(text: str) -> None:
     assert parse(text, 1) == [Parsed(text)]
 
@@ -118,6 +129,13 @@ def test_what_was_cut_off_is_torn_and_what_stands_before_it_is_not(answer: str, 
     assert parse(answer, 3, cut=True) == [*map(Parsed, whole), Parsed(torn, "torn")]
     assert parse(answer, 3) == [*map(Parsed, whole), Parsed(torn)]
     assert parse("", 3, cut=True) == [Parsed("", "empty")]
+
+
+def test_of_an_answer_that_was_cut_off_and_holds_more_than_was_asked_for_all_is_torn() -> None:
+    """A thought that never ended."""
+    thought = "First, I read the document.\nIt is about bread.\nThe user wants"
+    assert [found.fault for found in parse(thought, 2, cut=True)] == ["torn", "torn"]
+    assert [found.fault for found in parse(thought, 2)] == ["", ""]
 
 
 @pytest.mark.parametrize("cut", [False, True])

@@ -43,6 +43,3 @@ def test_a_document_that_gave_the_same_query_answers_it_too() -> None:
     assert synthetic_qrels([KEPT, SAME, LOST]) == {"synthetic-1": {"d0": 1, "d2": 1}}
     # The query that it repeats was dropped for another reason.
     assert synthetic_qrels([KEPT.dropped("near_duplicate", ""), SAME]) == {}
-
-
-# --- the texts of pairs

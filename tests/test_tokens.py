@@ -198,7 +198,7 @@ def test_pairs_that_a_prompt_leaves_no_room_are_counted_where_they_are_many(
     texts = pair_texts(["snow"], documents)
     found = Tokens(Prompted(bert(tiny_model), 16), texts, every(texts), tmp_path)
     assert not found.fast
-    said = f"{long} of {long + others} pairs fill max_length=16: the ends of their documents are not read"
+    said = f"{long} of {long + others} sampled pairs fill max_length=16: their documents' ends are not read"
     assert (said in capsys.readouterr().err) is told
 
 

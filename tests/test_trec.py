@@ -122,6 +122,15 @@ def test_topics_are_read(tmp_path: Path) -> None:
     assert faults == []
 
 
+def test_topics_of_another_kind_are_told(tmp_path: Path) -> None:
+    topics = '<topics>\n<topic number="1">\n<query>bread</query>\n</topic>\n</topics>\n'
+    queries, faults = read_queries(source_of(tmp_path, topics=topics))
+    assert not queries
+    assert faults == [
+        "topics.txt: no <top> in it: give topics as TREC writes them, JSON lines, or an id, a tab and a text"
+    ]
+
+
 def test_faulty_topics_are_told_with_their_line(tmp_path: Path) -> None:
     topics = "<top><num> 1 <desc> d\n</top>\n<top>\n<title> t </top>\n<top><num> 2 <title> good </top>"
     queries, faults = read_queries(source_of(tmp_path, topics=topics))

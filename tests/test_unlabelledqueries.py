@@ -33,6 +33,7 @@ def test_any_file_of_queries_is_read(tmp_path: Path, name: str, zipped: bool) ->
         ("queries.jsonl", '{"_id": "1"}\nno json\n', r"2 faults\n.*:1: no 'text'\n.*:2: not JSON"),
         ("queries.txt.gz", "plain", r"is no whole gzip file"),
         ("queries.txt", "\n \n", r"holds no query: give a file with some"),
+        ("queries.jsonl", '{"_id": "1", "text": "caf\\ud83d"}\n', r"'caf\?' holds half a surrogate pair"),
         ("queries.jsonl", "", r"holds no query: give a file with some"),
     ],
 )

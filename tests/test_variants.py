@@ -97,7 +97,7 @@ def test_an_identical_copy_loses_exactly_nothing(
     shutil.copytree(run_folder / "bundle" / "reranker", tmp_path / "copy")
     folders = {"copy": str(tmp_path / "copy")}
     found = exports(fused, tested, fused.rank(tested.queries), folders, tmp_path / "scores", **STATISTICS)
-    assert found == {"copy": {"queries": 16, "delta": 0, "low": 0, "high": 0}}
+    assert found == {"copy": {"order": "pipeline", "queries": 16, "delta": 0, "low": 0, "high": 0}}
     assert len(list((tmp_path / "scores").iterdir())) == 1
 
 
@@ -111,6 +111,7 @@ def test_a_broken_copy_is_compared_query_by_query(
     broken.save(tmp_path / "broken")
     found = exports(pipeline, tested, runs, {"broken": str(tmp_path / "broken")}, tmp_path, **STATISTICS)["broken"]
     reranked = broken.rerank(runs.first_stage, tested.queries, pipeline.documents)
+    assert found["order"] == "pipeline"  # its weight is 1
     expected = compare(values(reranked, tested), values(runs.pipeline, tested), **STATISTICS)
     assert found["queries"] == 16
     assert found["delta"] == pytest.approx(expected.delta) != 0
@@ -130,13 +131,23 @@ def test_what_a_broken_copy_loses(
     assert found["reversed"]["high"] < 0
 
 
+def test_a_small_weight_hides_no_broken_copy(
+    known: Pipeline, tested: QuerySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline shows nothing of it: another engine, which orders by the reranker alone, does."""
+    monkeypatch.setattr(variants, "open_reranker", lambda pipeline, folder: Known(-1.0))
+    known.weight = 0.0
+    found = exports(known, tested, known.rank(tested.queries), {"copy": "reversed"}, tmp_path, **STATISTICS)["copy"]
+    assert (found["order"], found["high"] < 0) == ("reranked", True)
+
+
 def test_an_export_of_one_query_has_no_interval(
     pipeline: Pipeline, collection: Collection, run_folder: Path, tmp_path: Path
 ) -> None:
     tested = query_set(collection, "test", 1, 13)
     folders = {"copy": str(run_folder / "bundle" / "reranker")}
     found = exports(pipeline, tested, pipeline.rank(tested.queries), folders, tmp_path, **STATISTICS)
-    assert found == {"copy": {"queries": 1, "delta": 0, "low": None, "high": None}}
+    assert found == {"copy": {"order": "pipeline", "queries": 1, "delta": 0, "low": None, "high": None}}
 
 
 def test_an_export_that_is_not_there_is_refused(

@@ -13,7 +13,8 @@ from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.lists import TrainingList
 from secondstage.measures import evaluate, mean
-from secondstage.models import pretrained, quiet_transformers
+from secondstage.models import pretrained, quiet_transformers, read_config
+from secondstage.networks import has_head
 from secondstage.run import Ranking, Run, all_tied, rank
 from secondstage.significance import standard_error
 
@@ -35,6 +36,9 @@ def new_weights(config: TrainConfig) -> list[str]:
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    # A decoder may be large: what its configuration says is believed.
+    if config.head == "yes_no" and has_head(read_config(config.model), "yes_no"):
+        return []
     one_output = config.head == "classification"
     kind, labels = (AutoModelForSequenceClassification, {"num_labels": 1}) if one_output else (AutoModelForCausalLM, {})
     with quiet_transformers():

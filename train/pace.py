@@ -67,16 +67,21 @@ def heeding_signals() -> Iterator[Callable[[], bool]]:
     came = threading.Event()
 
     def note(number: int, _: Any) -> None:
-        if number == signal.SIGINT:
-            if came.is_set():
-                raise KeyboardInterrupt
-            say("  stopping after this step, with a checkpoint; again to stop at once")
+        again = came.is_set()
         came.set()
+        if number == signal.SIGINT:
+            if again:
+                raise KeyboardInterrupt
+            # Whoever reads what is said has got the same Ctrl-C, and may be gone.
+            with contextlib.suppress(OSError, RuntimeError):
+                say("  stopping after this step, with a checkpoint; again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    # What a shell has told a job in the background to ignore stays ignored.
+    heeded = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield came.is_set
     finally:

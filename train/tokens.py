@@ -141,11 +141,12 @@ class Tokens:
 
     def _tell_cut_pairs(self) -> None:
         """The same of pairs whose two texts are not counted apart: those that fill `max_length`, of a sample."""
-        sample = self._firsts[:: -(-len(self._firsts) // SAMPLE)] if self._firsts else []
-        most = self._scorer.max_length
-        cut = sum(len(row) >= most for row in self._tokenize(sample)["input_ids"]) if sample else 0
-        if cut >= MANY * max(1, len(sample)):
-            say(f"  {cut} of {len(sample)} pairs fill max_length={most}: the ends of their documents are not read")
+        if not self._firsts:
+            return
+        most, sample = self._scorer.max_length, self._firsts[:: -(-len(self._firsts) // SAMPLE)]
+        cut = sum(len(row) >= most for row in self._tokenize(sample)["input_ids"])
+        if cut >= MANY * len(sample):
+            say(f"  {cut} of {len(sample)} sampled pairs fill max_length={most}: their documents' ends are not read")
 
     def _key(self, pair: Pair) -> object:
         return self._texts.document_key(*pair)

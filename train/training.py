@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secondstage.compute import set_seed, within_memory
+from secondstage.compute import release_memory, set_seed, within_memory
 from secondstage.config import TrainConfig, on_teacher
 from secondstage.files import folder_digests
 from secondstage.inputs import check_kind
@@ -42,7 +42,7 @@ NO_DEV = (
 
 LESS_MEMORY = (
     "Lower train.memory_tokens, which changes no gradient, or train.batch_tokens; train.gradient_checkpointing=true "
-    "keeps fewer activations. The same command goes on from the last checkpoint"
+    "keeps fewer activations. With another value the training begins anew; what it was made from is kept"
 )
 
 
@@ -77,7 +77,10 @@ class Training:
 
     def _train(self, lists: Sequence[TrainingList], data: Mapping[str, Any]) -> dict[str, Any]:
         selection, config = self._dev(lists), self.config
-        say(selection.introduction() if len(selection) else NO_DEV)
+        if len(selection):
+            say(selection.introduction())
+        elif self.task.section:  # a warm-up has none by design
+            say(NO_DEV)
         if config.folds:  # they have chosen, on more queries than dev has: only the last checkpoint counts
             config = config.model_copy(update={"evaluations": 1, "patience": None, "average": 1})
         loop = self._loop(lists, selection, config, self.work, data)
@@ -88,11 +91,12 @@ class Training:
             loop.watch.note("teacher", worse_teacher(*compare_teacher(lists)))
         stop_at = 1.0
         if self.config.folds:
-            findings = loop.watch.state()
-            del loop  # memory holds one model at a time
+            watched = loop.watch.state()
+            del loop
+            release_memory()  # it holds one model at a time
             stop_at = self._stop(lists)
             loop = self._loop(lists, selection, config, self.work, data)
-            loop.watch.restore(findings)
+            loop.watch.restore(watched)
         found = loop.run(stop_at)
         return {**found, **({"stop_at": stop_at} if self.config.folds else {})}
 

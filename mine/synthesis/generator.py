@@ -93,9 +93,12 @@ def generate(
         counts: gains "answers" and, where an answer holds fewer queries than asked for, "queries_missing".
     """
     answers = dict(_answers(generator, asked, text, config, seed))
+    # Whose thoughts begin in the prompt has one that was cut off without a mark in it.
+    thinks = any(reply.thought for reply in answers.values())
     made: list[SyntheticQuery] = []
     for i, ask in enumerate(asked):
-        found = parse(answers[i].said, ask.number, cut=answers[i].cut)
+        only_thought = thinks and answers[i].cut and not answers[i].thought
+        found = parse("" if only_thought else answers[i].said, ask.number, cut=answers[i].cut)
         counts["answers"] += 1
         counts["queries_missing"] += ask.number - len(found)
         made += [_query(ask, number, parsed, config) for number, parsed in enumerate(found)]

@@ -29,7 +29,10 @@ _REFUSAL = re.compile(
     r"^(?:(?:(?:i am|i'm|i’m) (?:very |really )?)?sorry,? (?:but|i)\b|i apologi[sz]e|as an? (?:ai|language model)\b"
     # People ask with such words, too: only what an assistant cannot do is a refusal.
     r"|(?:unfortunately,? )?i(?: cannot| can['’]?t| won['’]t|(?: a|['’])m (?:unable|not able) to)"
-    r" (?:help|assist|generate|create|provide|write|comply|fulfil|answer|do that)\w*)",
+    r" (?:(?:help|assist|generate|comply|fulfil|do that)\w*"
+    r"|(?:create|provide|write|answer)\w* (?:(?:a|an|any|the|that|this|these|those|such|\d+|search|your) )*"
+    r"(?:quer(?:y|ies)|questions?|claims?|keywords?|content|text|requests?|document|information|advice)\b|(?:create|provide|write|answer)"
+    r" (?:this|that|these)\b))",
     re.IGNORECASE,
 )
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "*": "*", "_": "_"}
@@ -50,12 +53,12 @@ def parse(answer: str, count: int, *, cut: bool = False) -> list[Parsed]:
     """Up to `count` queries of an answer, in its order; one empty query if it holds none.
 
     Read are lines and JSON, whole or a line each; put aside are code fences, numbers, bullets, quotes, labels such as
-    "Query 1:", and an introduction. Of an answer that was `cut` off the last piece is torn, and so is what looks like
-    JSON and is none.
+    "Query 1:", and an introduction. Of an answer that was `cut` off the last piece is torn, or all, if there are more
+    than were asked for: it is a thought that never ended. So is what looks like JSON and is none.
     """
     pieces = list(_pieces(_FENCE.sub("", answer).strip()))
-    last = len(pieces) - 1 if cut else None
-    judged = [_judged(clean(piece), torn=i == last or bool(_RAW.match(piece))) for i, piece in enumerate(pieces)]
+    whole = len(pieces) if not cut else len(pieces) - 1 if len(pieces) <= count else 0
+    judged = [_judged(clean(piece), torn=i >= whole or bool(_RAW.match(piece))) for i, piece in enumerate(pieces)]
     found = [query for query in judged if any(map(str.isalnum, query.text))]
     return found[:count] or [Parsed("", "empty")]
 

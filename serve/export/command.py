@@ -15,7 +15,7 @@ import numpy as np
 from secondstage.backends import TORCH
 from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection, beside
-from secondstage.compute import Precision, resolve
+from secondstage.compute import Precision, has_vnni, resolve
 from secondstage.errors import UserError, in_a_line
 from secondstage.files import read_json, read_manifest, refuse_foreign, replacing, write_manifest
 from secondstage.pairmodel import read_contract
@@ -297,7 +297,8 @@ def _write(wanted: Exports, target: str, measured: Measured, place: Path, writte
     temporary = written.enter_context(replacing(folder))
     if wanted.output is None and graph:
         copy_graph(graph, temporary)
-        write_record(temporary, target, wanted.reranker, parity.to_json() if parity else {})
+        measured_here = (parity.to_json() if parity else {}) | ({"vnni": has_vnni()} if target == "onnx-int8" else {})
+        write_record(temporary, target, wanted.reranker, measured_here)
     else:
         source = Source(_name(wanted.bundle), wanted.reranker, graph, words, wanted.apart)
         layout.write(source, temporary)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from secondstage.compute import has_vnni
 from secondstage.files import writing_whole
 
 from .graphs import ONNX, OPENVINO, hushed, installed
@@ -92,16 +93,6 @@ def quantize_onnx(onnx: Path, target: Path) -> Path:
                 extra_options={"DefaultTensorType": onnx_library.TensorProto.FLOAT},
             )
     return target / ONNX
-
-
-def has_vnni() -> bool:
-    """Whether the processor sums products of eight bits in 32; one that is not x86 is taken for one that does."""
-    import torch
-
-    found = torch.cpu.get_capabilities()
-    if found.get("architecture") not in ("x86_64", "AMD64"):
-        return True
-    return any(found.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def _kept(model: Any, spared: int | None) -> list[str]:

@@ -64,7 +64,7 @@ def lists_of(pipeline: Pipeline, collection: Collection | None, count: int) -> L
 def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measured: Lists) -> list[Pair]:
     """Pairs as they are met in serving, of queries that nothing is measured on if there are others.
 
-    Of train, else dev, else of the bundle's own documents.
+    Of train, else dev, else of the bundle's own documents, else those that are measured on.
     """
     queries: dict[str, str] = {}
     if collection:
@@ -72,7 +72,10 @@ def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measure
         free = [query_id for query_id in split if query_id not in measured.queries] or list(split)
         chosen = choose_queries(free, CALIBRATING_QUERIES, SEED)
         queries = {query_id: collection.queries[query_id] for query_id in chosen}
-    lists = _searched(pipeline, "", queries or _own_queries(pipeline, CALIBRATING_QUERIES, start=1), {})
+    queries = queries or _own_queries(pipeline, CALIBRATING_QUERIES, start=1)
+    if not answered(pipeline.first_stage, list(queries.values())):  # a run has lists of its own queries alone
+        queries = dict(measured.queries)
+    lists = _searched(pipeline, "", queries, {})
     found, start = [], 0
     for ranking in lists.first.values():
         length = len(ranking.doc_ids)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,12 +64,8 @@ def read_events(paths: Iterable[Path]) -> Events:
             kind = record.get("kind")
             if kind in (JUDGEMENT, CLICK):
                 said.extend(filter(None, [to_said(record, where, faults)]))
-            elif kind == "search" and isinstance(record.get("shown"), list):
-                ids = [id_text(each) for each in (record.get("id"), *record["shown"])]
-                if any(each is None for each in ids):
-                    faults.add(f"{where}: id and shown of a search must be texts or whole numbers")
-                else:
-                    shown[str(ids[0])] = [str(each) for each in ids[1:]]
+            elif kind == "search" and "shown" in record:
+                shown |= to_shown(record, where, faults)
     if not said:
         names = ", ".join(map(str, paths))
         raise UserError(
@@ -83,13 +81,39 @@ def faults_in(faults: Faults) -> str:
     return f" ({faults.count} lines cannot be read: {faults.messages[0]})" if faults.count else ""
 
 
+def to_shown(record: Mapping[str, Any], where: str, faults: Faults) -> dict[str, Sequence[str]]:
+    """A search's list by its id; nothing, and a fault that says `where`, if either is missing or of no use."""
+    search_id, given = id_text(record.get("id")), record["shown"]
+    doc_ids = [doc_id for each in given if (doc_id := id_text(each))] if isinstance(given, list) else []
+    if not search_id or not isinstance(given, list) or len(doc_ids) < len(given):
+        faults.add(f"{where}: id of a search must be a text or a whole number, shown a list of such")
+        return {}
+    return {search_id: doc_ids}
+
+
+def utc(time: object) -> str | None:
+    """A time of ISO 8601 in UTC, which one without a zone is taken for, so that later ones sort later; none if it is
+    none."""
+    try:
+        found = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", str(time)))
+    except ValueError:
+        return None
+    return (
+        (found if found.tzinfo else found.replace(tzinfo=timezone.utc))
+        .astimezone(timezone.utc)
+        .isoformat(timespec="microseconds")
+    )
+
+
 def to_said(record: Mapping[str, Any], where: str, faults: Faults) -> Said | None:
     """A record's judgement or click; none, and a fault that says `where`, if something is missing or of no use."""
-    texts = [record.get("time"), record.get("kind"), record.get("query"), id_text(record.get("doc_id"))]
+    texts = [utc(record.get("time")), record.get("kind"), record.get("query"), id_text(record.get("doc_id"))]
     relevance, search_id = record.get("relevance"), id_text(record.get("id"))
     whole = isinstance(relevance, int) and not isinstance(relevance, bool) and relevance >= 0
     if not all(isinstance(text, str) and text.strip() for text in texts) or not whole:
-        faults.add(f"{where}: no judgement: time, kind, query, doc_id must be texts, relevance a whole number")
+        faults.add(
+            f"{where}: no judgement: time must be one of ISO 8601, kind, query, doc_id texts, relevance a whole number"
+        )
         return None
     time, kind, query, doc_id = map(str, texts)
     if SURROGATE.search(query):

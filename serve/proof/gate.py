@@ -16,6 +16,7 @@ FREE_OF = {
 }
 
 
+WHOSE = {"pipeline": "the pipeline", "reranked": "the reranker alone"}
 # Of fewer queries the luck of each decides, and the interval is too bold.
 FEWEST = 10
 
@@ -87,7 +88,8 @@ def check_export(name: str, found: Mapping[str, Any], config: GateConfig) -> Che
     """A copy of the reranker in another form must rank nearly as well."""
     passed = -found["delta"] <= config.export_loss
     text = (
-        f"with the export {name}, {MEASURE} changes by {found['delta']:+.4f}; it may lose {config.export_loss:g} "
+        f"with the export {name}, {MEASURE} of {WHOSE[found['order']]} changes by {found['delta']:+.4f}; "
+        f"it may lose {config.export_loss:g} "
         "(evaluate.gate.export_loss)"
     )
     return Check(f"export {name}", passed, text)

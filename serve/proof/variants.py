@@ -33,25 +33,36 @@ from .systems import open_reranker
 def exports(
     pipeline: Pipeline, tested: QuerySet, runs: Runs, folders: Mapping[str, str], scores: Path, **statistics: Any
 ) -> dict[str, Any]:
-    """What the pipeline loses with each copy of its reranker, on the same lists.
+    """What the pipeline loses with each copy of its reranker, on the same lists; or the reranker alone, if it is more.
+
+    Other engines order by the reranker alone; and with a small weight the pipeline shows nothing of what a copy loses.
 
     Raises:
         UserError: a copy is not there, or nothing here can score it.
     """
-    own = evaluate(runs.pipeline, tested.qrels, [MEASURE])[MEASURE]
+    own = {name: evaluate(run, tested.qrels, [MEASURE])[MEASURE] for name, run in _orders(runs).items()}
     found = {}
     for name, folder in folders.items():
         with _opened(pipeline, folder) as model:
             other = pipeline.with_scorer(keep_scores(model, scores))
-            run = other.rerank(runs.first_stage, tested.queries, label=f"export {name}").pipeline
-        result = compare(evaluate(run, tested.qrels, [MEASURE])[MEASURE], own, **statistics)
+            made = _orders(other.rerank(runs.first_stage, tested.queries, label=f"export {name}"))
+        results = {
+            order: compare(evaluate(run, tested.qrels, [MEASURE])[MEASURE], own[order], **statistics)
+            for order, run in made.items()
+        }
+        order, result = min(results.items(), key=lambda item: item[1].delta)
         found[name] = {
+            "order": order,
             "queries": result.queries,
             "delta": result.delta,
             "low": finite(result.low),
             "high": finite(result.high),
         }
     return found
+
+
+def _orders(runs: Runs) -> dict[str, Run]:
+    return {"pipeline": runs.pipeline, "reranked": runs.reranked}
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def make_app(service: Service, config: ServerConfig | None = None, keys: Keys | 
             CORSMiddleware,
             allow_origins=list(config.cors),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", DEADLINE, REQUEST_ID],
+            allow_headers=["Authorization", "Content-Type", DEADLINE],
             expose_headers=["Retry-After", REQUEST_ID],
         )
     most, fields = most_results(service), service.pipeline.fields.names

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from secondstage.errors import UserError
@@ -49,17 +49,22 @@ class Appending:
                 raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
             self.size = before + written
 
-    @contextmanager
+    @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
-        """No other process appends meanwhile: its line would be cut off with a half one of ours."""
+        """No other process appends meanwhile: its line would be cut off with a half one of ours.
+
+        Where a system or a file system has no locks, a process should have the file for itself.
+        """
         if sys.platform == "win32":
             yield
             return
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def sync(self) -> None:
         """Return when the disk has it all."""

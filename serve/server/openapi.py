@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from secondstage.config import ServerConfig
 
 from . import wire
-from .reception import DEADLINE, REQUEST_ID
+from .reception import DEADLINE
 
 BODIES: dict[str, tuple[Any, ...]] = {
     "/rerank": (wire.Rerank, wire.TeiRerank),
@@ -24,22 +24,13 @@ BODIES: dict[str, tuple[Any, ...]] = {
     "/judgements": (wire.JudgementBody,),
 }
 REFERENCE = "#/components/schemas/{model}"
-HEADERS = (
-    {
-        "name": DEADLINE,
-        "in": "header",
-        "required": False,
-        "description": "Milliseconds after which the request is given up (504), instead of the server's own deadline.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
-    },
-    {
-        "name": REQUEST_ID,
-        "in": "header",
-        "required": False,
-        "description": "The id of the request, in its answer and in the journal; without one it gets a new one.",
-        "schema": {"type": "string"},
-    },
-)
+HEADER = {
+    "name": DEADLINE,
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the request is given up (504), instead of the server's own deadline.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 
 # Of `/score`: one text in the schema, as it cannot say that two lists have the same length.
 ONE_SIDED = ("text_1", "queries")
@@ -71,7 +62,7 @@ def document(
         references = [{"$ref": REFERENCE.format(model=kind.__name__)} for kind in kinds]
         schema = references[0] if len(references) == 1 else {"anyOf": references}
         operation = found["paths"][path]["post"]
-        operation.setdefault("parameters", []).extend(HEADERS)
+        operation.setdefault("parameters", []).append(HEADER)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
         if keys:
             operation["security"] = [{"key": []}]

@@ -117,7 +117,8 @@ def most_results(service: Service) -> int:
     """Candidates, and results, that a search may ask for: `max_documents`, and what it gets without asking."""
     unasked: int = SearchBody.model_fields["top_n"].default
     most: int = max(service.config.max_documents, unasked, *service.pipeline.depths)
-    return most
+    deepest = service.pipeline.deepest
+    return most if deepest is None else min(most, max(unasked, deepest))
 
 
 def check_depth(body: SearchBody, most: int) -> None:

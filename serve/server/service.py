@@ -110,7 +110,7 @@ class Service:
         self._preparing, self._searching, self._writing = (
             ThreadPoolExecutor(1, f"secondstage-{name}") for name in ("tokens", "search", "write")
         )
-        turn = asyncio.Lock()
+        turn, self._pen = asyncio.Lock(), asyncio.Lock()
         self.batchers = tuple(
             Batcher(
                 ModelEngine(model, config.batch_tokens),
@@ -199,13 +199,19 @@ class Service:
         with self._accepted():
             self.judging += 1
             try:
-                written = asyncio.get_running_loop().run_in_executor(self._writing, self._keep, judged)
-                await asyncio.wait_for(written, left)
+                await asyncio.wait_for(self._write(partial(self._keep, judged)), left)
             except asyncio.TimeoutError:
                 raise ExpiredError from None
             finally:
                 self.judging -= 1
         self.tell(partial(self.signals.judged, judged))
+
+    async def _write(self, keep: Callable[[], None]) -> None:
+        """Have it written. Who gives up while it is has no other begin before it is done: a disk may hang."""
+        await self._pen.acquire()
+        written = asyncio.get_running_loop().run_in_executor(self._writing, keep)
+        written.add_done_callback(lambda _: self._pen.release())
+        await asyncio.shield(written)
 
     @property
     def keeps_judgements(self) -> bool:

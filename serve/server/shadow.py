@@ -17,6 +17,7 @@ import numpy as np
 from secondstage.collection import Documents
 from secondstage.compute import Precision
 from secondstage.errors import UserError
+from secondstage.inputs import check_trained
 from secondstage.pairmodel import PairModel
 from secondstage.progress import say
 from secondstage.rerankers import load_reranker
@@ -178,4 +179,5 @@ def load_shadow(folder: str, *, batch_tokens: int, precision: Precision) -> Pair
         read_bundle(path)
         path = path / RERANKER
     refuse_pickles(path, sorted(found.name for found in path.iterdir()))
+    check_trained(str(path), "shadow")
     return load_reranker(path, batch_tokens=batch_tokens, precision=precision)

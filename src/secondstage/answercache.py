@@ -18,6 +18,10 @@ from .errors import UserError
 START = b'{"key": "'
 
 
+# What ends a thought.
+THOUGHT = "</think>"
+
+
 class Reply(NamedTuple):
     """What a model answered.
 
@@ -39,7 +43,12 @@ class Reply(NamedTuple):
 
         Some templates open the thought in the prompt: of it the answer has the end alone.
         """
-        return self.answer.rpartition("</think>")[2].partition("<think>")[0]
+        return self.answer.rpartition(THOUGHT)[2].partition("<think>")[0]
+
+    @property
+    def thought(self) -> bool:
+        """Whether a thought ends in the answer."""
+        return THOUGHT in self.answer
 
 
 def read_replies(path: Path) -> dict[str, Reply]:

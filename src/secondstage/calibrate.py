@@ -39,6 +39,8 @@ def fit(method: Method, scores: ArrayLike, relevant: ArrayLike) -> Calibration:
 def choose(scores: ArrayLike, relevant: ArrayLike, groups: Sequence[str], *, folds: int = 5, seed: int) -> Calibration:
     """Fit the basis and the method with the lowest log loss in cross-validation; of equal ones the simplest.
 
+    Where that is the share in a list, lists of less than half as many candidates as usual get the best map of logits.
+
     The candidates of a query are always in the same fold. There are fewer folds where there are fewer queries; without
     two queries that have a relevant pair, and two that have another one, nothing can be compared: it is "platt".
 
@@ -65,7 +67,12 @@ def choose(scores: ArrayLike, relevant: ArrayLike, groups: Sequence[str], *, fol
         return round(log_loss(held_out, labels), 12)
 
     basis, method = min(itertools.product(BASES, METHODS), key=loss)
-    return fit(method, inputs[basis], labels)._replace(basis=basis)
+    found = fit(method, inputs[basis], labels)
+    if basis == "score":
+        return found
+    alone = fit(min(METHODS, key=lambda each: loss(("score", each))), values, labels)
+    sizes = np.unique(np.asarray(groups), return_counts=True)[1]
+    return found._replace(basis=basis, least=int(np.median(sizes)) // 2, alone=alone)
 
 
 def crossfitted(scores: ArrayLike, relevant: ArrayLike, groups: Sequence[str], *, folds: int = 5, seed: int) -> Floats:

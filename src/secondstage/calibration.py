@@ -11,7 +11,7 @@ share in the softmax over its list, which no shift changes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,6 +37,9 @@ class Calibration(NamedTuple):
         x: `[knots]` scores, strictly increasing.
         y: `[knots]` their probabilities, non-decreasing; they hold beyond the outermost knots.
         basis: "score" maps the logit itself, "list" its logarithmic share in the list (`relative`).
+        least: of the basis "list": candidates of a list below which a share says little, as it grows where fewer
+            share: the only document of a list has all of it.
+        alone: the map of the logits themselves, for such lists; none where there is none.
     """
 
     method: Method
@@ -45,6 +48,8 @@ class Calibration(NamedTuple):
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
     basis: Basis = "score"
+    least: int = 0
+    alone: Calibration | None = None
 
     def of_list(self, scores: ArrayLike) -> Floats:
         """The probability of being relevant for each candidate of one query.
@@ -53,12 +58,18 @@ class Calibration(NamedTuple):
             scores: `[candidates]` logits, of all candidates that were scored.
         """
         values = np.asarray(scores, np.float64)
-        return self.probability(relative(values, [""] * len(values)) if self.basis == "list" else values)
+        return self.of_lists(values, [""] * len(values))
 
     def of_lists(self, scores: ArrayLike, groups: Sequence[str]) -> Floats:
         """The same for the candidates of several queries, `[pairs]` with the ids of their queries."""
         values = np.asarray(scores, np.float64)
-        return self.probability(relative(values, groups) if self.basis == "list" else values)
+        if self.basis == "score":
+            return self.probability(values)
+        found = self.probability(relative(values, groups))
+        if self.alone is not None and len(values):
+            _, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+            found = np.where(sizes[group] < self.least, self.alone.probability(values), found)
+        return found
 
     def probability(self, values: ArrayLike) -> Floats:
         """The map alone, of logits or shares as the basis says; same shape, finite for any finite value."""
@@ -70,6 +81,8 @@ class Calibration(NamedTuple):
     def to_json(self) -> dict[str, object]:
         """What `from_json` reads: method and basis, and only what this method has."""
         shared: dict[str, object] = {"method": self.method, "basis": self.basis}
+        if self.alone is not None:
+            shared |= {"least": self.least, "alone": self.alone.to_json()}
         if self.method == "isotonic":
             return shared | {"x": list(self.x), "y": list(self.y)}
         return shared | {"slope": self.slope, "intercept": self.intercept}
@@ -86,18 +99,24 @@ class Calibration(NamedTuple):
         basis = record.get("basis", "score")
         if basis not in BASES:
             raise UserError(f"calibration: basis {basis!r} is none of {', '.join(BASES)}; calibrate again")
+        more: dict[str, Any] = {"basis": basis}
+        if record.get("alone") is not None:
+            least, alone = record.get("least"), cls.from_json(record["alone"])
+            if type(least) is not int or least < 0 or basis != "list" or alone.basis != "score":
+                raise UserError(f"calibration: least={least!r} is no number of candidates of a list; calibrate again")
+            more |= {"least": least, "alone": alone}
         if record["method"] != "isotonic":
             slope, intercept = finite([record.get("slope"), record.get("intercept")], "calibration: slope, intercept")
             if slope < 0:
                 raise UserError(f"calibration: slope must not be negative, but is {slope!r}; calibrate again")
-            return cls(record["method"], slope, intercept, basis=basis)
+            return cls(record["method"], slope, intercept, **more)
         x, y = (finite(record.get(key), f"calibration: {key}") for key in ("x", "y"))
         if not x or (np.diff(x) <= 0).any():
             raise UserError(f"calibration: x must be increasing numbers, but is {x!r}; calibrate again")
         if len(y) != len(x) or (np.diff(y) < 0).any() or y[0] < 0 or y[-1] > 1:
             rule = f"y must be {len(x)} probabilities that never fall"
             raise UserError(f"calibration: {rule}, but is {y!r}; calibrate again")
-        return cls("isotonic", x=x, y=y, basis=basis)
+        return cls("isotonic", x=x, y=y, **more)
 
 
 def relative(scores: ArrayLike, groups: Sequence[str]) -> Floats:

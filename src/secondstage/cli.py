@@ -48,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"secondstage: {describe_os_error(error)}", file=sys.stderr)
         return USER_ERROR
+    except RuntimeError as error:
+        # What `Path.expanduser` raises.
+        if "home directory" not in str(error):
+            raise
+        print("secondstage: a path begins with ~, and there is no such home directory: write it out", file=sys.stderr)
+        return USER_ERROR
     except KeyboardInterrupt:
         print("secondstage: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

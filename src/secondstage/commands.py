@@ -77,28 +77,31 @@ def stages_of(command: str, config: Config, output: Path) -> list[Stage]:
 
 
 def check_models(config: Config, stages: Iterable[Stage], output: Path) -> None:
-    """Raise `UserError` if a model that a training starts from is none, or is taken as it is with a head that nobody
-    trained, or if its tracker cannot start: before the work, not after it. What was trained before is not looked at:
-    its model may be gone."""
+    """Raise `UserError` if a model that a training starts from is none, or has not what is asked for, or is taken as it
+    is with a head that nobody trained, or if its tracker cannot start: before the work, not after it. What was trained
+    before, of stages that are all there, is not looked at: its model may be gone."""
     kinds = _to_be_made(stages, output)
     if kinds & {"warmup", "train"}:
-        check_model(config.train)
-        if config.train.steps != 0 or config.warms:
+        if config.train.steps != 0 or config.warms or config.train.head == "yes_no":
             _check_start(config.train)
+        else:
+            check_model(config.train)
     if "train" in kinds:
         _check_tracker(config.train)
     if "student" in kinds and config.distill is not None:
         with speaking_of(STUDENT):
             teacher, cut = _cut_from(config, config.distill, output, made="train" not in kinds)
             check_student(config.distill, teacher, cut)
-            model = teacher if config.distill.student.model == TEACHER else config.distill.student.model
-            if model is not None and cut is None:
-                _check_start(config.distill.student.model_copy(update={"model": model}))
+            student = config.distill.student
+            if student.model != TEACHER:
+                _check_start(student)
+            elif teacher is not None and cut is None:
+                _check_start(student.model_copy(update={"model": teacher}))
             _check_tracker(config.distill.student)
     if "train" not in kinds or config.train.steps != 0 or config.warms:
         return
     # The configuration of nearly all rerankers says that there is a head: only of others the weights are looked at.
-    if config.train.head != "classification" or not has_head(read_config(config.train.model)):
+    if not has_head(read_config(config.train.model), config.train.head):
         from secondstage.train.checks import refuse_new_head
 
         refuse_new_head(config.train)

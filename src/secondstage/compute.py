@@ -49,6 +49,16 @@ def has_bf16() -> bool:
     return False
 
 
+def has_vnni() -> bool:
+    """Whether the processor sums products of eight bits in 32; one that is not x86 is taken for one that does."""
+    import torch
+
+    found = torch.cpu.get_capabilities()
+    if found.get("architecture") not in ("x86_64", "AMD64"):
+        return True
+    return any(found.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
 def keep_memory() -> None:
     """Ask glibc to keep freed memory for the next step instead of giving it back to the kernel.
 
@@ -84,10 +94,12 @@ def within_memory(way_out: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         import torch
 
-        # On CPUs torch has no kind of its own for it.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        # For main memory torch has no kind of its own.
+        main = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        if not main and not isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(f"the memory of {device()} is not enough: {in_a_line(error)}. {way_out}") from error
+        place = "main memory" if main else f"the memory of {device()}"
+        raise UserError(f"{place} is not enough: {in_a_line(error)}. {way_out}") from error
 
 
 @lru_cache(maxsize=1)

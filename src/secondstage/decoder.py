@@ -11,7 +11,7 @@ import numpy as np
 from .calibration import Calibration
 from .compute import Precision, device, resolve, torch_dtype
 from .errors import UserError
-from .models import locate, outlined, pretrained, quiet_transformers, read_config
+from .models import locate, outlined, pretrained, quiet_transformers
 from .networks import fitting_tokenizer, longest
 from .pairmodel import PairModel, calibration_of, read_contract
 from .yesno import template_of, token_of
@@ -199,7 +199,7 @@ def load_decoder(model: str, *, weights: bool = True, **settings: Any) -> tuple[
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers():
-        settings = {"dtype": "float32", "config": settings.get("config") or read_config(model)} | settings
+        settings = {"dtype": "float32"} | settings
         network = (pretrained if weights else outlined)(AutoModelForCausalLM, model, **settings)
     return network, fitting_tokenizer(model, network.config)
 

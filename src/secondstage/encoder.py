@@ -16,11 +16,14 @@ import numpy.typing as npt
 from .compute import device, resolve
 from .files import fingerprint, folder_digests, writing
 from .models import loading, quiet_transformers
+from .pieces import pieces
 
 Vectors = npt.NDArray[np.float32]
 
 # Texts that are tokenised together, neighbours in length.
 BLOCK = 512
+# Of long ones so many characters: they are tokenised whole, in a hundred bytes a token.
+CHARACTERS = 1 << 24
 # What the `batch_size` of a config stands for: so many texts of this many tokens. A processor works fastest where a
 # batch stays in its caches, an accelerator where it fills its memory.
 USUAL_TOKENS = {"cpu": 32}
@@ -79,8 +82,8 @@ class Encoder:
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         order = np.argsort([-len(text) for text in texts], kind="stable")
-        for start in range(0, len(order), BLOCK):
-            rows = order[start : start + BLOCK]
+        for piece in pieces(order.tolist(), lambda row: len(texts[row]), count=BLOCK, total=CHARACTERS):
+            rows = np.array(piece)
             for places, found in self._batches([texts[int(row)] for row in rows], prompt):
                 vectors[rows[places]] = found
             if advance is not None:

@@ -41,6 +41,8 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
         read_manifest(Path(bundle).expanduser(), "bundle")
     for folder in config.exports.values():
         exported_graph(Path(folder).expanduser())
+    for model in config.rerankers.values():
+        check_trained(model, "evaluate.rerankers")
     models = [*config.rerankers.values(), *config.exports.values(), *config.replicates]
     found = {model: identity(model) for model in models}
     for name, file in config.slices.items():
@@ -57,7 +59,24 @@ def cascaded(config: ServeConfig) -> list[str]:
     Raises:
         UserError: one is not there: before the work, not after it.
     """
-    return [identity(stage.model) for stage in config.cascade if stage.model is not None]
+    models = [stage.model for stage in config.cascade if stage.model is not None]
+    for model in models:
+        check_trained(model, "serve.cascade")
+    return [identity(model) for model in models]
+
+
+def check_trained(model: str, key: str) -> None:
+    """Raise `UserError` if a model that is taken as it is has no head of its kind, which would be drawn at random.
+
+    Weights are not read.
+    """
+    network, kind = read_config(model), read_contract(model).get("kind", "classification")
+    if not has_head(network, kind):
+        made = ", ".join(network.architectures or ("of no kind",))
+        raise UserError(
+            f"{key}: model {model!r} is no trained reranker ({made}): its head would be drawn at random, and order so; "
+            "give one that was trained"
+        )
 
 
 def mined_from(config: MineConfig, output: Path | None = None) -> dict[str, str]:

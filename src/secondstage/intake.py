@@ -55,7 +55,8 @@ def write_collection(
     if not drop_invalid:
         faults.raise_if_any("Mend the source, or leave the faulty records out with collection.drop_invalid=true")
     shares = {"test": test_share, "dev": dev_share}
-    cuts = [note for split, share in shares.items() for note in cut_split(splits, split, share, seed)]
+    texts = {query_id: query.text for query_id, query in queries.items()}
+    cuts = [note for split, share in shares.items() for note in cut_split(splits, split, share, seed, texts)]
     notes = [*source.notes(), *faults.notes(), *cuts]
     if faults.count:
         notes.append(f"left out as faulty: {faults.report()}")

@@ -116,14 +116,14 @@ def pretrained(kind: Any, model: str, **settings: Any) -> Any:
     return loading(model, load)
 
 
-def outlined(kind: Any, model: str, *, config: Any, attn_implementation: str | None = None, **_: Any) -> Any:
+def outlined(kind: Any, model: str, *, attn_implementation: str | None = None, config: Any = None, **_: Any) -> Any:
     """The network of a configuration as `pretrained` would open it, without weights: made in an instant, of any size.
 
     Args:
         kind: one of transformers' Auto classes.
-        model: in words.
-        config: of the model.
+        model: see `locate`.
         attn_implementation: as of `pretrained`.
+        config: of the model; by default its own.
 
     Raises:
         UserError: transformers makes no such network of it.
@@ -132,7 +132,8 @@ def outlined(kind: Any, model: str, *, config: Any, attn_implementation: str | N
 
     def make(_: str) -> Any:
         with torch.device("meta"):
-            return kind.from_config(config, trust_remote_code=False, attn_implementation=attn_implementation)
+            shape = config or read_config(model)
+            return kind.from_config(shape, trust_remote_code=False, attn_implementation=attn_implementation)
 
     return loading(model, make)
 

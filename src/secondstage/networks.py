@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from .compute import Precision, resolve, torch_dtype
 from .errors import UserError
@@ -13,7 +13,8 @@ from .firsttoken import read_first_token
 from .models import outlined, pretrained, quiet_transformers, read_config
 from .pairtext import check_pairs, pool_last_token, put_words_around
 
-HEAD = "ForSequenceClassification"
+# How the classes are named that have a head.
+HEADS = {"classification": ("ForSequenceClassification",), "yes_no": ("ForCausalLM", "LMHeadModel")}
 # Families that mix padding into the other tokens, or draw what they attend to: a pair's score would depend on the pairs
 # that it is padded with. `tests/test_networks.py` asks all others that it has.
 MIX_PADDING = ("big_bird", "canine", "convbert", "fnet", "nystromformer", "yoso")
@@ -94,9 +95,11 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def has_head(config: Any) -> bool:
-    """Whether a configuration is that of a trained classifier, whose head is then no new one."""
-    return any(name.endswith(HEAD) for name in config.architectures or ())
+def has_head(config: Any, head: Literal["classification", "yes_no"] = "classification") -> bool:
+    """Whether a configuration is that of a trained classifier, or of a decoder that predicts words: no head is new."""
+    if head == "yes_no" and config.get_text_config().tie_word_embeddings:
+        return True
+    return any(name.endswith(HEADS[head]) for name in config.architectures or ())
 
 
 def check_outputs(model: str, config: Any) -> None:

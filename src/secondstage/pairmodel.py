@@ -18,6 +18,7 @@ from .errors import UserError
 from .files import read_json, write_json, writing
 from .models import locate, quiet_transformers
 from .networks import merged
+from .pieces import pieces
 from .progress import bar
 from .run import Run, Scores
 from .scoring import rerank
@@ -213,15 +214,8 @@ def calibration_of(contract: Mapping[str, Any]) -> Calibration | None:
 
 def chunks(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
     """Start and end of what is tokenised together: up to `CHUNK` pairs with `CHARACTERS` in all, or one longer pair."""
-    start = characters = 0
-    for end, (query, document) in enumerate(pairs):
-        size = len(query) + len(document)
-        if end > start and (end - start == CHUNK or characters + size > CHARACTERS):
-            yield start, end
-            start, characters = end, 0
-        characters += size
-    if pairs:
-        yield start, len(pairs)
+    for piece in pieces(range(len(pairs)), lambda i: sum(map(len, pairs[i])), count=CHUNK, total=CHARACTERS):
+        yield piece[0], piece[-1] + 1
 
 
 def token_budget(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

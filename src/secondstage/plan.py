@@ -115,7 +115,7 @@ def carry_out(stage: Stage, output: Path, team: Workers = ALONE) -> dict[str, An
     if team.lead:
         say(f"{stage.kind} …")
     start = time.monotonic()
-    with within_memory(f"Lower batch_tokens in the section of {stage.kind}; the same command goes on from here"):
+    with within_memory("Lower the batch_tokens of what was computed; the same command goes on from here"):
         if stage.share is not None and team.size > 1:
             stage.share()
             release_memory()

@@ -38,6 +38,7 @@ class Comparison(NamedTuple):
     losses: int
     sd: float
     p_holm: float
+    confidence: float = 0.95
 
     @property
     def queries(self) -> int:
@@ -46,8 +47,8 @@ class Comparison(NamedTuple):
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that so many queries would show; see `detectable`."""
-        return detectable(self.sd, self.queries)
+        """The smallest true difference that so many queries would show in one comparison; see `detectable`."""
+        return detectable(self.sd, self.queries, alpha=1 - self.confidence)
 
 
 # Differences below this are rounding, not wins.
@@ -128,6 +129,7 @@ def compare_pairs(
             losses=int((differences[:, i] < 0).sum()),
             sd=float(rest[:, i].std(ddof=1)) if n > 1 else nan,
             p_holm=adjusted[name],
+            confidence=confidence,
         )
         for i, name in enumerate(pairs)
     }

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .collection import Qrels
+from .duplicates import normalise
 from .files import fingerprint
 
 
-def cut_split(splits: dict[str, Qrels], name: str, share: float, seed: int) -> list[str]:
+def cut_split(
+    splits: dict[str, Qrels], name: str, share: float, seed: int, texts: Mapping[str, str] | None = None
+) -> list[str]:
     """Move `share` of the training queries to a new split, if there is none so named; return what was done, in words.
 
-    Queries that share a positive document stay together, so that no training positive is one of the new split, unless
-    the queries are so entangled that this leaves less than half the share. The cut depends on the seed and the ids
-    alone, not on their order.
+    Queries of the same words stay together. So do those that share a positive document, so that no training positive is
+    one of the new split, unless the queries are so entangled that this leaves less than half the share. The cut depends
+    on the seed, the ids and which of them have the same words, not on their order.
+
+    Args:
+        splits: judgements by split; `train` loses what the new one gains.
+        name: of the new split.
+        share: of the training queries.
+        seed: of the choice.
+        texts: of the queries by id; without them no two have the same words.
     """
     train = splits.get("train", {})
     if name in splits or len(train) < 2 or share <= 0:
         return []
     wanted = min(max(1, round(share * len(train))), len(train) - 1)
-    cut, note = _take(group_queries(train), wanted, seed), "none shares a relevant document with train"
+    # The words of a query are as if they were a document, named as none is.
+    words = {query_id: normalise(texts[query_id]) for query_id in train} if texts else {}
+    same: Qrels = {query_id: {f"\0{words[query_id]}": 1} if words.get(query_id) else {} for query_id in train}
+    both = {query_id: {**judged, **same[query_id]} for query_id, judged in train.items()}
+    cut, note = _take(group_queries(both), wanted, seed), "none shares a relevant document with train"
     if 2 * len(cut) < wanted:
-        cut, note = _take([[query_id] for query_id in train], wanted, seed), "some share relevant documents with train"
+        cut, note = _take(group_queries(same), wanted, seed), "some share relevant documents with train"
     splits[name] = {query_id: train[query_id] for query_id in sorted(cut)}
     splits["train"] = {query_id: judged for query_id, judged in train.items() if query_id not in cut}
     return [f"no {name} split: {len(cut)} of {len(train)} training queries were cut for it (seed {seed}); {note}"]

@@ -33,7 +33,7 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "safetensors": Layout(safetensors.write, None),
-    "onnx": Layout(onnx.write, "onnx"),
+    "onnx": Layout(onnx.write, "onnx", check_tokenizer, onnx.scores),
     "onnx-int8": Layout(onnx.write, "onnx-int8"),
     "openvino": Layout(openvino.write, "openvino"),
     "openvino-int8": Layout(openvino.write, "openvino-int8"),

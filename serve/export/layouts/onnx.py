@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from secondstage.networks import load_tokenizer
+from secondstage.run import Scores
 
-from .parts import Source, copy_graph, copy_reranker, write_length, write_readme
+from ..loaded import scores_of_files
+from .parts import TOKENIZER, Source, copy_graph, copy_reranker, inputs_of, write_length, write_readme
 
 TEXT = """
 A folder in Hugging Face's layout with `onnx/model.onnx` beside the weights. `FOLDER` is this one. Inputs are INPUTS, of
@@ -63,12 +66,20 @@ def write(source: Source, folder: Path) -> None:
     write_readme(source, folder, f"{source.name}: ONNX", filled(source, TEXT))
 
 
+def scores(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Scores:
+    """`[n]` scores by the graph and the tokenizer, as the README says."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.enable_truncation(source.max_length)
+    return scores_of_files(folder / "onnx" / "model.onnx", tokenizer, pairs)
+
+
 def filled(source: Source, text: str) -> str:
     """The text with what differs between models put in."""
     tokenizer = load_tokenizer(str(source.reranker))
-    inputs = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
     words = {
-        "INPUTS": ", ".join(f"`{name}`" for name in inputs),
+        "INPUTS": ", ".join(f"`{name}`" for name in inputs_of(source.graph)),
         "MAX_LENGTH": str(source.max_length),
         "PAD_ID": str(tokenizer.pad_token_id),
         "PAD_TOKEN": repr(tokenizer.pad_token),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondstage.backends.record import RECORD
+from secondstage.backends.record import GRAPHS, RECORD
 from secondstage.errors import UserError
 from secondstage.files import read_json, write_json
 from secondstage.pairmodel import CONTRACT
@@ -17,6 +17,7 @@ from secondstage.run import Scores
 from ..loaded import scores_of_folder
 
 TOKENIZER = "tokenizer.json"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Where Text Embeddings Inference looks for the longest input, before it takes all positions that the network has.
 LENGTH = "sentence_bert_config.json"
 
@@ -111,6 +112,21 @@ def tokenizer_of(source: Source) -> dict[str, Any]:
         raise UserError(f"{source.reranker} holds no {TOKENIZER}: its tokenizer has no fast form, which this needs")
     found: dict[str, Any] = read_json(source.reranker / TOKENIZER)
     return found
+
+
+def inputs_of(graph: Path | None) -> list[str]:
+    """The inputs of a graph; a tokenizer may give more of a pair than its network reads."""
+    if graph is None:
+        raise ValueError("this layout was given no graph")
+    if (graph / GRAPHS["onnx"]).is_file():
+        import onnx
+
+        named = {port.name for port in onnx.load(str(graph / GRAPHS["onnx"]), load_external_data=False).graph.input}
+    else:
+        import openvino
+
+        named = {port.any_name for port in openvino.Core().read_model(graph / GRAPHS["openvino"]).inputs}
+    return [name for name in INPUTS if name in named]
 
 
 def write_length(source: Source, folder: Path) -> None:

@@ -10,7 +10,16 @@ from secondstage.networks import load_tokenizer
 from secondstage.run import Scores
 
 from ..loaded import scores_of_files
-from .parts import TOKENIZER, Source, check_tokenizer, copy_graph, write_contract, write_readme, write_tokenizer
+from .parts import (
+    TOKENIZER,
+    Source,
+    check_tokenizer,
+    copy_graph,
+    inputs_of,
+    write_contract,
+    write_readme,
+    write_tokenizer,
+)
 
 # Tokens of a query; Vespa's tensors have a fixed size, filled up with zeros.
 QUERY_TOKENS = 32
@@ -103,7 +112,8 @@ def check(source: Source) -> None:
 
 def write(source: Source, folder: Path) -> None:
     """Write the layout."""
-    start, separator, inputs = _marks(source)
+    start, separator = _marks(source)
+    inputs = inputs_of(source.graph)
     copy_graph(source.graph, folder / "models")
     write_tokenizer(source, folder / "models", special_tokens=False)
     plain = (start, separator) == BERT_MARKS
@@ -129,15 +139,15 @@ def scores(source: Source, folder: Path, pairs: Sequence[tuple[str, str]]) -> Sc
     from tokenizers import Tokenizer
     from tokenizers.processors import BertProcessing
 
-    start, separator, _ = _marks(source)
+    start, separator = _marks(source)
     tokenizer = Tokenizer.from_file(str(folder / "models" / TOKENIZER))
     tokenizer.post_processor = BertProcessing(("separator", separator), ("start", start))
     tokenizer.enable_truncation(source.max_length)
     return scores_of_files(folder / "models" / "model.onnx", tokenizer, pairs)
 
 
-def _marks(source: Source) -> tuple[int, int, list[str]]:
-    """The ids of the start and of the separator, and the inputs of the network."""
+def _marks(source: Source) -> tuple[int, int]:
+    """The ids of the start and of the separator."""
     tokenizer = load_tokenizer(str(source.reranker))
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
     row = tokenizer("a", "b")["input_ids"]
@@ -147,6 +157,4 @@ def _marks(source: Source) -> tuple[int, int, list[str]]:
             "vespa joins query and document as start, query, separator, document, separator, and this tokenizer gives "
             f"{tokenizer.convert_ids_to_tokens(row)}: scores would differ. Serve it with TEI (--to safetensors)"
         )
-    known = ("input_ids", "attention_mask", "token_type_ids")
-    inputs: list[str] = [name for name in known if name in tokenizer.model_input_names]
-    return start, separator, inputs
+    return start, separator

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compute import Precision, has_bf16
+from ..compute import Precision, has_bf16, has_vnni
 from ..errors import UserError, in_a_line
 from ..files import file_digest
 from ..networks import load_tokenizer
@@ -76,6 +76,12 @@ class EngineReranker(Reranker):
             )
         record, kind = read_record(folder, engine, model), KINDS[engine]
         library_of(kind.library, kind.extra, engine)
+        if record.parity.get("vnni") and not has_vnni():
+            raise UserError(
+                f"{folder} was made where the processor sums products of eight bits in 32; this one sums them in 16, "
+                f"which overflow: make it again here (`secondstage export BUNDLE --to {engine}`), or set "
+                "serve.backend=auto"
+            )
         threads = threads or available_threads()
         half = precision == "bf16" or (precision == "auto" and has_bf16())
         session = _open_graph(kind, folder / GRAPHS[engine], engine, threads, half)

@@ -117,18 +117,23 @@ class Kitchen:
 
     def discard(self, recipe: str, seed: int) -> None:
         """Delete the weights; what the training logged stays."""
-        shutil.rmtree(self.reranker(recipe, seed), ignore_errors=True)
+        for path in self._rerankers(recipe, seed):
+            shutil.rmtree(path, ignore_errors=True)
 
     def reranker(self, recipe: str, seed: int) -> Path:
         """Where a cell's reranker is, or was."""
-        found = [self._cell(recipe, seed) / kind / "reranker" for kind in TRAINED]
+        found = self._rerankers(recipe, seed)
         return next((path for path in found if path.is_dir()), found[-1])
+
+    def _rerankers(self, recipe: str, seed: int) -> list[Path]:
+        return [self._cell(recipe, seed) / kind / "reranker" for kind in TRAINED]
 
     def kept(self, cell: Cell) -> Path | None:
         """Where a cell's own reranker is; none if it is gone, or of a recipe that had its name at another time."""
-        path = self.reranker(cell.recipe, cell.seed)
-        own = path.is_dir() and read_json(path.parent / MANIFEST)["fingerprint"] == cell.training
-        return path if own else None
+        for path in self._rerankers(cell.recipe, cell.seed):
+            if path.is_dir() and read_json(path.parent / MANIFEST)["fingerprint"] == cell.training:
+                return path
+        return None
 
     def first_stage(self) -> Values:
         """The measure of the lists as they are, by query."""

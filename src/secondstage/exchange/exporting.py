@@ -66,7 +66,7 @@ def export_lists(
         return _export_trec(lists, out)
     check_new(out)
     texts = texts_of_lists(Collection.open(collection or _collection(mine)), mine)
-    count = (negatives or _usual(lists)) if form == "n-tuple" else 0
+    count = (negatives or _usual(lists, scores=scores)) if form == "n-tuple" else 0
     left: Counter[str] = Counter()
 
     def rows() -> Iterator[Row]:
@@ -139,16 +139,21 @@ def _texts(found: TrainingList, texts: PairTexts, scores: bool, left: Counter[st
     left["ignored"] += len(found.with_role(IGNORED))
     sides = []
     for role in (POSITIVE, NEGATIVE):
-        kept = [c for c in found.with_role(role) if not scores or c.teacher_score is not None]
+        kept = _exported(found, role, scores=scores)
         left["unscored"] += len(found.with_role(role)) - len(kept)
         read = zip(texts([(found.query_id, candidate.doc_id) for candidate in kept]), kept, strict=True)
         sides.append(tuple(Passage(text, grade(candidate), candidate.teacher_score) for (_, text), candidate in read))
     return TextList(texts.queries[found.query_id], *sides)
 
 
-def _usual(lists: Path) -> int:
-    """How many negatives most lists have; of several such numbers the largest."""
-    counts = Counter(len(found.with_role(NEGATIVE)) for found in read_lists(lists))
+def _exported(found: TrainingList, role: str, *, scores: bool) -> list[Candidate]:
+    """The candidates of a role; where scores are wanted, those that have one."""
+    return [c for c in found.with_role(role) if not scores or c.teacher_score is not None]
+
+
+def _usual(lists: Path, *, scores: bool) -> int:
+    """How many negatives most lists have, with `scores` those that have one; of several such numbers the largest."""
+    counts = Counter(len(_exported(found, NEGATIVE, scores=scores)) for found in read_lists(lists))
     del counts[0]
     return max(counts, key=lambda number: (counts[number], number), default=1)
 

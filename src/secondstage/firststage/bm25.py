@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,15 @@ from ..collection import Documents
 from ..config import Bm25Config
 from ..errors import UserError
 from ..files import read_json, write_json
+from ..pieces import pieces
 from ..progress import bar
 from . import FirstStage, Hits
 from .words import WORDS, check_words, tokenize
 
 # Documents whose words are held as Python's own objects at a time.
 CHUNK = 4096
+# Of long ones, so many characters.
+CHARACTERS = 1 << 26
 # Entries of the index that are scored at a time.
 SCORED = 1 << 22
 # In the folder of the index: the number of its words.
@@ -114,7 +117,7 @@ def _count(config: Bm25Config, documents: Documents) -> Counts:
     chunks, lengths = [], array("q")
     progress = bar(total=len(documents), label="bm25", unit="doc")
     texts = (document.content for document in documents)
-    while chunk := list(islice(texts, CHUNK)):
+    for chunk in pieces(texts, len, count=CHUNK, total=CHARACTERS):
         words = tokenize(config, chunk)
         lengths.extend(map(len, words))
         for word in chain.from_iterable(words):

@@ -35,6 +35,11 @@ class Hybrid:
         self._shares = dict(shares)
         self._depth = depth
 
+    @property
+    def depth(self) -> int:
+        """How many documents each retriever hands in: the scores of a deeper list are on another scale."""
+        return self._depth
+
     def save(self, folder: Path) -> None:
         """Write every retriever below `folder`."""
         for retriever in self._retrievers.values():

@@ -9,6 +9,8 @@ from secondstage.collection import Source
 from secondstage.config import CollectionConfig
 from secondstage.errors import UserError
 
+from .records import SPLITS
+
 BUILT_IN = "pydocs"
 HUB_PREFIX = "hf:"
 ACCEPTED = (
@@ -26,7 +28,9 @@ def open_source(config: CollectionConfig) -> Source:
     if not config.source:
         from .trec import FilesSource
 
-        qrels = {split: Path(path).expanduser() for split, path in config.qrels.items()}
+        # As in BEIR and on the hub.
+        names = {split: name for split, name in SPLITS.items() if name not in config.qrels}
+        qrels = {names.get(split, split): Path(path).expanduser() for split, path in config.qrels.items()}
         queries = Path(config.queries).expanduser() if config.queries else None
         return FilesSource(Path(config.documents or "").expanduser(), queries, qrels)
     if config.source == BUILT_IN:

@@ -55,6 +55,7 @@ def _plain(markup: str) -> str:
 
 def trec_topics(path: Path, faults: Faults) -> Iterator[Query]:
     """The queries of a file of `<top>` elements: the number and the title of each."""
+    before, line = faults.count, 0
     for line, body in _elements(path, "top", faults):
         number, title = NUMBER.search(body), TOPIC_TITLE.search(body)
         for name, found in (("num", number), ("title", title)):
@@ -62,6 +63,8 @@ def trec_topics(path: Path, faults: Faults) -> Iterator[Query]:
                 faults.add(f"{path}:{line}: this <top> has no <{name}>")
         if number and title:
             yield Query(number[1], " ".join(html.unescape(title[1]).split()))
+    if not line and faults.count == before:
+        faults.add(f"{path}: no <top> in it: give topics as TREC writes them, JSON lines, or an id, a tab and a text")
 
 
 def _elements(path: Path, tag: str, faults: Faults) -> Iterator[tuple[int, str]]:
