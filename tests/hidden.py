@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from secondstage.collection import Qrels
 from secondstage.run import Run, rank
 from secondstage.serve.choices import Barren
@@ -18,6 +16,6 @@ def without_answers(first: Run, reranked: Run, qrels: Qrels) -> Barren:
 
     def of(run: Run) -> Run:
         kept = {query_id: run[query_id].scores_of(doc_ids) for query_id, doc_ids in left.items()}
-        return Run(run.name, {q: rank(left[q], kept[q], np.repeat("bm25", len(left[q]))) for q in left})
+        return Run(run.name, {q: rank(left[q], kept[q], ["bm25"] * len(left[q])) for q in left})
 
     return Barren(of(first), of(reranked))

@@ -99,6 +99,7 @@ def test_a_line_waits_for_that_of_another_process(tmp_path: Path) -> None:
         thread.start()
         assert not done.wait(0.2)
     thread.join()
+    file.close()
     assert (tmp_path / "lines").read_bytes() == b"own\n"
 
 
@@ -111,6 +112,7 @@ def test_without_locks_a_line_is_written_all_the_same(tmp_path: Path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", none)
     file = Appending(tmp_path / "lines")
     file.append(b"own\n")
+    file.close()
     assert (tmp_path / "lines").read_bytes() == b"own\n"
 
 

@@ -117,7 +117,7 @@ def test_of_a_config_that_distils_the_student_is_what_is_compared(
     teacher = tmp_path / "teacher"
     Reranker.load(tiny_model, max_length=32, precision="fp32").save(teacher)
     made, recipes = kitchen(
-        {name: section for name, section in data.items() if name != "train"},
+        data,
         f"output={tmp_path / 'out'}",
         f"distill={{teacher: '{teacher}'}}",
         "distill.student={steps: 2, max_length: 32, batch_tokens: 256, precision: fp32, student: {layers: 1}}",

@@ -170,7 +170,7 @@ def test_a_reranker_whose_head_would_be_random_is_refused(tiny_model: Path, tmp_
     """Before the cascade drops candidates at random, or the pipeline is proven better than chance."""
     trained = save_family("bert", tmp_path / "trained", tiny_model, head="classification")
     for model, told in ((tiny_model, True), (trained, False)):
-        cascade = ServeConfig.model_validate({"cascade": [{"model": str(model), "depth": 30}, {"depth": 10}]})
+        cascade = ServeConfig.from_json({"cascade": [{"model": str(model), "depth": 30}, {"depth": 10}]})
         rerankers = EvaluateConfig(rerankers={"other": str(model)})
         if told:
             with pytest.raises(UserError, match=r"serve\.cascade: model .* is no trained reranker \(BertModel\)"):

@@ -102,7 +102,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def networks(tiny_model: Path) -> tuple[Any, Any]:
     """A teacher of two layers, and a student that has only its second one."""
     torch.manual_seed(1)
-    settings = {"attn_implementation": "eager"}
+    settings: dict[str, Any] = {"attn_implementation": "eager"}
     teacher, _ = load_cross_encoder(str(tiny_model), **settings)
     student, _ = load_cross_encoder(str(tiny_model), **settings)
     student.load_state_dict(teacher.state_dict())

@@ -23,7 +23,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def samples(metrics: Metrics) -> Samples:
     text, content_type = metrics.render()
     assert content_type.startswith("text/plain; version=0.0.4")
-    families = list(text_string_to_metric_families(text.decode()))
+    families = [
+        found for found in text_string_to_metric_families(text.decode()) if not found.name.startswith("process_")
+    ]
     assert all(family.name.startswith("secondstage_") and family.documentation.endswith(".") for family in families)
     return {
         (sample.name.removeprefix("secondstage_"), tuple(sorted(sample.labels.items()))): sample.value

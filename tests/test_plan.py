@@ -774,7 +774,7 @@ def test_what_is_done_needs_its_model_no_more(project: Project, monkeypatch: pyt
 
     config = check_config(project.config)
     stages = stages_of("evaluate", config, project.output)
-    monkeypatch.setattr("secondstage.commands.check_model", gone)
+    monkeypatch.setattr("secondstage.commands._check_start", gone)
     check_models(config, stages, project.output)
     shutil.rmtree(project.output / "bundle")
     check_models(config, stages, project.output)

@@ -128,7 +128,11 @@ def test_equal_or_unknown_scores_are_one_stratum(count: int) -> None:
 
 
 def found_by(*retrievers: str) -> list[Candidate]:
-    return [c._replace(retriever=retriever) for c, retriever in zip(NEGATIVES, retrievers, strict=False)]
+    """What is drawn from the corpus has no rank."""
+    return [
+        c._replace(retriever=retriever, rank=0 if retriever == "random" else c.rank)
+        for c, retriever in zip(NEGATIVES, retrievers, strict=False)
+    ]
 
 
 @pytest.mark.parametrize(

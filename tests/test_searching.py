@@ -305,7 +305,7 @@ def test_what_is_slower_than_measured_is_learnt(pipeline: Pipeline) -> None:
     for _ in range(30):
         asking = quick.asking(QUERY, SearchOptions(latency_ms=60))
         ask = next(asking)
-        scorer.now += 0.020  # waits in a queue
+        scorer.now += 0.010  # waits in a queue
         with pytest.raises(StopIteration) as stopped:
             asking.send(scorer.score(ask.pairs))
         trace = stopped.value.value.trace

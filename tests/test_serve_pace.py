@@ -64,7 +64,7 @@ def test_the_pace_follows_what_it_sees() -> None:
 
 def test_an_average_takes_an_eighth_of_what_is_new() -> None:
     assert Load().after(2.0) == Load(1.125, 0.125)
-    assert Load(1.0, 0.5).expected == 2.0
+    assert Load(1.0, 0.5).expected == 2.5
     assert Load(9.0, 1.0).unseen() == Load(8.0, 0.875)
 
 

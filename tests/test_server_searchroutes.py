@@ -55,7 +55,14 @@ def test_all_that_a_search_is_told_arrives(monkeypatch: pytest.MonkeyPatch) -> N
         return before(pipeline, query, options)
 
     monkeypatch.setattr(ThreePipeline, "asking", noting)
-    told = {"top_n": 2, "depth": 3, "min_score": 0.25, "latency_ms": 70.0, "where": {"year": 1}, "pack_tokens": 9}
+    told: dict[str, Any] = {
+        "top_n": 2,
+        "depth": 3,
+        "min_score": 0.25,
+        "latency_ms": 70.0,
+        "where": {"year": 1},
+        "pack_tokens": 9,
+    }
     with asking() as client:
         assert client.post("/search", json={"query": "bread", **told}).status_code == 200
         assert client.post("/search", json={"query": "bread"}).status_code == 200

@@ -56,7 +56,7 @@ def parse(answer: str, count: int, *, cut: bool = False) -> list[Parsed]:
     "Query 1:", and an introduction. Of an answer that was `cut` off the last piece is torn, or all, if there are more
     than were asked for: it is a thought that never ended. So is what looks like JSON and is none.
     """
-    pieces = list(_pieces(_FENCE.sub("", answer).strip()))
+    pieces = [piece for piece in _pieces(_FENCE.sub("", answer).strip()) if any(map(str.isalnum, piece))]
     whole = len(pieces) if not cut else len(pieces) - 1 if len(pieces) <= count else 0
     judged = [_judged(clean(piece), torn=i >= whole or bool(_RAW.match(piece))) for i, piece in enumerate(pieces)]
     found = [query for query in judged if any(map(str.isalnum, query.text))]

@@ -144,7 +144,7 @@ def _opened(reranker: Path, *, write_out: bool = False) -> tuple[Any, dict[str, 
     check_exportable(reranker)
     config = read_config(str(reranker))
     windowed = write_out and any(getattr(config, name, None) for name in WINDOWS)
-    settings = {"attn_implementation": "eager"} if windowed else {}
+    settings: dict[str, Any] = {"attn_implementation": "eager"} if windowed else {}
     network, tokenizer = load_cross_encoder(str(reranker), config=config, **settings)
     network = network.to("cpu").eval()
     by_family = type(network).__name__ in FAMILIES
