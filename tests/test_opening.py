@@ -16,6 +16,7 @@ from secondstage.configfile import check_config
 from secondstage.documenttokens import DocumentTokens
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, read_json, write_json
+from secondstage.reranker import Reranker
 from secondstage.serve import Pipeline
 
 from .bundles import resigned
@@ -158,7 +159,8 @@ def test_a_bundle_with_a_cascade(
     """Made, proven and opened; the model before the last one is in the bundle, and keeps tokens of documents too."""
     from secondstage.commands import carry_out_up_to
 
-    small = {"model": str(tiny_model), "depth": 8, "max_length": 24}
+    Reranker.load(tiny_model, max_length=32, precision="fp32").save(tmp_path / "small")
+    small = {"model": str(tmp_path / "small"), "depth": 8, "max_length": 24}
     config = {
         "output": str(tmp_path / "out"),
         "collection": str(beir_folder),
