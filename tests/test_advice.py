@@ -171,6 +171,25 @@ def test_the_advice_as_a_whole() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("seconds_per_token", "settings", "proposed"),
+    [
+        (1e-4, {}, 3),  # 400 s an epoch, of which 240 are decided
+        (5e-5, {}, None),
+        (1e-4, {"negatives": 3}, None),
+        (1e-4, {"loss": "kl"}, None),  # a teacher's order of more candidates tells more
+    ],
+)
+def test_where_there_is_no_time_for_all_queries_fewer_negatives_are_proposed(
+    seconds_per_token: float, settings: dict[str, Any], proposed: int | None
+) -> None:
+    brief = TrainConfig.from_json({"minutes": 4.0, **settings})
+    found = propose(DATA, MODEL, brief, seconds_per_token=seconds_per_token).get("negatives")
+    assert (found.value if found else None) == proposed
+    if found:
+        assert "passes over 60% of the lists" in found.reason
+
+
 def test_a_budget_that_was_decided_is_not_argued_with() -> None:
     for budget in ({"minutes": 4.0, "epochs": None}, {"steps": 100, "epochs": None}):
         lines = advise(DATA, MODEL, TrainConfig.model_validate(budget))

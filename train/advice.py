@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from secondstage.config import TrainConfig
+from secondstage.config import TrainConfig, on_teacher
 from secondstage.page import number
 
 from .evaluations import affordable
@@ -23,6 +23,8 @@ RATES = ((50e6, 1e-4), (200e6, 5e-5), (math.inf, 2e-5))
 # Of the few layers of a cut student: measured on two and three of MiniLM's (LOG.md, 2026-11-30), of larger ones not.
 CUT_RATES = ((50e6, 3e-4), *RATES[1:])
 LEAST_STEPS, LEAST_TOKENS = 100, 1024
+# Of a query, where there is no time for all queries: measured on two collections (LOG.md, 2026-11-23 and 2026-11-30).
+BRIEF_NEGATIVES = 3
 # The share of the memory that is planned with.
 USABLE = 0.7
 
@@ -67,6 +69,7 @@ def propose(
         found |= _evaluations(data, config, epochs)
         found |= _folds(data)
     found |= _steps(data, config, epochs)
+    found |= _negatives(config, epochs)
     return found | _memory(data, model, config)
 
 
@@ -124,6 +127,13 @@ def _decided(data: Data, config: TrainConfig, seconds_per_token: float | None) -
     if config.minutes is not None and seconds_per_token:
         return 60 * config.minutes / (seconds_per_token * max(1, data.tokens))
     return None
+
+
+def _negatives(config: TrainConfig, epochs: float) -> dict[str, Proposal]:
+    if epochs >= 1 or config.negatives <= BRIEF_NEGATIVES or on_teacher(config.loss):
+        return {}
+    reason = f"the budget passes over {epochs:.0%} of the lists: with fewer negatives it does over more queries"
+    return {"negatives": Proposal(BRIEF_NEGATIVES, reason)}
 
 
 def _rate(model: Size, config: TrainConfig) -> Proposal:
