@@ -581,7 +581,7 @@ def test_the_api_is_readable(real: tuple[Page, list[Judged]]) -> None:
     assert rows[2][2] == "Candidates that are reranked; by default as was chosen on dev."
     assert [row[0] for row in rows[1:3]] == ["top_n", "depth"]
     assert rows[1][1] == "integer ≥ 1 ≤ 200, 10 unless told"
-    assert rows[2][1] == "integer ≥ 1 ≤ 1000 or null"
+    assert rows[2][1] == "integer ≥ 1 ≤ 200 or null"
     assert "[object" not in page.text("body")
     assert "undefined" not in page.text("body")
     assert page.log() == []
