@@ -42,9 +42,9 @@ def choose(negatives: Sequence[Candidate], config: MineConfig, count: int, rng: 
     """
     # A run may call itself by any name: what was drawn has no rank.
     drawn = [candidate.doc_id for candidate in negatives if candidate.retriever == FROM_CORPUS and not candidate.rank]
+    drawn = drawn[: min(count, random_count(config))]
     scores = known_scores(negatives, config.scores)
     found = [candidate for candidate in negatives if candidate.rank or candidate.retriever != FROM_CORPUS]
-    drawn = drawn[: min(count, random_count(config))]
     # Without a score a negative counts as the easiest. The sort is stable: ties keep the first stage's order.
     found.sort(key=lambda candidate: -scores.get(candidate.doc_id, -np.inf))
     room = min(count - len(drawn), config.negatives - random_count(config))

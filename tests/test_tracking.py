@@ -290,42 +290,36 @@ def test_wandb_records_offline_and_goes_on_under_the_same_name(offline: Path, mo
     assert other[2][0][f"dev {MEASURE}"] == 0.75
 
 
+def tensorboard_of_a_resumed_run(folder: Path, saved_at: int, lost: int, *evaluated: int) -> Any:
+    """What TensorBoard shows of five steps, after a checkpoint and some steps that were lost and made again."""
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    first = Tracking(config("tensorboard"), folder)
+    first.start(FACTS)
+    run(first, range(saved_at))
+    for step in evaluated:
+        first.evaluation(step, 0.5, 0.25, kept=True, seconds=1.0)
+    state = first.state()
+    run(first, range(saved_at, saved_at + lost))
+    first.finish()
+    second = Tracking(config("tensorboard"), folder)
+    second.start(FACTS, state)
+    run(second, range(saved_at, 5))
+    second.finish()
+    found = event_accumulator.EventAccumulator(str(folder / "tensorboard" / "secondstage"))
+    found.Reload()
+    return found
+
+
 def test_tensorboard_keeps_the_evaluation_before_the_checkpoint(tmp_path: Path) -> None:
     """It has the number of the step after the checkpoint, which an earlier process has logged, too."""
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    first = Tracking(config("tensorboard"), tmp_path)
-    first.start(FACTS)
-    run(first, range(3))
-    first.evaluation(3, 0.5, 0.25, kept=True, seconds=1.0)
-    state = first.state()
-    run(first, range(3, 4))  # lost
-    first.finish()
-    second = Tracking(config("tensorboard"), tmp_path)
-    second.start(FACTS, state)
-    run(second, range(3, 5))
-    second.finish()
-    found = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "secondstage"))
-    found.Reload()
+    found = tensorboard_of_a_resumed_run(tmp_path, 3, 1, 3)
     assert [event.step for event in found.Scalars("loss")] == [0, 1, 2, 3, 4]
     dev = found.Scalars(f"dev_{MEASURE}".replace("_", " "))
     assert [(event.step, event.value) for event in dev] == [(2, 0.75), (3, 0.5)]
 
 
 def test_tensorboard_records_and_goes_on(tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    first = Tracking(config("tensorboard"), tmp_path)
-    first.start(FACTS)
-    run(first, range(2))
-    state = first.state()
-    run(first, range(2, 4))  # lost
-    first.finish()
-    second = Tracking(config("tensorboard"), tmp_path)
-    second.start(FACTS, state)
-    run(second, range(2, 5))
-    second.finish()
-
-    found = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "secondstage"))
-    found.Reload()
+    found = tensorboard_of_a_resumed_run(tmp_path, 2, 2)
     losses = [(event.step, event.value) for event in found.Scalars("loss")]
     assert losses == [(i, pytest.approx(2 / (i + 1))) for i in range(5)]
     assert [(event.step, event.value) for event in found.Scalars(f"dev_{MEASURE}".replace("_", " "))] == [(2, 0.75)]

@@ -16,8 +16,6 @@ from .errors import UserError
 
 # How every line starts.
 START = b'{"key": "'
-
-
 # What ends a thought.
 THOUGHT = "</think>"
 

@@ -66,11 +66,12 @@ def choose(scores: ArrayLike, relevant: ArrayLike, groups: Sequence[str], *, fol
             held_out[inside] = fit(method, own[others], labels[others]).probability(own[inside])
         return round(log_loss(held_out, labels), 12)
 
-    basis, method = min(itertools.product(BASES, METHODS), key=loss)
+    losses = {kind: loss(kind) for kind in itertools.product(BASES, METHODS)}
+    basis, method = min(losses, key=lambda kind: losses[kind])
     found = fit(method, inputs[basis], labels)
     if basis == "score":
         return found
-    alone = fit(min(METHODS, key=lambda each: loss(("score", each))), values, labels)
+    alone = fit(min(METHODS, key=lambda each: losses["score", each]), values, labels)
     sizes = np.unique(np.asarray(groups), return_counts=True)[1]
     return found._replace(basis=basis, least=int(np.median(sizes)) // 2, alone=alone)
 
