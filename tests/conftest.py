@@ -266,13 +266,13 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from secondstage.reranker import Reranker
 
     calls: list[int] = []
-    score = Reranker.score
+    stream = Reranker.stream
 
-    def counted(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    def counted(self: Reranker, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         calls.append(len(pairs))
-        return score(self, pairs, label=label)
+        yield from stream(self, pairs)
 
-    monkeypatch.setattr(Reranker, "score", counted)
+    monkeypatch.setattr(Reranker, "stream", counted)
     return calls
 
 

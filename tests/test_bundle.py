@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,10 @@ def finding(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, Sequence[str]])
 
 @pytest.fixture
 def refuse_to_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    def refuse(self: Reranker, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         raise AssertionError(f"{len(pairs)} pairs were scored")
 
-    monkeypatch.setattr(Reranker, "score", refuse)
+    monkeypatch.setattr(Reranker, "stream", refuse)
 
 
 def test_index_reranker_and_documents_are_copied(run_folder: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_latency_budget_bounds_the_depth(
         return {depth: Timing(float(depth), 2.0 * depth) for depth in depths}
 
     monkeypatch.setattr("secondstage.serve.bundle.time_searches", timings)
-    monkeypatch.setattr(Reranker, "score", knowing(run_folder))
+    monkeypatch.setattr(Reranker, "stream", knowing(run_folder))
     # The relevant document is the last candidate, the 19th or 20th: it is reached at 20, not at 10.
     collection = Collection.load(run_folder / "collection")
     others = collection.documents.ids[:19]
@@ -201,7 +201,7 @@ def test_a_latency_budget_bounds_the_depth(
 
 
 def knowing(run_folder: Path) -> Any:
-    """A method `score` that gives the relevant document of a dev query 5, all others some number below 1."""
+    """A method `stream` that gives the relevant document of a dev query 5, all others some number below 1."""
     collection = Collection.load(run_folder / "collection")
     relevant = {
         (collection.queries[query_id], collection.documents.by_id(doc_id).content)
@@ -209,10 +209,11 @@ def knowing(run_folder: Path) -> Any:
         for doc_id in judged
     }
 
-    def score(self: Reranker, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
-        return np.array([5.0 if pair in relevant else sum(map(len, pair)) % 7 / 7 for pair in pairs], np.float32)
+    def stream(self: Reranker, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
+        scores = [5.0 if pair in relevant else sum(map(len, pair)) % 7 / 7 for pair in pairs]
+        yield list(range(len(pairs))), np.array(scores, np.float32)
 
-    return score
+    return stream
 
 
 def test_calibration_and_threshold_are_those_of_the_dev_lists(run_folder: Path, tmp_path: Path) -> None:

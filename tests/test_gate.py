@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -358,10 +358,11 @@ class Memory(Reranker):
         }
         self.known = {query for query, _ in self.learnt}
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         noise = Random(1).score(pairs)
         known = [(pair in self.learnt, pair[0] in self.known) for pair in pairs]
-        return np.array([own if query else x for (own, query), x in zip(known, noise, strict=True)], np.float32)
+        scores = [own if query else x for (own, query), x in zip(known, noise, strict=True)]
+        yield list(range(len(pairs))), np.array(scores, np.float32)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from secondstage.errors import UserError
 from secondstage.networks import at_precision
 from secondstage.pairmodel import CONTRACT, PairModel, read_contract, token_budget
 from secondstage.rerankers import Kind, load_reranker
+from secondstage.scorecache import CachedScorer
 
 from .families import PAIRS, save_family
 
@@ -73,6 +75,28 @@ def test_a_score_that_is_not_finite_is_told_with_what_computed_it(
     scorer.engine = engine
     with pytest.raises(UserError, match=words):
         scorer.score(PAIRS)
+
+
+def test_of_what_was_computed_before_a_kill_no_batch_is_lost(
+    scorer: PairModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pairs = scorer.score(PAIRS), len(PAIRS)
+    scorer.batch_tokens = 1  # a pair is a batch
+    logits, left = type(scorer).logits, iter(range(2))
+
+    def killed(self: PairModel, features: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return logits(self, features)
+
+    cached = CachedScorer(scorer, tmp_path / "scores")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(scorer), "logits", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cached.score(PAIRS)
+    cached = CachedScorer(scorer, tmp_path / "scores")
+    assert cached.score(PAIRS).tolist() == pytest.approx(whole.tolist(), abs=1e-4)
+    assert (cached.found, cached.scored) == (2, pairs - 2)
 
 
 @given(lengths=st.lists(st.integers(1, 300), max_size=200), batch_tokens=st.integers(1, 2000))

@@ -53,9 +53,9 @@ class Knowing(Reranker):
             for doc_id, relevance in judged.items()
         }
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         self.calls.append(len(pairs))
-        return np.array([self.sign * self.relevance.get(pair, 0) for pair in pairs], np.float32)
+        yield list(range(len(pairs))), np.array([self.sign * self.relevance.get(p, 0) for p in pairs], np.float32)
 
 
 class Weak(Bm25):
@@ -551,7 +551,7 @@ def test_every_interval_has_the_confidence_asked_for(
 ) -> None:
     """Also that of the decay from the best depth to the deepest."""
     reranker = Knowing(collection, tokenizer, 0)
-    monkeypatch.setattr(reranker, "score", Random(1).score)
+    monkeypatch.setattr(reranker, "stream", lambda pairs: [(list(range(len(pairs))), Random(1).score(pairs))])
     wide, narrow = (
         prove(collection, bm25, 0, reranker=reranker, confidence=c)["test_sets"]["test"] for c in (0.99, 0.6)
     )

@@ -188,7 +188,7 @@ def test_kept_scores_are_those_of_the_model_and_computed_once(
     scores = reranker.score(pairs)
     assert keep_scores(reranker, tmp_path).score(pairs) == pytest.approx(scores, abs=1e-6)
     before = kept(tmp_path)
-    monkeypatch.setattr(Reranker, "score", None)
+    monkeypatch.setattr(Reranker, "stream", None)
     again = keep_scores(Reranker.load(model, precision="fp32"), tmp_path).score(pairs)
     assert again == pytest.approx(scores, abs=1e-6)
     assert kept(tmp_path) == before

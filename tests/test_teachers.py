@@ -76,14 +76,13 @@ def flat(found: list[Scores]) -> list[float]:
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> list[int]:
     calls: list[int] = []
-    score = kind.score
+    stream = kind.stream
 
-    def counted(self: Any, pairs: Any, *, label: str | None = None) -> Scores:
+    def counted(self: Any, pairs: Any) -> Iterator[tuple[list[int], Scores]]:
         calls.append(len(pairs))
-        scores: Scores = score(self, pairs, label=label)
-        return scores
+        yield from stream(self, pairs)
 
-    monkeypatch.setattr(kind, "score", counted)
+    monkeypatch.setattr(kind, "stream", counted)
     return calls
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -39,10 +39,10 @@ class Known(Reranker):
         super().__init__(None, None, max_length=64, origin=(f"known {sign}", "fp32"))
         self.sign = sign
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         firsts = [document.partition("\n")[2].split()[0] for _, document in pairs]
         hits = [first in query.split() for first, (query, _) in zip(firsts, pairs, strict=True)]
-        return np.array([self.sign * hit for hit in hits], np.float32)
+        yield list(range(len(pairs))), np.array([self.sign * hit for hit in hits], np.float32)
 
 
 class Hindmost:

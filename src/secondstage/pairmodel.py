@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,18 +117,25 @@ class PairModel(ABC):
             UserError: a score is not finite, so no order can be made of it.
         """
         scores = np.zeros(len(pairs), np.float32)
-        progress = bar(total=len(pairs), label=label, unit="pair") if label else None
+        with bar(total=len(pairs), label=label, unit="pair") if label else nullcontext() as progress:
+            for places, found in self.stream(pairs):
+                scores[places] = found
+                if progress is not None:
+                    progress.update(len(places))
+        return scores
+
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
+        """The places and logits of pairs that were computed together, as soon as they are.
+
+        Raises:
+            UserError: as `score`.
+        """
         for start, end in chunks(pairs):
             rows = self.tokenize(pairs[start:end])
             for places, found in self.compute_all(rows, self.batches(list(map(len, rows["input_ids"])))):
-                scores[np.array(places) + start] = found
-                if progress:
-                    progress.update(len(places))
-        if progress:
-            progress.close()
-        if not np.isfinite(scores).all():
-            raise UserError(NOT_FINITE[self.engine == "torch"].format(engine=self.engine))
-        return scores
+                if not np.isfinite(found).all():
+                    raise UserError(NOT_FINITE[self.engine == "torch"].format(engine=self.engine))
+                yield [start + place for place in places], found
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """The places of rows of these lengths that are computed together."""

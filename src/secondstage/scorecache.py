@@ -25,7 +25,7 @@ from .scoring import Scorer, StreamingScorer, as_scores, pair_digest
 SCORES = "scores"
 # Magic and version.
 HEADER = b"secondstage scores 1\n"
-# Pairs that are scored before they are written: what a kill loses at most.
+# Pairs that are scored before they are written, by a scorer that does not stream: what a kill loses at most.
 CHUNK = 4096
 
 
