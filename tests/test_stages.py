@@ -27,18 +27,19 @@ SCRIPT = """
 import os, signal, sys
 import secondstage.embeddings as embeddings
 import secondstage.mine.search as search
-import secondstage.scorecache as scorecache
-embeddings.SHARD, search.QUERIES_PER_SHARD, scorecache.CachedScorer.__init__.__kwdefaults__["chunk"] = 10, 5, 1
+from secondstage.reranker import Reranker
+embeddings.SHARD, search.QUERIES_PER_SHARD = 10, 5
+Reranker.batches = lambda self, lengths: ([i] for i in range(len(lengths)))
 if len(sys.argv) > 1 and sys.argv[1] == "killed":
     del sys.argv[1]
-    from secondstage.reranker import Reranker
-    score, scored = Reranker.score, []
-    def struck(self, pairs, **settings):
-        if len(scored) == 200:
-            os.kill(os.getpid(), signal.SIGKILL)
-        scored.extend(pairs)
-        return score(self, pairs, **settings)
-    Reranker.score = struck
+    stream, scored = Reranker.stream, []
+    def struck(self, pairs):
+        for places, scores in stream(self, pairs):
+            if len(scored) == 200:
+                os.kill(os.getpid(), signal.SIGKILL)
+            scored.extend(places)
+            yield places, scores
+    Reranker.stream = struck
 from secondstage.cli import main
 sys.exit(main())
 """

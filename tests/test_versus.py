@@ -267,7 +267,7 @@ def runs(run_folder: Path) -> Path:
 def test_a_bundle_is_asked_and_equals_the_run_that_it_wrote(
     run_folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secondstage.reranker.Reranker.score", forbidden)  # its scores lie beside it
+    monkeypatch.setattr("secondstage.reranker.Reranker.stream", forbidden)  # its scores lie beside it
     paths = [run_folder / "bundle", runs / "pipeline.trec", runs / "random.trec"]
     found = compare_paths(paths, None, "test", **FAST)
     name = Collection.load(run_folder / "collection").name
