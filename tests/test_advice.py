@@ -9,7 +9,7 @@ import pytest
 
 from secondstage.config import TrainConfig
 from secondstage.train.advice import Data, advise, propose
-from secondstage.train.size import Size
+from secondstage.train.size import Size, weight_bytes
 
 # MiniLM-L6 on a collection like feedbackqa.
 DATA = Data(lists=5000, labelled=5000, positives=6000, pairs=40_000, tokens=4_000_000, dev_queries=100, documents=3000)
@@ -122,6 +122,18 @@ def test_folds_are_for_few_labels_and_little_dev(lists: int, dev_queries: int, f
 def test_few_lists_make_a_hundred_steps_all_the_same(lists: int, tokens: int, batch_tokens: int | None) -> None:
     data = DATA._replace(lists=lists, tokens=tokens)
     assert value(data, MODEL, "batch_tokens", batch_tokens=8192) == batch_tokens
+
+
+def test_processes_share_a_step_and_spread_weights() -> None:
+    """Each of four keeps a quarter of the activations; where weights are spread, a quarter of them, too."""
+    kinds = [MODEL._replace(processes=n, spread=s) for n, s in ((1, True), (4, False), (4, True))]
+    said = [advise(DATA, kind, config(batch_tokens=8192))[0] for kind in kinds]
+    quarter = advise(DATA, MODEL, config(batch_tokens=2048))[0]
+    assert said[1] == quarter != said[0] != said[2] != quarter
+    assert weight_bytes(MODEL._replace(processes=4, spread=True)) == weight_bytes(MODEL) // 4
+    # A quarter of the room is enough for all that is proposed.
+    assert value(DATA, MODEL._replace(memory=1 << 30), "memory_tokens", batch_tokens=8192) is not None
+    assert value(DATA, MODEL._replace(memory=1 << 30, processes=8), "memory_tokens", batch_tokens=8192) is None
 
 
 def test_what_memory_does_not_hold_is_computed_again() -> None:

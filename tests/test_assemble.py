@@ -64,6 +64,23 @@ def test_every_candidate_has_a_decision() -> None:
     assert len(ids(found, NEGATIVE)) == 6
 
 
+@pytest.mark.parametrize(("against", "value"), [("min", 5), ("max", 9), ("mean", 7)])
+def test_of_several_positives_the_one_that_is_asked_for_decides_every_rule(against: str, value: float) -> None:
+    """The teacher scores as the first stage does: 10 to 1, of which the positives have 9 and 5."""
+    evidence = {"teacher": {f"d{i}": (10.0 - i, (10.0 - i, None)) for i in range(10)}}
+    rules: list[tuple[str, dict[str, Any], float]] = [
+        ("margin", {"margin": 1.5}, value - 1.5),
+        ("share", {"max_share": 0.5}, 1 + 0.5 * (value - 1)),
+        ("teacher", {"false_negatives": {"teacher_share": 0.5}}, 1 + 0.5 * (value - 1)),
+    ]
+    for name, rule, threshold in rules:
+        keys = {"max_share": None, "false_negatives": {"teacher": "keep"}, **rule, **TEACHER}
+        found = by_role(assembled({"d1": 1, "d5": 1}, evidence=evidence, against=against, **keys))
+        assert found == {"d1": "positive: qrels", "d5": "positive: qrels"} | {
+            f"d{i}": "negative: sampled" if 10 - i < threshold else f"dropped: {name}" for i in (0, 2, 3, 4, 6, 7, 8, 9)
+        }
+
+
 def test_a_short_list_is_not_filled_up() -> None:
     found = assembled({"d1": 1, "missed": 2, "d3": 0}, max_share=0.75)
     assert ids(found, NEGATIVE) == ["d3", "d4", "d5", "d6", "d7", "d8", "d9"]

@@ -56,7 +56,13 @@ def test_keys_are_those_of_settings_seed_and_data_alone(data: dict[str, Any]) ->
     # Of a recipe's own changes, its own key alone.
     changed = keys(data, "bakeoff.recipes.a={train.negatives: 2}")
     assert {name for name in usual if changed[name] == usual[name]} == {"base", "b"}
-    for other in ("train.learning_rate=5e-5", "bakeoff.depth=5", "bakeoff.max_queries=7", "first_stage.bm25.k1=1.2"):
+    for other in (
+        "train.learning_rate=5e-5",
+        "bakeoff.depth=5",
+        "bakeoff.max_queries=7",
+        "first_stage.bm25.k1=1.2",
+        "serve.precision=bf16",
+    ):
         assert not set(keys(data, other).values()) & set(usual.values()), other
     made, recipes = kitchen(data)
     assert made.key(recipes["a"], 14) != usual["a"]

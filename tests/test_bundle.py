@@ -29,6 +29,8 @@ from secondstage.serve import make_bundle
 from secondstage.serve.depth import Timing
 from secondstage.serve.fuse import WEIGHTS, choose_weight
 
+from .warmups import learnt_title
+
 SEED = 13
 
 
@@ -39,6 +41,7 @@ def bundle(
     dev_queries: int = 300,
     saw_train: bool = True,
     mined: Path | None = None,
+    warmed: Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Make a bundle from the stages of a run, with scores beside it; return what the manifest says was chosen."""
@@ -54,6 +57,7 @@ def bundle(
         dev_queries=dev_queries,
         saw_train=saw_train,
         mined=mined,
+        warmed=warmed,
     )
     choices: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))["choices"]
     return choices
@@ -421,6 +425,17 @@ def test_what_was_mined_gives_away_and_what_was_not_gives_nothing(
     assert found["leakage"]["against"] == ["train"]
     assert found["leakage"]["counts"] == {"same_text": 0, "near_duplicate": 0, "document": 1, "any": 1}
     assert found["leakage"]["free"] == 15
+
+
+def test_a_title_that_the_warm_up_learnt_gives_a_dev_query_away(
+    run_folder: Path, collection: Collection, tmp_path: Path
+) -> None:
+    """Its document does not."""
+    title = collection.queries[next(iter(collection.qrels["dev"]))].upper()
+    titles = learnt_title(tmp_path / "titles", title)
+    found = bundle(run_folder, tmp_path / "bundle", depth=10, saw_train=False, warmed=titles)["leakage"]
+    assert found["against"] == ["train"]
+    assert found["counts"] == {"same_text": 1, "near_duplicate": 0, "document": 0, "any": 1}
 
 
 def test_what_train_gives_away_of_dev_is_counted(run_folder: Path, collection: Collection) -> None:

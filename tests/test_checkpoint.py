@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,25 @@ def test_without_room_those_that_are_there_stay(tmp_path: Path, monkeypatch: pyt
         checkpoints.write(4, {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
     assert checkpoints.latest() == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which file was flushed")
+def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name_and_before_older_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, flushed = written(tmp_path, 3), list[str]()
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name.partition(".tmp-")[0])
+        if flushed[-1] == tmp_path.name:  # the new name
+            assert sorted(checkpoints.steps()) == [3, 7]
+
+    monkeypatch.setattr(os, "fsync", noted)
+    checkpoints.write(7, {"step": 7}, {"weights": torch.zeros(3)})
+    assert flushed == [*sorted(["state.json", "state.pt"], key=flushed.index), ".step-00000007", tmp_path.name]
+    assert sorted(checkpoints.steps()) == [7]
 
 
 def test_several_writers_fill_one_folder_that_is_there_when_all_is(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_a_student_has_the_head_of_the_teacher_that_it_is_cut_from(
             carry_out_up_to("train", check_config(override(base, changes)))
     with pytest.raises(UserError, match="match_attention compare networks with a classification head"):
         check_config(override(base, ["distill.student.head=yes_no", "train.head=yes_no"]))
+    with pytest.raises(UserError, match=r"match_attention .* set dropout to 0"):
+        check_config(override(base, ["distill.student.dropout=0.1"]))
     assert not Path(base["output"]).exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from secondstage.compute import has_vnni
@@ -66,6 +67,22 @@ def test_weights_are_in_eight_bits_but_those_of_the_logit(quantized: Path) -> No
     head = products[-1].input_value(1).get_node()
     assert head.get_output_element_type(0) == openvino.Type.f32
     assert head.get_type_name() == "Constant"
+
+
+@pytest.mark.parametrize(("vnni", "largest"), [(False, 64), (True, 127)])
+def test_weights_have_seven_bits_where_the_sum_of_two_products_may_overflow(
+    quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool, largest: int
+) -> None:
+    import onnx
+
+    monkeypatch.setattr("secondstage.serve.export.quantize.has_vnni", lambda: vnni)
+    graph = onnx.load(quantize_onnx(quantized / "onnx" / "model.onnx", tmp_path)).graph
+    weights = [
+        value for value in graph.initializer if value.data_type == onnx.TensorProto.INT8 and len(value.dims) == 2
+    ]
+    assert len(weights) >= 2 * 6
+    # Each channel has a scale of its own, so the largest weight is at the end of the range.
+    assert {int(np.abs(onnx.numpy_helper.to_array(value).astype(int)).max()) for value in weights} == {largest}
 
 
 def test_a_processor_that_is_not_x86_counts_as_one_that_does_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:

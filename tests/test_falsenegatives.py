@@ -20,6 +20,7 @@ from secondstage.mine.falsenegatives import (
     resolve,
     surest,
 )
+from secondstage.mine.policies import Against
 
 
 def candidate(
@@ -49,12 +50,13 @@ def resolved(
     candidates: Sequence[Candidate] = LIST,
     twins: Mapping[tuple[str, str], float] | None = None,
     elsewhere: Mapping[str, int] | None = None,
+    against: Against = "min",
     **actions: Any,
 ) -> dict[str, tuple[str, str, int]]:
     """Role, decision and relevance of what is changed; what is not named is kept."""
     keep: dict[str, Any] = {"teacher": "keep", "duplicate": "keep", "judged": "keep"}
     config = FalseNegativesConfig(**(keep | actions))
-    found = resolve(candidates, config, against="min", twins=twins or {}, elsewhere=elsewhere or {})
+    found = resolve(candidates, config, against=against, twins=twins or {}, elsewhere=elsewhere or {})
     assert [c.doc_id for c in found] == [c.doc_id for c in candidates]
     pairs = zip(candidates, found, strict=True)
     return {c.doc_id: (c.role, c.decision, c.relevance) for before, c in pairs if c != before}
@@ -66,6 +68,22 @@ def test_the_teacher_finds_what_it_puts_near_the_positive_that_decides() -> None
     assert by_teacher(LIST, 0.95, "mean") == {"a": 3}
     assert by_teacher(LIST, 0.5, "min") == {"a": 3, "b": 2, "c": 2}
     assert by_teacher(LIST, 1.1, "min") == {"a": 3}
+
+
+NEAR: Sequence[tuple[Against, float, str]] = [
+    # The lowest score is 0, the positives have 0.5 and 0.9.
+    ("min", 0.59, "abc"),
+    ("mean", 0.59, "ab"),
+    ("max", 0.59, "a"),
+    ("min", 0.95, "ab"),
+    ("max", 0.5, "ab"),
+]
+
+
+@pytest.mark.parametrize(("against", "share", "expected"), NEAR)
+def test_what_is_near_is_what_the_settings_say(against: Against, share: float, expected: str) -> None:
+    found = resolved(against=against, teacher="drop", teacher_share=share)
+    assert found == dict.fromkeys(expected, (DROPPED, "teacher", 0))
 
 
 def test_without_scores_the_teacher_finds_nothing() -> None:

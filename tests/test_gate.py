@@ -62,15 +62,15 @@ def judged(
     p95_ms: float = 40,
     latency_ms: float | None = None,
     exports: Mapping[str, float] | None = None,
+    order: str = "reranked",
+    confidence: float = 0.95,
     **config: Any,
 ) -> tuple[bool, str, list[Check]]:
     metrics = {
-        "confidence": 0.95,
+        "confidence": confidence,
         "test_sets": dict(zip(("test", "human", "forum"), sets, strict=False)),
         "latency": {"p95_ms": p95_ms},
-        "exports": {
-            name: {"order": "reranked", "queries": 100, "delta": delta} for name, delta in (exports or {}).items()
-        },
+        "exports": {name: {"order": order, "queries": 100, "delta": delta} for name, delta in (exports or {}).items()},
     }
     verdict, checks = judge(metrics, GateConfig(**config), latency_ms)
     assert verdict.passed == all(check.passed for check in checks)
@@ -113,8 +113,20 @@ def test_the_margin_is_for_the_lower_bound(margin: float, passed: bool) -> None:
     assert check.text.endswith(f"is {'above' if passed else 'not above'} the margin {margin:g}")
 
 
-def test_a_loss_may_be_allowed() -> None:
-    assert gain_check(results(UNSURE), margin=-0.02).passed
+@pytest.mark.parametrize("low", [-0.01, 0.0])
+def test_what_a_loss_that_is_allowed_lets_through_is_not_said_to_beat(low: float) -> None:
+    passed, sentence, _ = judged(results({**UNSURE, "low": low}), margin=-0.02)
+    assert passed
+    assert sentence == (
+        "Ship: on test the pipeline keeps its margin to the first stage, nDCG@10 0.400 → 0.450, +0.050 "
+        f"(95 % interval {low:+.3f} to +0.110)."
+    )
+
+
+@pytest.mark.parametrize(("confidence", "shown"), [(0.9, "90"), (0.99, "99"), (0.999, "99.9")])
+@pytest.mark.parametrize("gain", [BETTER, UNSURE])
+def test_the_interval_is_that_of_the_evaluation(gain: Gain, confidence: float, shown: str) -> None:
+    assert f" ({shown} % interval {gain['low']:+.3f} to " in judged(results(gain), confidence=confidence)[1]
 
 
 def test_one_query_shows_nothing() -> None:
@@ -227,6 +239,12 @@ def test_an_export_may_lose_a_little(delta: float, loss: float, passed: bool) ->
         f"with the export int8, nDCG@10 of the reranker alone changes by {delta:+.4f}; it may lose {loss:g} "
         "(evaluate.gate.export_loss)"
     )
+
+
+@pytest.mark.parametrize(("order", "whose"), [("pipeline", "the pipeline"), ("reranked", "the reranker alone")])
+def test_an_export_is_judged_by_the_order_that_it_was_measured_on(order: str, whose: str) -> None:
+    _, _, checks = judged(results(BETTER), exports={"int8": -0.2}, order=order)
+    assert checks[1].text.startswith(f"with the export int8, nDCG@10 of {whose} changes by -0.2000; ")
 
 
 def test_every_reason_is_given() -> None:

@@ -145,11 +145,16 @@ def test_a_cached_gradient_keeps_the_activations_of_one_chunk_alone(tiny_model: 
     assert peaks[1] < 0.6 * peaks[0]
 
 
-def test_a_further_loss_of_the_pairs_is_added(tiny_model: Path) -> None:
-    """The sum of squared scores, beside a loss that is zero everywhere."""
-    found = []
+@pytest.mark.parametrize("scale", [1.0, 2.0**12])
+@pytest.mark.parametrize(("more", "counted"), [({}, 1), ({"passes": 9}, 1), ({"idle": True}, 0)], ids=str)
+def test_a_further_loss_of_the_pairs_is_added(
+    tiny_model: Path, more: dict[str, Any], counted: int, scale: float
+) -> None:
+    """The sum of squared scores, beside a loss that is zero everywhere; scaled as every loss, and counted as often."""
+    found, outcomes = [], []
     for cached in (False, True):
         trial = Trial(tiny_model)
+        trial.weights.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         (micro,) = micro_batches(trial.step, pass_tokens=1)
         rows = trial.scorer.tokenize([text(pair) for pair in micro.pairs])
 
@@ -157,17 +162,19 @@ def test_a_further_loss_of_the_pairs_is_added(tiny_model: Path) -> None:
             scores = trial.scorer.logits(trial.scorer.collate(rows, places))
             return scores, scores.square().sum()
 
-        accumulate(micro, forward, trial.objective, {"lce": 10**9}, trial.weights, seeds=(0,), cached=cached)
+        settings: dict[str, Any] = {"seeds": (0,), "cached": cached, **more}
+        outcomes.append(accumulate(micro, forward, trial.objective, {"lce": 10**9}, trial.weights, **settings).further)
         found.append([p.grad for p in trial.weights.master.parameters()])
     trial = Trial(tiny_model)
     rows = trial.scorer.tokenize([text(pair) for pair in one_chunk(trial)[0].pairs])
     scores = trial.scorer.logits(trial.scorer.collate(rows, range(len(rows["input_ids"]))))
     torch.autograd.backward(scores.square().sum())
+    assert outcomes == pytest.approx([scores.square().sum().item()] * 2, rel=1e-5)
     for one, other, wanted in zip(*found, trial.weights.master.parameters(), strict=True):
         assert (one is None) == (wanted.grad is None)
         if one is not None and other is not None and wanted.grad is not None:
             assert torch.equal(one, other)
-            torch.testing.assert_close(one, wanted.grad, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one / scale, counted * wanted.grad, rtol=1e-4, atol=1e-5 * counted)
 
 
 def test_a_seed_is_a_function_of_its_parts() -> None:

@@ -236,23 +236,18 @@ def test_the_rule_finds_what_it_forbids(module: str, source: str, count: int) ->
 # --- import secondstage
 
 FRESH = """
-import json, sys, time
-start = time.perf_counter()
+import json, sys
 import secondstage
-seconds = time.perf_counter() - start
-print(json.dumps([seconds, sorted(name.partition(".")[0] for name in sys.modules)]))
+print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
 """
 
 
-def test_importing_it_is_fast_and_loads_no_library() -> None:
-    seconds = []
-    for _ in range(3):
-        command = [sys.executable, "-c", FRESH]
-        taken, loaded = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
-        seconds.append(taken)
-        assert set(loaded) & set(HEAVY) == set()
-        assert "secondstage" in loaded
-    assert min(seconds) < 1
+def test_importing_it_loads_no_library() -> None:
+    """So it is fast."""
+    command = [sys.executable, "-c", FRESH]
+    loaded = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    assert set(loaded) & set(HEAVY) == set()
+    assert "secondstage" in loaded
 
 
 def test_help_loads_no_library() -> None:

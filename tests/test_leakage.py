@@ -174,7 +174,7 @@ def candidate(doc_id: str, role: str, relevance: int = 0) -> Candidate:
 
 @pytest.fixture
 def mined(tmp_path: Path) -> Path:
-    """Lists of a training query, of a synthetic one, and of one that lacks a negative."""
+    """Lists of a training query, of a synthetic one, and of two that lack a negative; a teacher scored the last."""
     negative = candidate("n", NEGATIVE)
     graded, relabelled, ignored = (
         candidate("graded", POSITIVE, 2),
@@ -185,8 +185,9 @@ def mined(tmp_path: Path) -> Path:
         TrainingList("q-bread-0", (graded, relabelled, ignored, negative)),
         TrainingList("synthetic-1", (candidate("made-from", POSITIVE, 1), negative)),
         TrainingList("q-bread-1", (graded, ignored)),
+        TrainingList("q-bread-2", (graded._replace(teacher_score=2.0), ignored._replace(teacher_score=1.0))),
     ]
-    write_lists(tmp_path / "train", lists)
+    write_lists(tmp_path / "train", lists, ["large"])
     made = SyntheticQuery("synthetic-1", "Does dough rest?", "made-from", "question", "tiny")
     write_synthetic(tmp_path / SYNTHETIC, [made, made._replace(query_id="synthetic-2").dropped("round_trip", "")])
     return tmp_path
@@ -194,8 +195,13 @@ def mined(tmp_path: Path) -> Path:
 
 def test_what_training_met_is_what_its_lists_hold(mined: Path, collection: Collection) -> None:
     met = trained_on(mined, collection.queries)
-    assert met.queries == {"q-bread-0": collection.queries["q-bread-0"], "synthetic-1": "Does dough rest?"}
-    assert met.qrels == {"q-bread-0": {"graded": 2, "relabelled": 1}, "synthetic-1": {"made-from": 1}}
+    own = {query_id: collection.queries[query_id] for query_id in ("q-bread-0", "q-bread-2")}
+    assert met.queries == {**own, "synthetic-1": "Does dough rest?"}
+    assert met.qrels == {
+        "q-bread-0": {"graded": 2, "relabelled": 1},
+        "synthetic-1": {"made-from": 1},
+        "q-bread-2": {"graded": 2},
+    }
     assert met_in_training(collection, mined, trained=True) == met
     (mined / SYNTHETIC).unlink()
     with pytest.raises(KeyError, match="synthetic-1"):

@@ -91,11 +91,13 @@ def test_the_same_seed_gives_the_same_bits(
 
 
 def test_a_replay_of_a_time_budget_gives_the_same_bits(
-    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=0.03))
+    """A step takes six of sixty seconds."""
+    steps_take(6, monkeypatch)
+    first = tuned(collection, mined, tmp_path / "first", config(tiny_model, minutes=1.0))
     again = tuned(collection, mined, tmp_path / "again", config(tiny_model, replay=str(tmp_path / "first")))
-    assert first["steps"] == len(lines(tmp_path / "first" / "steps.jsonl")) > 2
+    assert first["steps"] == len(lines(tmp_path / "first" / "steps.jsonl")) == 10
     assert told(again) == told(first)
     assert identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
     for file in ("steps.jsonl", "dev.jsonl"):
@@ -346,6 +348,35 @@ def test_a_later_and_worse_checkpoint_does_not_replace_the_best(
     short = config(tiny_model, replay=str(tmp_path / "two.jsonl"), warmup=0.0)
     Loop(texts(collection), lists, no_dev(collection), short, seed=13, folder=tmp_path / "short").run()
     assert identical(weights(tmp_path / "long"), weights(tmp_path / "short"))
+
+
+class Watching(Selection):
+    """Notes whether the model that it is given is in training."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.training: list[bool] = []
+
+    def values(self, scorer: Any, *, shared: bool = True) -> Values:
+        self.training.append(scorer.model.training)
+        return dict.fromkeys(self.qrels, 0.5)
+
+
+def test_steps_drop_out_and_evaluations_do_not(
+    collection: Collection, mined: Path, lists: list[TrainingList], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Nor does an evaluation change anything of the steps after it."""
+    losses = {}
+    for dropout, evaluations in ((0.0, 2), (0.5, 2), (0.5, 1)):
+        watching = Watching(read_trec(mined / "dev.trec"), collection.qrels["dev"], texts(collection))
+        settings = config(tiny_model, steps=2, dropout=dropout, evaluations=evaluations)
+        folder = tmp_path / f"{dropout}-{evaluations}"
+        folder.mkdir()
+        Loop(texts(collection), lists, watching, settings, seed=13, folder=folder).run()
+        assert watching.training == [False] * evaluations
+        losses[dropout, evaluations] = [line["loss"] for line in lines(folder / "steps.jsonl")]
+    assert losses[0.0, 2][0] != losses[0.5, 2][0]
+    assert losses[0.5, 2] == losses[0.5, 1]
 
 
 def test_epochs_see_every_list_as_often(

@@ -56,7 +56,7 @@ def test_everything_at_once(run_folder: Path, pipeline: Pipeline, tmp_path: Path
     answer = pipeline.answer(QUERY, 5)
     signals.searched(Searched("r1", QUERY, answer, 1.25, 20.0))
     signals.reranked(Reranked("r2", "tei", [(QUERY, "secret text")], np.array([1.23456], np.float32), 9, 0.0, 3.0))
-    signals.refused("tei", 429, "overloaded")
+    signals.refused("r3", "tei", 429, "overloaded")
     signals.batch(Batch(0, 20, 300, 320, 1024, 0.01))
     signals.queued(0, 12)
     signals.judged(Judged("r1", QUERY, "bread-2", 3, "judgement"))

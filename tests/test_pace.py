@@ -27,7 +27,9 @@ def config(**settings: Any) -> TrainConfig:
         ({"checkpoint_steps": 1}, [1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_checkpoints_are_due_by_the_clock_or_by_steps(settings: dict[str, Any], due: list[int]) -> None:
+@pytest.mark.parametrize("takes", [0, 600])
+def test_checkpoints_are_due_by_the_clock_or_by_steps(settings: dict[str, Any], due: list[int], takes: int) -> None:
+    """However long one takes: the time to the next counts from its end."""
     now = 1000.0
     pace = Pace(Steps(8), config(**settings), lambda: now, lambda: False)
     found = []
@@ -37,6 +39,8 @@ def test_checkpoints_are_due_by_the_clock_or_by_steps(settings: dict[str, Any], 
         assert not decision.stop
         if decision.save:
             found.append(step)
+            now += takes
+            pace.saved()
         now += 120
     assert found == due
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from secondstage.errors import UserError
-from secondstage.parallel import Workers, all_files, gather, own_file, wait, workers
+from secondstage.parallel import Workers, _leave, all_files, ends, gather, own_file, together, wait, workers
 
 from .children import launch
 
@@ -80,14 +81,23 @@ except UserError as error:
     raise SystemExit(3)
 """
 
-# The first to come waits for three seconds until all are there; after that the second may take longer.
+# The first to come waits for three seconds until all are there; after that the second may take longer. Where both live,
+# joining alone may take longer as well: a machine may be busy.
 SLOW = """
 import sys, time
 from datetime import timedelta
+import torch.distributed as distributed
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from secondstage import parallel
 from secondstage.errors import UserError
 parallel.JOINING = timedelta(seconds=3)
 rank = parallel.workers().rank
+join = distributed.init_process_group
+def join_slowly(backends, timeout):
+    join(backends, timeout=timedelta(seconds=60))
+    _set_pg_timeout(timeout)
+if sys.argv[1] == "lives":
+    distributed.init_process_group = join_slowly
 if sys.argv[1] == "dies" and rank == 1:
     raise SystemExit(7)
 try:
@@ -149,3 +159,28 @@ def test_each_process_appends_to_a_file_of_its_own_and_reads_all(
     assert all_files(path) == [path, *others]
     assert [file.read_text() for file in all_files(path)] == ["0", "1", "2"]
     assert all_files(tmp_path / "other") == [tmp_path / "other"]
+
+
+def test_memory_that_runs_out_is_nobody_elses_failure() -> None:
+    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError("CUDA")):
+        with pytest.raises(type(error)) as raised, together():
+            raise error
+        assert raised.value is error
+    with (
+        pytest.raises(UserError, match="another process of this run has failed, see its output: closed by peer"),
+        together(),
+    ):
+        raise RuntimeError("closed by peer")
+
+
+@pytest.mark.parametrize(("code", "accelerators", "at_once"), [(2, True, [2]), (0, True, []), (2, False, [])])
+def test_who_failed_does_not_wait_for_the_others_to_close_what_accelerators_share(
+    code: int, accelerators: bool, at_once: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerators)
+    monkeypatch.setattr("secondstage.parallel.os._exit", ended.append)
+    monkeypatch.setattr("secondstage.parallel._code", 0)
+    ends(code)
+    _leave()
+    assert ended == at_once

@@ -122,6 +122,8 @@ def test_a_fingerprint_covers_what_is_read_of_the_stages_before() -> None:
     assert sign(made) != sign(made[:1]) != sign([])
     assert sign(made, "collection/") == sign(made[:1], "collection/") == sign(made[:1])
     assert stage(Maker(), "one").after(made).fingerprint != stage(Maker(), "two").after(made).fingerprint
+    beside = [stage(Maker())._replace(beside=dict(found).copy).after(made).fingerprint for found in ((), [("a", "1")])]
+    assert beside[0] == sign(made) != beside[1]
 
 
 def test_stages_stand_side_by_side(tmp_path: Path) -> None:
@@ -441,6 +443,10 @@ def test_a_named_engine_is_made_after_the_proof(project: Project, capsys: pytest
     assert Pipeline.load(bundle).reranker.engine == "onnx"
     assert main(["evaluate", str(bundle)]) == 0
     assert "torch computes" not in capsys.readouterr().err
+    # What computes now is proven anew, once.
+    assert project.run("serve.backend=onnx") == ["evaluation"]
+    assert "torch computes" not in capsys.readouterr().err
+    assert project.run("serve.backend=onnx") == []
 
 
 def test_a_bundle_with_other_documents_is_not_undone(project: Project, tmp_path: Path) -> None:

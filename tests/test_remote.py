@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -114,14 +113,26 @@ def test_a_server_that_never_recovers_is_given_up(api: JsonServer) -> None:
     assert (scorer.requests, scorer.retries, scorer.documents) == (3, 2, 0)
 
 
-def test_the_first_failure_ends_the_waiting_of_other_requests(api: JsonServer) -> None:
+def test_the_first_failure_ends_the_waiting_of_other_requests(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Event()
+    waits: list[tuple[float | None, bool]] = []
+
+    class Noting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waiting.set()
+            waits.append((timeout, super().wait(timeout)))
+            return waits[-1][1]
+
     def one_bad_others_busy(server: JsonServer, body: dict[str, Any]) -> Answer:
-        return (429, b"", {"Retry-After": "30"}) if body["query"] != "query 3" else (404, b"no", {})
+        if body["query"] != "query 3":
+            return 429, b"", {"Retry-After": "60"}
+        assert waiting.wait(timeout=30)
+        return 404, b"no", {}
 
     api.misbehave = one_bad_others_busy
-    started = time.monotonic()
+    monkeypatch.setattr("secondstage.endpoint.Event", Noting)
     assert "status 404" in failure(remote(api, concurrency=5), PAIRS)
-    assert time.monotonic() - started < 10
+    assert set(waits) == {(60, True)}  # none to its end
 
 
 def test_a_slow_answer_is_asked_for_again(api: JsonServer) -> None:

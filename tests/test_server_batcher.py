@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondstage.serve.server.batcher import Batcher
+from secondstage.run import Scores
+from secondstage.serve.server.batcher import STAYS, Batcher, Scored
+from secondstage.serve.server.engine import Row
 from secondstage.serve.server.errors import BrokenError, ExpiredError, OverloadedError, StoppingError, TooLargeError
 from secondstage.serve.server.signals import Batch
 
@@ -22,6 +27,34 @@ from .engines import FakeEngine, batching, until
 
 def pairs(scores: range, tokens: int = 5) -> list[tuple[str, str]]:
     return [(str(score), "x" * tokens) for score in scores]
+
+
+class GatedEngine(FakeEngine):
+    """Computes nothing before its gate is open; on a clock of its own a pair takes an eighth of a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.now = 0.0
+
+    def compute(self, rows: Sequence[Row]) -> Scores:
+        self.entered.set()
+        assert self.gate.wait(30)
+        self.now += len(rows) / 8
+        return super().compute(rows)
+
+
+async def together(
+    batcher: Batcher, engine: GatedEngine, *requests: list[tuple[str, str]]
+) -> list[Scored | BaseException]:
+    """The answers to requests that wait at the same time: all of them, before a first one, 99, has its score."""
+    first = asyncio.create_task(batcher.score([("99", "x")]))
+    await until(engine.entered.is_set)
+    asked = asyncio.gather(*map(batcher.score, requests), return_exceptions=True)
+    await until(lambda: batcher.tokens == 1 + sum(len(document) for request in requests for _, document in request))
+    engine.gate.set()
+    assert (await first).logits.tolist() == [99]
+    return await asked
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,15 +107,47 @@ def test_every_request_gets_exactly_its_own_scores(lengths: list[list[int]], bat
 
 
 def test_requests_share_batches_of_similar_length() -> None:
-    engine = FakeEngine()
+    engine = GatedEngine()
 
     async def main() -> None:
-        with batching(engine, wait_ms=20) as batcher:
+        with batching(engine) as batcher:
             mixed = [("1", "x" * 4), ("2", "x" * 32)], [("3", "x" * 32), ("4", "x" * 4)]
-            await asyncio.gather(*map(batcher.score, mixed))
+            await together(batcher, engine, *mixed)
 
     asyncio.run(main())
-    assert [sorted(batch) for batch in engine.batches] == [[2, 3], [1, 4]]
+    assert [sorted(batch) for batch in engine.batches] == [[99], [2, 3], [1, 4]]
+
+
+def test_an_idle_batcher_waits_for_company_but_not_where_a_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, sleep, waited = FakeEngine(), asyncio.sleep, list[float]()
+
+    async def main() -> None:
+        over = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            if seconds == 7:
+                waited.append(seconds)
+                await over.wait()
+            else:
+                await sleep(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", wait)
+        over.set()
+        with batching(engine, wait_ms=7000) as batcher:
+            await batcher.score(pairs(range(9, 10), 64))
+        assert not waited
+        over.clear()
+        with batching(engine, wait_ms=7000) as batcher:
+            first = asyncio.create_task(batcher.score(pairs(range(1))))
+            await until(lambda: waited)
+            second = asyncio.create_task(batcher.score(pairs(range(1, 2))))
+            await until(lambda: batcher.tokens == 10)
+            over.set()
+            await asyncio.gather(first, second)
+
+    asyncio.run(main())
+    assert engine.batches == [[9], [0, 1]]
+    assert waited == [7]
 
 
 def test_a_large_request_neither_holds_up_small_ones_nor_starves() -> None:
@@ -110,8 +175,10 @@ def test_a_large_request_neither_holds_up_small_ones_nor_starves() -> None:
     asyncio.run(main())
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    engine = FakeEngine(0.05)
+def test_a_full_queue_refuses_and_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = GatedEngine()
+    engine.threads = 2
+    monkeypatch.setattr("secondstage.serve.server.batcher.time", SimpleNamespace(monotonic=lambda: engine.now))
 
     async def main() -> None:
         with batching(engine, queue_tokens=100) as batcher:
@@ -120,12 +187,16 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
             with pytest.raises(OverloadedError, match="try again in 1 s") as caught:
                 await batcher.score(pairs(range(8, 9), 12))
             assert caught.value.retry_after == 1
+            engine.gate.set()
             await first
             with pytest.raises(TooLargeError, match="101 tokens, more than the 100 that may wait"):
                 await batcher.score(pairs(range(9, 10), 101))
             assert (await batcher.score(pairs(range(10, 11), 100))).logits.tolist() == [10]
-            rate = batcher.tokens_per_second
-            assert 96 / 0.4 < rate < 100 / 0.05
+            assert [len(batch) for batch in engine.batches] == [5, 3, 1]
+            # Two threads do in half the time what each batch takes, and an older batch counts less.
+            seconds = (5 * STAYS**2 + 3 * STAYS + 1) / 8 / 2
+            rate = (60 * STAYS**2 + 36 * STAYS + 100) / seconds
+            assert batcher.tokens_per_second == pytest.approx(rate)
             batcher.tokens = 10_000
             assert batcher.retry_after == math.ceil(10_000 / rate)
 
@@ -151,18 +222,19 @@ def test_what_was_given_up_is_not_computed() -> None:
 
 
 def test_a_deadline_ends_a_request_before_its_turn() -> None:
-    engine = FakeEngine(0.2)
+    engine = GatedEngine()
 
     async def main() -> None:
         with batching(engine) as batcher:
             first = asyncio.create_task(batcher.score(pairs(range(1))))
-            await until(lambda: batcher.tokens == 5)
+            await until(engine.entered.is_set)
             start = time.monotonic()
             with pytest.raises(ExpiredError, match="deadline"):
                 await batcher.score(pairs(range(1, 2)), deadline=start + 0.02)
-            assert time.monotonic() - start < 0.15
             with pytest.raises(ExpiredError):
                 await batcher.score(pairs(range(2, 3)), deadline=start)
+            assert not first.done()
+            engine.gate.set()
             assert (await first).logits.tolist() == [0]
             await batcher.drain()
 
@@ -174,11 +246,12 @@ def test_a_deadline_ends_a_request_before_its_turn() -> None:
 def test_a_broken_score_is_an_error_of_its_request_alone(score: str) -> None:
     """The engine raises at -inf: then each request is computed alone."""
 
+    engine = GatedEngine()
+
     async def main() -> None:
-        with batching(FakeEngine(), wait_ms=20) as batcher:
-            broken, sound = await asyncio.gather(
-                batcher.score([("1", "x"), (score, "x")]), batcher.score(pairs(range(2, 4))), return_exceptions=True
-            )
+        with batching(engine) as batcher:
+            broken, sound = await together(batcher, engine, [("1", "x"), (score, "x")], pairs(range(2, 4)))
+            assert len(engine.batches[1]) == 4
             assert isinstance(broken, BrokenError)
             assert not isinstance(sound, BaseException)
             assert sound.logits.tolist() == [2, 3]
@@ -188,14 +261,14 @@ def test_a_broken_score_is_an_error_of_its_request_alone(score: str) -> None:
 
 
 def test_a_fault_of_the_batcher_breaks_what_waits_and_not_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = FakeEngine()
+    engine = GatedEngine()
 
     async def main() -> None:
-        with batching(engine, wait_ms=20) as batcher:
+        with batching(engine) as batcher:
             with monkeypatch.context() as broken:
-                broken.setattr(engine, "cut", lambda lengths: 1 // 0)
-                asked = [batcher.score(pairs(range(i, i + 3))) for i in range(4)]
-                faults = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+                broken.setattr(engine, "cut", lambda lengths: [[0]] if len(lengths) == 1 else 1 // 0)
+                asked = [pairs(range(i, i + 3)) for i in range(4)]
+                faults = await asyncio.wait_for(together(batcher, engine, *asked), 60)
             assert [type(fault) for fault in faults] == [BrokenError] * 4
             assert batcher.tokens == 0
             assert (await batcher.score(pairs(range(2)))).logits.tolist() == [0, 1]

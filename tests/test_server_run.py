@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import cohere
 import httpx
 import pytest
+import uvicorn
 
 from secondstage.cli import main
 from secondstage.config import ServerConfig
@@ -27,7 +28,7 @@ from secondstage.serve import Pipeline
 from secondstage.serve.server import run
 from secondstage.serve.server.metrics import Metrics
 from secondstage.serve.server.observer import Observer
-from secondstage.serve.server.run import is_loopback, listen, serve
+from secondstage.serve.server.run import GRACE, LAST_WORDS, Server, is_loopback, listen, serve
 
 DOCUMENTS = ["yeast dough crust", "flour yeast oven", "wheel pedal chain"]
 # A request that no machine answers before the test has gone on, and the room for several of them.
@@ -159,9 +160,8 @@ def test_sigterm_in_the_middle_loses_nothing(light_bundle: Path) -> None:
 @pytest.mark.slow
 def test_a_server_with_nothing_to_do_ends_in_time(light_bundle: Path) -> None:
     """Refusing for a while is no draining that took too long."""
-    with running(light_bundle, "drain_seconds=1") as (process, url):
+    with running(light_bundle, "drain_seconds=1") as (process, _):
         process.send_signal(signal.SIGTERM)
-        assert httpx.get(f"{url}/ready").status_code in (200, 503)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert "are over" not in errors
@@ -181,9 +181,11 @@ def test_an_end_that_does_not_wait(light_bundle: Path, tmp_path: Path, twice: bo
             while scored(url) < 2:
                 assert time.monotonic() < end, "none of them was begun"
                 time.sleep(0.01)
-            for sent in [signal.SIGINT] * 2 if twice else [signal.SIGTERM]:
-                process.send_signal(sent)
-                time.sleep(0.1)
+            process.send_signal(signal.SIGINT if twice else signal.SIGTERM)
+            if twice:
+                while httpx.get(f"{url}/ready", timeout=60).status_code != 503:
+                    assert time.monotonic() < end, "it never said that it was stopping"
+                process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)
             assert process.returncode == 0, errors
             dropped = sum(isinstance(request.exception(), httpx.TransportError) for request in asked)
@@ -205,6 +207,58 @@ def test_a_client_that_hangs_up_frees_its_work(server: str) -> None:
     # Nothing waits any more, though two hundred thousand pairs were sent.
     assert scored(server) - before < 100_000
     assert "gone" in httpx.get(f"{server}/metrics").text
+
+
+def drained(
+    monkeypatch: pytest.MonkeyPatch, drain_seconds: float, drain: Callable[[], Awaitable[object]], *connections: object
+) -> tuple[Server, list[object]]:
+    """A server that has drained, with these connections, and its sleeps, which take no time.
+
+    With each stands whether it refused what is left by then, and whether it ended.
+    """
+    service: Any = SimpleNamespace(config=ServerConfig(drain_seconds=drain_seconds), drain=drain, ended=asyncio.Event())
+    server, slept = Server(uvicorn.Config("none"), service, "nothing"), list[object]()
+    state: Any = server.server_state
+    state.connections = set(connections)
+
+    async def sleep(seconds: float) -> None:
+        slept.append((seconds, service.ended.is_set(), server.should_exit))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(server._drained())
+    return server, slept
+
+
+@pytest.mark.parametrize(
+    ("most", "taken", "expected"), [(60, 0.5, GRACE - 0.5), (GRACE / 2, 0.25, GRACE / 2 - 0.25), (60, GRACE + 1, 0)]
+)
+def test_a_server_that_has_drained_refuses_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, most: float, taken: float, expected: float
+) -> None:
+    now = 100.0
+
+    async def drain() -> None:
+        nonlocal now
+        now += taken
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now))
+    server, slept = drained(monkeypatch, most, drain)
+    assert slept == [(expected, False, False)]
+    assert (server.should_exit, server.force_exit) == (True, False)
+
+
+def test_a_server_that_does_not_drain_in_time_refuses_what_is_left_and_hangs_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aborted: list[int] = []
+
+    class Open:
+        transport = SimpleNamespace(abort=lambda: aborted.append(1))
+
+    server, slept = drained(monkeypatch, 0.01, asyncio.Event().wait, Open(), Open(), object())
+    assert slept == [(LAST_WORDS, True, False)]
+    assert (server.should_exit, server.force_exit, len(aborted)) == (True, True, 2)
+    assert "drain_seconds are over" in capsys.readouterr().err
 
 
 def test_addresses() -> None:
@@ -248,7 +302,9 @@ def test_a_bundle_is_opened_for_serving(
 ) -> None:
     """torch keeps its threads where it ranks before an engine; who has no engine is told of them."""
     reranker = SimpleNamespace(threads=2, kind=Reranker.kind, engine="torch")
-    pipeline = SimpleNamespace(refused=False, reranker=reranker, cascade=cascade, prepare=lambda: None)
+    pipeline = SimpleNamespace(
+        refused=False, falls_back=False, reranker=reranker, cascade=cascade, prepare=lambda: None
+    )
     found: list[int] = []
     monkeypatch.setattr(run, "set_torch_threads", found.append)
     monkeypatch.setattr(Pipeline, "load", lambda *given: pipeline)
@@ -261,4 +317,9 @@ def test_a_bundle_is_opened_for_serving(
     assert f"secondstage export {tmp_path} --to openvino-int8" in capsys.readouterr().err
     (tmp_path / "engines").mkdir()
     run.make_service(tmp_path, ServerConfig())
-    assert "export" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "export" not in said
+    assert "order" not in said
+    pipeline.falls_back = True
+    run.make_service(tmp_path, ServerConfig())
+    assert "nothing has proven this bundle" in capsys.readouterr().err

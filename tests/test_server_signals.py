@@ -39,7 +39,8 @@ def test_requests_over_http(tmp_path: Path) -> None:
         found = client.post("/search", json={"query": "bread", "top_n": 2}).json()
         click = {"id": found["id"], "query": "bread", "doc_id": "b", "relevance": 1, "kind": "click"}
         assert client.post("/judgements", json=click).status_code == 204
-        assert client.post("/search", json={"query": " "}).status_code >= 400
+        empty = client.post("/search", json={"query": " "})
+        assert empty.status_code >= 400
         assert client.post("/rerank", json={"query": "bread", "documents": ["bread", "water"]}).status_code == 200
         assert client.post("/rerank", json={"query": "bread", "documents": ["x"] * 4}).status_code >= 400
         text = client.get("/metrics").text
@@ -58,6 +59,8 @@ def test_requests_over_http(tmp_path: Path) -> None:
     assert counted(text, "top1_total") == {("yes",): 0, ("no",): 1}
     records: list[dict[str, Any]] = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [record["kind"] for record in records] == ["opened", "search", "refused", "rerank", "refused"]
+    assert found["id"] == records[1]["id"]
+    assert empty.headers["X-Request-Id"] == records[2]["id"] != found["id"]
     assert "bread" not in journal.read_text()
     # What was clicked can be told from what was passed over.
     events = read_events([judged, journal])

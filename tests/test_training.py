@@ -23,6 +23,7 @@ from secondstage.train.schedule import Schedule, rate
 from secondstage.train.selection import Selection
 
 from .clock import steps_take
+from .warmups import learnt_title
 
 MEASURE = "nDCG@10"
 
@@ -180,27 +181,58 @@ def test_who_taught_is_recorded(collection: Collection, mined: Path, tiny_model:
     assert f"Teacher scores are from: {teacher}." in (tmp_path / "out" / "reranker" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("better", [True, False])
 def test_the_best_checkpoints_are_averaged_where_that_is_better(
-    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+    collection: Collection,
+    mined: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    better: bool,
 ) -> None:
-    one = tuned(collection, mined, tiny_model, tmp_path / "one", evaluations=6)
-    several = tuned(collection, mined, tiny_model, tmp_path / "several", evaluations=6, average=3)
-    weights = [load_file(tmp_path / name / "reranker" / "model.safetensors") for name in ("one", "several")]
-    same = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert several["averaged"] is not same
-    assert not one["averaged"]
-    assert several[f"dev_{MEASURE}"] > one[f"dev_{MEASURE}"] if several["averaged"] else same
-    assert several["best_step"] == one["best_step"]
+    """Six evaluations find the same, so that the later ones are best; the seventh is that of the average."""
+    found, weights = {}, []
+    for name, average in (("one", 1), ("several", 3)):
+        values = iter([0.5] * 6 + [0.6 if better else 0.4])
+        monkeypatch.setattr(
+            Selection, "values", lambda dev, *_, values=values, **__: dict.fromkeys(dev.qrels, next(values))
+        )
+        found[name] = tuned(collection, mined, tiny_model, tmp_path / name, evaluations=6, average=average)
+        assert len(list(values)) == (name == "one")
+        weights.append(load_file(tmp_path / name / "reranker" / "model.safetensors"))
+    assert [details["averaged"] for details in found.values()] == [False, better]
+    assert [details[f"dev_{MEASURE}"] for details in found.values()] == pytest.approx([0.5, 0.6 if better else 0.5])
+    assert [details["best_step"] for details in found.values()] == [12, 12]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) is not better
 
 
+def test_a_title_that_the_warm_up_learnt_is_left_out_of_dev(
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secondstage.leakage.ENOUGH", 1)
+    title = collection.queries[next(iter(collection.qrels["dev"]))].upper()
+    chosen = {"model": str(tiny_model), "steps": 1, "max_length": 32, "precision": "fp32"}
+    task = Task(collection, mined, TrainConfig.from_json(chosen), 13)
+    found = []
+    for name, warmed_on in (("cold", None), ("warm", learnt_title(tmp_path / "titles", title))):
+        (tmp_path / name).mkdir()
+        found.append(train(task._replace(warmed_on=warmed_on), tmp_path / name)["dev_queries"])
+    assert found == [16, 15]
+
+
+@pytest.mark.parametrize("student", [None, {"layers": 1, "match_hidden": 2.0}], ids=str)
 def test_a_step_in_parts_is_the_same_step(
-    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path
+    collection: Collection, mined: Path, tiny_model: Path, tmp_path: Path, student: dict[str, Any] | None
 ) -> None:
     """Parts of whole lists, and lists that are longer than memory holds, whose activations are made again."""
     curves = []
+    usual: dict[str, Any] = {"steps": 6, "evaluations": 1, "loss": "lambdaloss", "student": student}
     for name, settings in {"whole": {}, "lists": {"memory_tokens": 200}, "cached": {"memory_tokens": 64}}.items():
-        tuned(collection, mined, tiny_model, tmp_path / name, loss="lambdaloss", **settings)
-        curves.append([step["loss"] for step in lines(tmp_path / name / "steps.jsonl")])
+        tuned(collection, mined, tiny_model, tmp_path / name, **usual, **settings)
+        steps = lines(tmp_path / name / "steps.jsonl")
+        assert all(("matching" in step["terms"]) is (student is not None) for step in steps)
+        curves.append([value for step in steps for value in (step["loss"], *step["terms"].values())])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
     assert curves[2] == pytest.approx(curves[0], rel=1e-4)
 

@@ -41,6 +41,12 @@ def test_in_lockstep_all_make_the_same_passes(size: int) -> None:
         assert all(turn.passes >= len(turn.micro.chunks) for turn in at_once)
 
 
+def test_who_has_nothing_to_do_repeats_the_least_that_others_compute() -> None:
+    """Four micro-batches among six: the first turn of all."""
+    idle = [turn for rank in range(6) for turn in turns(MICROS, Workers(rank, 6), None, lockstep=True) if turn.idle]
+    assert [turn.micro for turn in idle] == [MICROS[3]] * 2  # of 20 tokens
+
+
 def test_only_what_memory_does_not_hold_is_computed_twice() -> None:
     assert {t.number: t.cached for t in turns(MICROS, Workers(), 50, lockstep=False)} == {
         0: True,

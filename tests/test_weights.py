@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,37 @@ def test_a_step_that_loss_scaling_skips_is_not_averaged(tiny_model: Path) -> Non
     next(iter(weights.master.parameters())).grad[0] = torch.inf
     weights.update(1.0)
     assert weights.average.updates == 1
+
+
+@pytest.mark.parametrize("wrong", [torch.inf, torch.nan])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_of_a_gradient_that_is_not_finite_nothing_is_learnt(tiny_model: Path, precision: str, wrong: float) -> None:
+    weights, tokenizer = mixed(tiny_model, precision, ema=0.5, learning_rate=1e-2)
+    backward(weights, tokenizer)
+    weights.update(1.0)
+    before = copy.deepcopy(weights.state())
+    assert before["average"]["updates"] == 1
+    backward(weights, tokenizer)
+    next(iter(weights.master.parameters())).grad[0] = wrong
+    assert not isfinite(weights.update(1.0))
+    torch.testing.assert_close(weights.state(), before, rtol=0, atol=0)
+    for master, working in zip(weights.master.parameters(), weights.working.parameters(), strict=True):
+        assert master.grad is None
+        assert torch.equal(working, master.to(working.dtype))
+
+
+def test_the_scale_that_a_skipped_step_left_is_restored(tiny_model: Path) -> None:
+    """Half of what it began with; the next loss is scaled by it."""
+    (one, tokenizer), (other, _) = (mixed(tiny_model) for _ in range(2))
+    for weights in (one, other):
+        weights.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+        weights.scaler.scale(torch.zeros(()))
+    backward(one, tokenizer)
+    next(iter(one.master.parameters())).grad[0] = torch.inf
+    one.update(1.0)
+    assert other.scaled(torch.ones(())) == 2**12
+    other.restore(one.state())
+    assert one.scaled(torch.ones(())) == other.scaled(torch.ones(())) == 2**11
 
 
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"freeze_layers": 1, "layer_decay": 0.5}], ids=str)

@@ -98,9 +98,8 @@ def advise(data: Data, model: Size, config: TrainConfig, *, seconds_per_token: f
 
 
 def _expect(data: Data, model: Size, config: TrainConfig, seconds_per_token: float | None) -> str:
-    kept = min(config.batch_tokens, config.memory_tokens or config.batch_tokens)
     length = data.tokens / max(1, data.pairs)
-    activations = kept * token_bytes(model, length, checkpointing=config.gradient_checkpointing)
+    activations = _kept(model, config) * token_bytes(model, length, checkpointing=config.gradient_checkpointing)
     gib = (weight_bytes(model) + activations) / 2**30
     text = (
         f"{data.lists:,} lists with {data.positives:,} positives; an epoch has {data.pairs:,} pairs and "
@@ -197,7 +196,7 @@ def _memory(data: Data, model: Size, config: TrainConfig) -> dict[str, Proposal]
         found["freeze_embeddings"] = Proposal(True, reason)
         room += saved
     length = data.tokens / max(1, data.pairs)
-    kept = min(config.batch_tokens, config.memory_tokens or config.batch_tokens)
+    kept = _kept(model, config)
     cost = token_bytes(model, length, checkpointing=config.gradient_checkpointing)
     if kept * cost <= room:
         return found
@@ -208,6 +207,12 @@ def _memory(data: Data, model: Size, config: TrainConfig) -> dict[str, Proposal]
         reason = "memory holds no more activations; the gradient stays the same"
         found["memory_tokens"] = Proposal(max(LEAST_TOKENS, _power_of_two(room / cost)), reason)
     return found
+
+
+def _kept(model: Size, config: TrainConfig) -> int:
+    """Tokens whose activations a process keeps: its share of a step, or less."""
+    own = math.ceil(config.batch_tokens / model.processes)
+    return min(own, config.memory_tokens or own)
 
 
 def _power_of_two(value: float) -> int:

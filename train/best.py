@@ -59,4 +59,4 @@ def _measured(weights: Weights, trial: Path, selection: Selection, config: Train
     if workers().lead:
         save_file(weights, trial / WEIGHTS, metadata={"format": "pt"})
     wait()
-    return selection.values(load_reranker(trial, precision=config.precision, batch_tokens=config.batch_tokens))
+    return selection.values(load_reranker(trial, precision=config.precision, batch_tokens=config.scoring_tokens))

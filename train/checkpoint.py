@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from secondstage.files import read_json, recover, replacing, sweep, write_json, writing
+from secondstage.compute import device
+from secondstage.files import read_json, recover, replacing, sweep, to_disk, write_json, writing
 
 RECORD = "state.json"
 TENSORS = "state.pt"
@@ -45,6 +46,8 @@ class Checkpoints:
             with writing(temporary):
                 yield temporary
             write_json(temporary / RECORD, record)
+            to_disk(temporary)
+        to_disk(self.folder, below=False)
         for old in sorted(self.steps())[: -self.keep]:
             shutil.rmtree(self.place(old))
 
@@ -70,7 +73,11 @@ class Checkpoints:
 
     def tensors(self, step: int) -> dict[str, Any]:
         """The tensors of a checkpoint, on the CPU."""
-        found: dict[str, Any] = torch.load(self.place(step) / TENSORS, map_location="cpu", weights_only=True)
+        # Where they are copied to a card anyway, several processes share the pages of one file.
+        mapped = device() != "cpu"
+        found: dict[str, Any] = torch.load(
+            self.place(step) / TENSORS, map_location="cpu", weights_only=True, mmap=mapped
+        )
         return found
 
     def place(self, step: int) -> Path:

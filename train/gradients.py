@@ -72,13 +72,14 @@ def accumulate(
         weights: what learns.
         seeds: of this micro-batch.
         cached: whether activations are computed again.
-        passes: chunks that are computed at least, as other processes compute so many: the last one again and again,
-            which counts once.
+        passes: chunks that are computed at least, as other processes compute so many: the shortest pair again and
+            again, which counts once.
         idle: whether nothing of it counts.
     """
     parts: list[tuple[Tensor, Tensor | None]] = []
     own = len(micro.chunks)
-    chunks = [*micro.chunks, *micro.chunks[-1:] * (passes - own)]
+    shortest = min(range(len(micro.lengths)), key=micro.lengths.__getitem__)
+    chunks = [*micro.chunks, *[(shortest,)] * (passes - own)]
     for number, places in enumerate(chunks):
         seed_everything(*seeds, number)
         with torch.set_grad_enabled(not cached):

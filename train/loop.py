@@ -16,7 +16,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from secondstage.compute import device, keep_memory
 from secondstage.config import TrainConfig
 from secondstage.errors import StoppedError, UserError
-from secondstage.files import replacing
+from secondstage.files import replacing, to_disk
 from secondstage.lists import TrainingList
 from secondstage.measures import mean
 from secondstage.parallel import gather, wait, workers
@@ -39,7 +39,7 @@ from .objective import Objective, targets_of
 from .pace import Pace
 from .schedule import rate
 from .selection import DEV_VALUE, MEASURE, Selection
-from .steps import Micro, Step, Steps, micro_batches
+from .steps import Micro, Step, Steps, micro_batches, pass_tokens
 from .tokens import Tokens
 from .tracking import StepRecord, Tracking
 from .turns import turns
@@ -173,6 +173,7 @@ class Loop:
                 break
             if now.save:
                 self._save()
+                pace.saved()
             loss = self._step(step, now.progress)
             if progress_bar is not None:
                 progress_bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -212,7 +213,9 @@ class Loop:
             return False
         if self.budget.by_clock and self.config.patience is None:
             left = count - 1 - done.evaluations  # the last is made when the time is over
-            if left > affordable(done.pairs / progress, self.selection.pairs):
+            # Dev is shared as training is, unless no process can compute alone.
+            each = self.selection.pairs * (1 if self.weights.whole else self.team.size)
+            if left > affordable(done.pairs / progress, each):
                 done.evaluations += 1
                 say(f"  dev is not reranked at {progress:.0%}: it would take more than a tenth of the time")
                 return False
@@ -223,12 +226,13 @@ class Loop:
         start, done, config = time.monotonic(), self.done, self.config
         targets = targets_of(step.examples)
         counts = self.objective.counts(targets)
-        micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
+        micros = micro_batches(step, config.memory_tokens, processes=self.team.size, pass_tokens=pass_tokens())
         sums = self.gradient(step, micros, counts)
         middle = self.budget.middle(progress, done.steps, done.lists, len(step.examples))
         share_of_rate = rate(middle, config.warmup, config.schedule)
-        norm = self.weights.update(share_of_rate)
+        # First, so that all have their gradients: among accelerators nobody sees that one has failed.
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
+        norm = self.weights.update(share_of_rate)
         # What matching adds is a mean over the step's pairs already.
         parts = {**counts, MATCHING: 1}
         terms = {name: total / max(parts[name], 1) for name, total in zip(sums, everywhere, strict=True)}
@@ -324,6 +328,7 @@ class Loop:
             self._keep(network, mean(values), first=best)
         first_stage = mean(self.selection.first_stage())
         say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
+        wait()  # the lead has written what it keeps: while it does, no sum over accelerators may be waited for
         more = {"progress": progress, "values": values}
         self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
@@ -334,6 +339,7 @@ class Loop:
         if self.team.lead and name not in dropped:
             with replacing(self.folder / name) as folder:
                 self.scorer.with_model(network).save(folder)
+                to_disk(folder)
         self._clear(self._needed)
 
     def _clear(self, needed: set[str]) -> None:
@@ -358,6 +364,7 @@ class Loop:
         self.weights.save(self.checkpoints, self.done.steps, record)
         self._needed = set(dict(self.leaders.entries))
         self._clear(self._needed)
+        wait()
 
     def _go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""

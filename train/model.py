@@ -56,7 +56,7 @@ def _started(config: TrainConfig, *, weights: bool) -> PairModel:
     most = longest(network, tokenizer, config.max_length)
     if most < config.max_length and weights:
         say(f"  max_length is {most}, not {config.max_length}: {config.model} reads no more tokens of a pair")
-    shared: dict[str, Any] = {"max_length": most, "batch_tokens": config.batch_tokens}
+    shared: dict[str, Any] = {"max_length": most, "batch_tokens": config.scoring_tokens}
     network = network.to(device()) if weights else network
     scorer: PairModel
     if config.head == "classification":

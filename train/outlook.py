@@ -10,12 +10,13 @@ from secondstage.compute import resolve
 from secondstage.lists import POSITIVE
 from secondstage.models import read_config
 from secondstage.networks import has_head
+from secondstage.parallel import gather
 
 from .advice import Data, advise
 from .loop import Loop
 from .objective import targets_of
 from .size import size_of
-from .steps import Step, micro_batches
+from .steps import Step, micro_batches, pass_tokens
 
 # Steps that the size of an epoch is estimated from.
 SAMPLED = 20
@@ -32,7 +33,7 @@ def outlook(loop: Loop, queries: Container[str], documents: int) -> list[str]:
         documents: of the collection.
     """
     drawn = list(islice(loop.steps.epoch(0), SAMPLED))
-    if loop.checkpoints.latest() is not None or not drawn:
+    if gather(loop.team.lead and loop.checkpoints.latest() is not None)[0] or not drawn:
         return []
     config = loop.config
     part = sum(len(step.examples) for step in drawn) / len(loop.steps.lists)
@@ -43,12 +44,14 @@ def outlook(loop: Loop, queries: Container[str], documents: int) -> list[str]:
     data = Data(len(loop.steps.lists), labelled, sum(positives), pairs, tokens, len(loop.selection), documents)
     new_head = config.head == "classification" and not has_head(read_config(config.model))
     size = size_of(loop.weights.working, new_head=new_head, half=resolve(config.precision) != "fp32")
+    size = size._replace(processes=loop.team.size, spread=not loop.weights.whole)
     return advise(data, size, config, seconds_per_token=_seconds_per_token(loop, drawn[0]))
 
 
 def _seconds_per_token(loop: Loop, step: Step) -> float:
     """What a step takes that nothing is learnt from."""
-    micros = micro_batches(step, loop.config.memory_tokens, processes=loop.team.size)
+    size = loop.team.size
+    micros = micro_batches(step, loop.config.memory_tokens, processes=size, pass_tokens=pass_tokens())
     counts = loop.objective.counts(targets_of(step.examples))
     seconds = 0.0
     for _ in range(2):  # the first is slower than any other

@@ -52,10 +52,11 @@ class Pace:
         late = self.clock() - self._saved >= 60 * self.config.checkpoint_minutes
         due = step > 0 and step % every == 0 if every else late
         found = gather([self.budget.progress(step, lists), due, self.stopped()])
-        decision = Decision(found[0][0], bool(found[0][1]), any(stop for *_, stop in found))
-        if decision.save:
-            self._saved = self.clock()
-        return decision
+        return Decision(found[0][0], bool(found[0][1]), any(stop for *_, stop in found))
+
+    def saved(self) -> None:
+        """A checkpoint was written: from now on the time to the next one counts, however long this one took."""
+        self._saved = self.clock()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from secondstage.compute import device, resolve, torch_dtype
 from secondstage.config import TrainConfig
 from secondstage.files import writing
+from secondstage.networks import heads_of
 from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
 
@@ -141,6 +142,11 @@ def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:
     }
     for layer in layers_of(network).layers:
         fully_shard(layer, **settings)
+    # As in one process: a logit in bfloat16 has three digits.
+    exact = MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float32)
+    for head in heads_of(network):
+        if isinstance(head, nn.Linear):
+            fully_shard(head, **settings | {"mp_policy": exact})
     fully_shard(network, **settings)
 
 

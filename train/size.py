@@ -22,6 +22,8 @@ class Size(NamedTuple):
         new_head: whether the head is still random.
         half: whether it computes in 16 bits.
         memory: of the device, in bytes; 0 if it is not known.
+        processes: that share a step.
+        spread: whether they share the weights, too.
     """
 
     parameters: int
@@ -33,6 +35,8 @@ class Size(NamedTuple):
     new_head: bool
     half: bool
     memory: int = 0
+    processes: int = 1
+    spread: bool = False
 
 
 def size_of(network: Any, *, new_head: bool, half: bool) -> Size:
@@ -86,7 +90,8 @@ def device_memory() -> int:
 
 def weight_bytes(model: Size) -> int:
     """Memory of weights, gradients and AdamW's two moments: in 16 bits, a working copy comes on top of the master's."""
-    return model.parameters * (6 if model.half else 4) + model.trained * (8 + (6 if model.half else 4))
+    whole = model.parameters * (6 if model.half else 4) + model.trained * (8 + (6 if model.half else 4))
+    return whole // model.processes if model.spread else whole
 
 
 def token_bytes(model: Size, length: float, *, checkpointing: bool = False) -> float:

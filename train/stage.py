@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from secondstage.compute import release_memory
 from secondstage.files import CARD, read_json, write_json
 from secondstage.parallel import gather, wait, workers
 
@@ -95,6 +96,7 @@ def _trained(task: Task, work: Path, *, measured: bool) -> dict[str, Any]:
             details |= Training(task, work).measure()
     else:
         details = Training(task, work).run()
+        release_memory()  # where there are two starts, the next holds a model of its own
         if workers().lead:
             write_curves(work, details["findings"])
             start = {"start": WARMUP} if warmed else {}

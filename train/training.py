@@ -103,7 +103,7 @@ class Training:
     def measure(self) -> dict[str, float]:
         """The value on dev of the reranker that is there."""
         config = self.config
-        reranker = load_reranker(self.work / RERANKER, precision=config.precision, batch_tokens=config.batch_tokens)
+        reranker = load_reranker(self.work / RERANKER, precision=config.precision, batch_tokens=config.scoring_tokens)
         return {DEV_VALUE: mean(self._dev([]).values(reranker))}
 
     def _loop(
@@ -163,7 +163,10 @@ class Training:
         # With patience no evaluation is left out for the time it takes. Its own selection has none: nothing ends early.
         changes = {"tracker": "none", "patience": self.config.evaluations, "average": 1}
         config = self.config.model_copy(update=changes)
-        self._loop(lists, selection, config, folder).run()
+        try:
+            self._loop(lists, selection, config, folder).run()
+        finally:
+            release_memory()  # as above
         return [(line["progress"], line["values"]) for line in read_lines(folder / DEV)]
 
 

@@ -52,7 +52,7 @@ def turns(micros: Sequence[Micro], team: Workers, memory_tokens: int | None, *, 
     for at_once in zip_longest(*shares):
         others = [turn(micro) for micro in at_once if micro is not None]
         own = at_once[team.rank]
-        mine = others[0]._replace(idle=True) if own is None else turn(own)
+        mine = min(others, key=lambda other: other.micro.tokens)._replace(idle=True) if own is None else turn(own)
         cached, passes = any(other.cached for other in others), max(other.passes for other in others)
         found.append(mine._replace(cached=cached, passes=passes))
     return found

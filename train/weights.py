@@ -202,7 +202,7 @@ def spread_by(config: TrainConfig) -> str:
     One process has nobody to share with.
 
     Raises:
-        UserError: DeepSpeed is not installed, or settings do not go with spread weights.
+        UserError: DeepSpeed is not installed, FSDP is of the first version, or settings do not go with spread weights.
     """
     # Accelerate itself heeds FSDP on accelerators alone.
     asked = [
@@ -221,6 +221,11 @@ def spread_by(config: TrainConfig) -> str:
         raise UserError(
             f"train.{key}={value} does not go with {by}: leave it out, or start without {by}, by which every process "
             "keeps all weights"
+        )
+    if by == FSDP and (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        raise UserError(
+            f"Accelerate is configured for FSDP {version}, and weights are spread by FSDP 2: set fsdp_version: 2 below "
+            "fsdp_config, as in configs/accelerate/fsdp.yaml, or start with --fsdp_version 2"
         )
     return by
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from secondstage.compute import resolve
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
 from secondstage.files import writing
+from secondstage.networks import exact_buffers, heads_of
 from secondstage.parallel import gather, together, workers
 from secondstage.progress import say
 
@@ -83,12 +85,18 @@ class ZeroWeights:
             "timers": {"throughput": {"enabled": False}},
         }
         optimizer = make_optimizer(network, config)
+        buffers = exact_buffers(network)
+        for head in heads_of(network):
+            if isinstance(head, torch.nn.Linear):
+                compute_exactly(head)
         try:
             self.engine: Any = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)[0]
         except (AssertionError, ValueError) as error:
             raise UserError(
                 f"DeepSpeed refuses what Accelerate's configuration says of ZeRO, {json.dumps(zero)}: {error}"
             ) from error
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.to(module._buffers[name].device)
         self.working = Driven(self.engine)
         if workers().lead:
             say(f"  DeepSpeed spreads what is learnt over {self.size} processes (ZeRO stage {zero['stage']})")
@@ -169,6 +177,16 @@ class ZeroWeights:
                 f"{checkpoints.folder} to train from the start"
             )
         self.engine.load_checkpoint(str(place), tag=TAG)
+
+
+def compute_exactly(head: Any) -> None:
+    """Have a linear layer compute in single precision, whatever its weights are in: a bf16 logit has three digits."""
+
+    def forward(self: Any, hidden: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.float()
+        return torch.nn.functional.linear(hidden.float(), self.weight.float(), bias)
+
+    head.forward = MethodType(forward, head)
 
 
 class Driven:

@@ -129,7 +129,7 @@ def check_exportable(reranker: Path) -> None:
     if kind != Reranker.kind:
         raise UserError(
             f"{reranker} is a reranker of kind {kind!r}: only a cross-encoder with a classification head becomes a "
-            "graph. Export --to safetensors, whose folder vLLM and sentence-transformers serve, or distil it into a "
+            "graph. Export --to safetensors, whose folder vLLM serves, or distil it into a "
             "small cross-encoder (distill) and export that"
         )
 

@@ -1,4 +1,4 @@
-"""Why a request has no answer; each API says it in its own words (`conventions.py`)."""
+"""Why a request has no answer; each API says it in its own words (`refusing.py`)."""
 
 from __future__ import annotations
 

@@ -100,11 +100,11 @@ class Observer:
         if self.journal:
             self.journal.write(rerank_record(event))
 
-    def refused(self, api: str, status: int, kind: str) -> None:
+    def refused(self, request_id: str, api: str, status: int, kind: str) -> None:
         """A request was not answered."""
         self.metrics.refused(api, status, kind)
         if self.journal:
-            self.journal.write({"kind": "refused", "route": api, "status": status, "reason": kind})
+            self.journal.write({"kind": "refused", "id": request_id, "route": api, "status": status, "reason": kind})
 
     def batch(self, event: Batch) -> None:
         """A batch was scored."""

@@ -28,7 +28,7 @@ HEADER = {
     "name": DEADLINE,
     "in": "header",
     "required": False,
-    "description": "Milliseconds after which the request is given up (504), instead of the server's own deadline.",
+    "description": "Milliseconds after which the request is given up (504); the server's own deadline stays.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 

@@ -107,7 +107,8 @@ class Reception:
             log.exception("a request failed")
             refused, kind = refuse(api, BrokenError("the server failed on this request"), request_id), "internal"
         # What is our own is counted by its path, as what was answered is.
-        self.service.refused(request.url.path.strip("/") if api == "own" else api, refused.status, kind)
+        counted = request.url.path.strip("/") if api == "own" else api
+        self.service.refused(request_id, counted, refused.status, kind)
         return JSONResponse(refused.body, refused.status, {**refused.headers, REQUEST_ID: request_id})
 
     def _deadline(self, request: Request) -> float | None:

@@ -78,6 +78,8 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
     pipeline = Pipeline.load(bundle, config.backend)
     if pipeline.refused and pipeline.verdict:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
+    elif pipeline.falls_back:
+        say("secondstage: nothing has proven this bundle, so serve.fallback answers in the first stage's order")
     if pipeline.reranker.threads > 1 and not pipeline.cascade:
         # Torch encodes queries alone then; the first rerankers of a cascade are torch's. Its threads would spin for
         # work between two queries, and take a fifth of the processors from the engine.

@@ -86,7 +86,7 @@ def search_routes(reception: Reception) -> APIRouter:
         async def handle(taken: Taken) -> Response:
             body = validated(SearchBody, taken.data)
             check_query(body.query, reception.config)
-            check_depth(body, most_results(service))
+            check_depth(body, most_results(service), service.pipeline.deepest)
             options = SearchOptions(
                 body.top_n, body.depth, body.min_score, body.latency_ms, body.where, body.pack_tokens
             )
@@ -121,11 +121,12 @@ def most_results(service: Service) -> int:
     return most if deepest is None else min(most, max(unasked, deepest))
 
 
-def check_depth(body: SearchBody, most: int) -> None:
+def check_depth(body: SearchBody, most: int, deepest: int | None) -> None:
     """`InvalidError` if a search asks for more candidates or results than are given."""
+    raised = "raise max_documents" if deepest is None or most < deepest else "make it with a higher first_stage.depth"
     for field, number in (("top_n", body.top_n), ("depth", body.depth or 0)):
         if number > most:
-            raise InvalidError(f"{field}: is {number}, and may be {most}: ask for less, or raise max_documents", field)
+            raise InvalidError(f"{field}: is {number}, and may be {most}: ask for less, or {raised}", field)
 
 
 def _answer(found: Found) -> dict[str, Any]:

@@ -237,9 +237,9 @@ class Service:
         except Exception:  # of any signal
             log.exception("a signal failed")
 
-    def refused(self, api: str, status: int, kind: str) -> None:
+    def refused(self, request_id: str, api: str, status: int, kind: str) -> None:
         """Tell of a request that got no answer."""
-        self.tell(partial(self.signals.refused, api, status, kind))
+        self.tell(partial(self.signals.refused, request_id, api, status, kind))
 
     def metrics(self) -> tuple[bytes, str]:
         """The metrics as text, and its content type."""

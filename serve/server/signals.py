@@ -96,7 +96,7 @@ class Signals(Protocol):
         """A request of a rerank API was answered."""
         ...
 
-    def refused(self, api: str, status: int, kind: str) -> None:
+    def refused(self, request_id: str, api: str, status: int, kind: str) -> None:
         """A request was not answered: what kind of refusal it was, e.g. overloaded, expired, invalid, gone, broken."""
         ...
 
@@ -130,7 +130,7 @@ class Silent:
     def reranked(self, event: Reranked) -> None:
         """Nothing."""
 
-    def refused(self, api: str, status: int, kind: str) -> None:
+    def refused(self, request_id: str, api: str, status: int, kind: str) -> None:
         """Nothing."""
 
     def batch(self, event: Batch) -> None:

@@ -15,6 +15,7 @@ from .errors import StoppedError, UserError
 from .exportcommand import add_export
 from .feedbackcommand import add_feedback
 from .listscommand import add_lists
+from .parallel import ends
 from .plan import describe_os_error
 from .searchcommand import add_search
 from .servecommand import add_serve
@@ -33,6 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, see `EXIT_CODES`."""
     parsed = _parse(arguments)
     _quiet_libraries()
+    code = 1
+    try:
+        code = _carried_out(parsed)
+    finally:
+        ends(0 if code == STOPPED else code)
+    return code
+
+
+def _carried_out(parsed: argparse.Namespace) -> int:
     try:
         return int(parsed.function(parsed) or 0)
     except UserError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
@@ -77,11 +78,13 @@ def release_memory() -> None:
     """Give memory that nothing uses any more back to the kernel: finished models, the activations of an encoding.
 
     Modules lie in cycles, and glibc keeps what was freed in small pieces: 0.1 GiB after an encoder of 23 million
-    parameters. Elsewhere than on glibc only cycles are collected.
+    parameters. Elsewhere than on glibc only cycles are collected, and what a card's allocator keeps is given back.
     """
     import ctypes
 
     gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     with contextlib.suppress(*NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -92,14 +95,22 @@ def within_memory(way_out: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        import torch
-
-        # For main memory torch has no kind of its own.
-        main = isinstance(error, MemoryError) or "allocate memory" in str(error)
-        if not main and not isinstance(error, torch.OutOfMemoryError):
+        if not ran_out(error):
             raise
-        place = "main memory" if main else f"the memory of {device()}"
+        place = "main memory" if _of_main_memory(error) else f"the memory of {device()}"
         raise UserError(f"{place} is not enough: {in_a_line(error)}. {way_out}") from error
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether this is what torch, or Python, raises where memory runs out."""
+    import torch
+
+    return _of_main_memory(error) or isinstance(error, torch.OutOfMemoryError)
+
+
+def _of_main_memory(error: Exception) -> bool:
+    """For main memory torch has no kind of its own."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
 @lru_cache(maxsize=1)

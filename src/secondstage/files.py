@@ -114,6 +114,19 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def to_disk(folder: Path, *, below: bool = True) -> None:
+    """Return when a folder is on the disk, with all that is below it: a rename may else outlive what it renamed.
+
+    So what is read after a power cut is whole, or not there.
+    """
+    for path in [*(folder.rglob("*") if below else ()), folder] if os.name == "posix" else ():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def interrupted(folder: Path) -> Path | None:
     """Where a kill inside `replacing` left what stood at `folder`, which is missing now; none if there was none."""
     old = _old_name(folder)

@@ -157,12 +157,7 @@ def at_precision(network: Any, precision: Precision) -> Any:
     if resolve(precision) == "fp32":
         return network.float()
     exact = [(head, copy.deepcopy(head.state_dict())) for head in heads_of(network)]
-    buffers = [
-        (module, name, buffer)
-        for module in network.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and buffer.is_floating_point()
-    ]
+    buffers = exact_buffers(network)
     network = network.to(torch_dtype(precision))
     for module, name, buffer in buffers:
         module._buffers[name] = buffer.to(module._buffers[name].device)
@@ -170,6 +165,16 @@ def at_precision(network: Any, precision: Precision) -> Any:
         head.float().load_state_dict(weights)
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return network
+
+
+def exact_buffers(network: Any) -> list[tuple[Any, str, Any]]:
+    """The buffers of a network that a cast of the whole would round, as (module, name, buffer)."""
+    return [
+        (module, name, buffer)
+        for module in network.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_floating_point()
+    ]
 
 
 def heads_of(network: Any) -> list[Any]:

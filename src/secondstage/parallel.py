@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import glob
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -102,9 +103,9 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        import torch
+        from .compute import ran_out
 
-        if isinstance(error, torch.OutOfMemoryError):
+        if ran_out(error):
             raise
         raise UserError(f"another process of this run has failed, see its output: {error}") from error
 
@@ -142,6 +143,7 @@ def all_files(path: Path) -> list[Path]:
 
 
 _groups: list[Any] = []
+_code = 0
 
 
 def _group() -> Any:
@@ -167,10 +169,24 @@ def _group() -> Any:
     return _groups[0]
 
 
+def ends(code: int) -> None:
+    """Tell with which code this process will end: one that failed does not take leave of the others, see `_leave`."""
+    global _code
+    _code = code
+
+
 def _leave() -> None:
-    """Close the connections: threads of gloo that are left to the interpreter's end abort the process now and then."""
+    """Close the connections: threads of gloo that are left to the interpreter's end abort the process now and then.
+
+    Accelerators close theirs all together: one that failed would wait for the others, which wait for it.
+    """
+    import torch
     import torch.distributed as distributed
 
     _groups.clear()
+    if _code and torch.cuda.is_available():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_code)
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -42,6 +42,7 @@ class Stage(NamedTuple):
             `make` will then find in files.
         reads: which files of the stages before it are read, by how their names (`kind/file`) begin; all by default.
         tidy: deletes what was kept for the case that making it is stopped; called once it is done.
+        beside: digests of what it reads that no stage made, by name: asked when its turn comes.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Stage(NamedTuple):
     share: Callable[[], None] | None = None
     reads: tuple[str, ...] = ("",)
     tidy: Callable[[], None] | None = None
+    beside: Callable[[], Mapping[str, str]] = dict
 
     def after(self, manifests: Iterable[Mapping[str, Any]]) -> Stage:
         """The stage whose fingerprint also covers what is read of the stages with these manifests.
@@ -60,7 +62,7 @@ class Stage(NamedTuple):
         files = {f"{found['kind']}/{name}": digest for found in manifests for name, digest in found["files"].items()}
         # A model's card tells times: it is for people.
         read = {name: digest for name, digest in files.items() if name.startswith(self.reads) and not told(name)}
-        return self._replace(fingerprint=fingerprint(self.fingerprint, read))
+        return self._replace(fingerprint=fingerprint(self.fingerprint, read | dict(self.beside())))
 
 
 def told(name: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import firststage
+from .backends.record import engine_digests
 from .config import TEACHER
 from .embeddings import EMBEDDINGS
 from .files import read_manifest
@@ -47,7 +48,9 @@ class Stages(Learning):
             stage("bundle", self.make_bundle, config.serve, config.mine.dev_queries, seed, *before)._replace(
                 reads=reads
             ),
-            stage("evaluation", self.make_evaluation, config.evaluate, proof, seed)._replace(reads=reads),
+            stage("evaluation", self.make_evaluation, config.evaluate, proof, seed)._replace(
+                reads=reads, beside=lambda: engine_digests(self.folder("bundle"))
+            ),
         )
 
     def make_collection(self, target: Path) -> dict[str, Any]:

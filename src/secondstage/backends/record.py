@@ -45,6 +45,12 @@ class EngineRecord(NamedTuple):
     parity: Mapping[str, Any]
 
 
+def engine_digests(bundle: Path) -> dict[str, str]:
+    """SHA-256 of the record of every engine in a bundle, by its path there: a proof is of what computes."""
+    records = (f"{ENGINES_FOLDER}/{name}/{RECORD}" for name in GRAPHS)
+    return {record: file_digest(bundle / record) for record in records if (bundle / record).is_file()}
+
+
 def write_record(folder: Path, engine: str, reranker: Path, parity: Mapping[str, Any]) -> EngineRecord:
     """Write `engine.json` beside the files of an engine, last of all.
 

@@ -161,7 +161,17 @@ class TrainConfig(Section):
                 "student.match_hidden and match_attention compare networks with a classification head: set both to 0, "
                 "or head=classification"
             )
+        if student is not None and student.match_attention and self.dropout:
+            raise ValueError(
+                "student.match_attention compares what each token attends to, of which dropout takes parts away: set "
+                "dropout to 0, or match_attention"
+            )
         return self
+
+    @property
+    def scoring_tokens(self) -> int:
+        """Tokens that dev is scored with at once, padding included: what fits a training fits these."""
+        return min(self.batch_tokens, self.memory_tokens or self.batch_tokens)
 
     @model_validator(mode="after")
     def _teacher_is_asked(self) -> TrainConfig:
