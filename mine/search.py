@@ -23,7 +23,7 @@ class Search:
     """A first stage that looks its shards up in files."""
 
     def __init__(
-        self, first_stage: FirstStage, doc_ids: Sequence[str], depth: int, folder: Path | None, made_from: str
+        self, first_stage: FirstStage, doc_ids: Sequence[str], depth: int, folder: Path, made_from: str
     ) -> None:
         """Nothing is searched yet.
 
@@ -31,7 +31,7 @@ class Search:
             first_stage: the one that will be deployed.
             doc_ids: by row.
             depth: candidates per query.
-            folder: where the files lie; none keeps none.
+            folder: where the files lie.
             made_from: a digest of the first stage; files of another one are never read.
         """
         self.first_stage, self.doc_ids, self.depth = first_stage, doc_ids, depth
@@ -39,8 +39,6 @@ class Search:
 
     def run(self, shard: Shard) -> Run:
         """The candidates of a shard's queries."""
-        if self.folder is None:
-            return search_run(self.first_stage, self.doc_ids, shard, self.depth)
         path = self.folder / f"{fingerprint(self.made_from, self.depth, list(shard.items()))[:32]}.arrow"
         if not path.is_file():
             write_run(path, search_run(self.first_stage, self.doc_ids, shard, self.depth))

@@ -83,8 +83,6 @@ class Teaching:
             lists: (query text, document texts) of each list, in the same order.
             label: shows a progress bar of each teacher's work under this name and the teacher's.
         """
-        if not self.teachers:
-            return [{} for _ in asked]
         scored = []
         for (_, ids), (together, single) in zip(asked, self.each(lists, asked, label=label), strict=True):
             columns = zip(*map(_or_none, single), strict=True)

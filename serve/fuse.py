@@ -35,7 +35,7 @@ class Choice(NamedTuple):
     curve: dict[float, float]
 
 
-def fuse(first: Run, reranked: Run, weight: float, depth: int | None = None, name: str = "pipeline") -> Run:
+def fuse(first: Run, reranked: Run, weight: float, depth: int | None = None) -> Run:
     """Order the head of each list by `weight` × the reranker's score + (1 − `weight`) × the first stage's.
 
     Both are standardised over the head, as neither has a scale of its own. Ties keep the first stage's order, so that
@@ -46,14 +46,13 @@ def fuse(first: Run, reranked: Run, weight: float, depth: int | None = None, nam
         reranked: the same candidates, or more, in the reranker's order.
         weight: from 0 to 1.
         depth: how long the head is; what lies below keeps its order after it. None means the whole list.
-        name: of the run.
     """
 
     def fused(query_id: str, head: Ranking) -> npt.NDArray[np.float64]:
         second = standardise(reranked[query_id].scores_of(head.doc_ids))
         return weight * second + (1 - weight) * standardise(head.scores)
 
-    return reordered(first, fused, depth, name)
+    return reordered(first, fused, depth, "pipeline")
 
 
 def reordered(

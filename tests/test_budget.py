@@ -34,11 +34,10 @@ def test_minutes_are_what_a_stopwatch_tells(
 RECORDED = [0.0, 0.125, 0.3, 0.99]
 
 
-@pytest.mark.parametrize("as_folder", [True, False])
-def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path, as_folder: bool) -> None:
+def test_a_replay_gives_what_was_recorded_and_ends(tmp_path: Path) -> None:
     path = tmp_path / "steps.jsonl"
     path.write_text("".join(json.dumps({"step": i, "progress": p, "loss": 1}) + "\n" for i, p in enumerate(RECORDED)))
-    replay = Replay.read(tmp_path if as_folder else path)
+    replay = Replay.read(path)
     assert [replay.progress(step, 0) for step in range(6)] == [*RECORDED, 1.0, 1.0]
 
 
@@ -54,7 +53,7 @@ def test_a_step_learns_as_in_its_middle() -> None:
 
 def test_a_replay_learns_as_was_recorded_and_of_an_old_record_at_the_beginning(tmp_path: Path) -> None:
     (tmp_path / "steps.jsonl").write_text('{"progress": 0.0, "middle": 0.1}\n{"progress": 0.2}\n')
-    replay = Replay.read(tmp_path)
+    replay = Replay.read(tmp_path / "steps.jsonl")
     assert [replay.middle(9.0, step, 9, 9) for step in (0, 1)] == [0.1, 0.2]
 
 
@@ -62,7 +61,7 @@ def test_a_replay_learns_as_was_recorded_and_of_an_old_record_at_the_beginning(t
 def test_a_replay_of_a_clock_is_one_too(tmp_path: Path, by_clock: bool) -> None:
     line = {"progress": 0.0, "by_clock": by_clock}
     (tmp_path / "steps.jsonl").write_text(json.dumps(line) + "\n")
-    assert Replay.read(tmp_path).by_clock is by_clock
+    assert Replay.read(tmp_path / "steps.jsonl").by_clock is by_clock
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, content: str | No
     if content is not None:
         (tmp_path / "steps.jsonl").write_text(content)
     with pytest.raises(UserError, match=r"train\.replay: .*steps\.jsonl is not the steps\.jsonl of an earlier run"):
-        Replay.read(tmp_path)
+        Replay.read(tmp_path / "steps.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +84,8 @@ def test_the_configuration_names_the_budget(
     assert make_budget(TrainConfig(**settings), 10, lambda: 0.0).progress(*questions) == progress
 
 
-def test_the_configuration_names_a_run_to_replay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "steps.jsonl"])
+def test_the_configuration_names_a_run_to_replay(name: str, tmp_path: Path) -> None:
+    """By its folder, or by the file."""
     (tmp_path / "steps.jsonl").write_text('{"progress": 0.0}\n{"progress": 0.7}\n')
-    assert make_budget(TrainConfig(replay=str(tmp_path)), 10, lambda: 0.0).progress(1, 0) == 0.7
+    assert make_budget(TrainConfig(replay=str(tmp_path / name)), 10, lambda: 0.0).progress(1, 0) == 0.7

@@ -187,9 +187,9 @@ def test_what_is_said_of_a_student_has_its_own_keys(
     monkeypatch.setattr("secondstage.train.train", train)
     for name in ("_task", "_work"):
         monkeypatch.setattr(Stages, name, lambda *_: None)
-    stages = Stages(check_config(base), tmp_path)
-    for make, words in ((stages.make_student, in_words_of("student", told)), (stages.make_reranker, told)):
-        assert make(tmp_path) == {"unmoved": words}
+    stages = {stage.kind: stage for stage in Stages(check_config(base), tmp_path).plan(evaluating=False)}
+    for kind, words in (("student", in_words_of("student", told)), ("train", told)):
+        assert stages[kind].make(tmp_path) == {"unmoved": words}
         assert capsys.readouterr().err == f"  ! {words}\n"
 
 

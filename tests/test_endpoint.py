@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from secondstage.config import EndpointConfig
 from secondstage.endpoint import LONGEST_PAUSE, Endpoint, Kind, pause, way_out
 from secondstage.errors import UserError
 
@@ -30,11 +31,18 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[JsonServer]:
 
 
 def endpoint(api: JsonServer, **settings: Any) -> Endpoint:
-    return Endpoint(api.url, kind=KIND, backoff=0.001, **settings)
+    return Endpoint(EndpointConfig(url=api.url, **settings), KIND, backoff=0.001)
 
 
 def number(key: int, content: bytes) -> int:
     return int(content)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.cohere.com/v2/rerank", "http://[::1]:80/r", "http://host", "https://host:8443/a@b?version=2"]
+)
+def test_addresses_are_taken_as_they_are(url: str) -> None:
+    assert Endpoint(EndpointConfig(url=url), KIND).url == url
 
 
 def test_every_job_gets_its_own_answer(api: JsonServer) -> None:

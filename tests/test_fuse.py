@@ -128,10 +128,10 @@ def test_empty_runs_and_empty_lists_stay_empty() -> None:
 @pytest.mark.parametrize("depth", [1, 4, 9, 10])
 def test_below_the_depth_the_first_stage_s_order_follows(weight: float, depth: int) -> None:
     first, reranked = random_runs()
-    fused = fuse(first, reranked, weight, depth, "head")
+    fused = fuse(first, reranked, weight, depth)
     heads = first.top(depth)
     alone = fuse(heads, heads.rescored("reranked", [score_in(reranked, *pair) for pair in heads.pairs()]), weight)
-    assert fused.name == "head"
+    assert fused.name == "pipeline"
     for query_id, ranking in fused.items():
         assert ranking.doc_ids == alone[query_id].doc_ids + first[query_id].doc_ids[depth:]
         assert ranking.scores[:depth].tolist() == alone[query_id].scores.tolist()

@@ -38,7 +38,8 @@ def scored_by_seed(body: dict[str, Any]) -> object:
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_KEY", KEY)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
 
@@ -50,8 +51,15 @@ def api() -> Iterator[JsonServer]:
         yield server
 
 
-def remote(server: JsonServer, **settings: Any) -> RemoteReranker:
-    return RemoteReranker(server.url, "rerank-x", KEY, backoff=0.001, **settings)
+def remote(server: JsonServer, price: float = 0.0, **settings: Any) -> RemoteReranker:
+    config = RemoteConfig(url=server.url, model="rerank-x", api_key_env="RERANK_KEY", **settings)
+    return RemoteReranker(config, price=price, backoff=0.001)
+
+
+def attempts(scorer: RemoteReranker) -> tuple[int, int]:
+    """How many requests it sent, and how many of them were repetitions."""
+    report = scorer.report()
+    return report["requests"], report["retries"]
 
 
 def failure(scorer: RemoteReranker, pairs: Sequence[tuple[str, str]] = PAIRS[:1]) -> str:
@@ -71,12 +79,12 @@ def test_scores_come_back_in_the_order_of_the_pairs(api: JsonServer) -> None:
     assert {(body["path"], body["model"]) for body in api.seen} == {("/v2/rerank", "rerank-x")}
     assert all(body["top_n"] == len(body["documents"]) for body in api.seen)
     assert api.keys == {f"Bearer {KEY}"}
-    assert (scorer.requests, scorer.retries, scorer.documents) == (17, 0, 47)
+    assert (*attempts(scorer), scorer.documents) == (17, 0, 47)
     assert 0 < scorer.seconds < 60
 
 
 def test_without_a_model_or_a_key_neither_is_sent(api: JsonServer) -> None:
-    RemoteReranker(api.url).score(PAIRS[:1])
+    RemoteReranker(RemoteConfig(url=api.url)).score(PAIRS[:1])
     assert api.keys == {None}
     assert api.seen[0].keys() == {"path", "query", "documents", "top_n"}
 
@@ -102,7 +110,7 @@ def test_a_busy_server_is_asked_again(status: int, api: JsonServer) -> None:
     api.misbehave = first(3, (status, b"busy", {"Retry-After": "0"}))
     scorer = remote(api, documents_per_request=5)
     assert scorer.score(PAIRS).tolist() == Random(1).score(PAIRS).tolist()
-    assert (scorer.requests, scorer.retries, scorer.documents) == (13, 3, 47)
+    assert (*attempts(scorer), scorer.documents) == (13, 3, 47)
 
 
 def test_a_server_that_never_recovers_is_given_up(api: JsonServer) -> None:
@@ -110,7 +118,7 @@ def test_a_server_that_never_recovers_is_given_up(api: JsonServer) -> None:
     scorer = remote(api, retries=2)
     message = failure(scorer)
     assert message.startswith(f"{api.url}: status 500, 'out of memory', in 3 attempts; check that the server runs")
-    assert (scorer.requests, scorer.retries, scorer.documents) == (3, 2, 0)
+    assert (*attempts(scorer), scorer.documents) == (3, 2, 0)
 
 
 def test_the_first_failure_ends_the_waiting_of_other_requests(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +154,7 @@ def test_a_slow_answer_is_asked_for_again(api: JsonServer) -> None:
     api.misbehave = no_answer_before_the_second_request
     scorer = remote(api, timeout=1.0, retries=9)
     assert scorer.score(PAIRS[:1]).tolist() == Random(1).score(PAIRS[:1]).tolist()
-    assert scorer.retries >= 1
+    assert attempts(scorer)[1] >= 1
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -154,7 +162,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
         free.bind(("127.0.0.1", 0))
         # Bound, but not listened to.
         url = f"http://127.0.0.1:{free.getsockname()[1]}/rerank"
-        message = failure(RemoteReranker(url, retries=1, backoff=0.001))
+        message = failure(RemoteReranker(RemoteConfig(url=url, retries=1), backoff=0.001))
     assert message.startswith(f"{url}: ")
     assert "in 2 attempts; check that the server runs" in message
 
@@ -173,7 +181,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
 )
 def test_a_refusal_is_final_and_tells_the_way_out(status: int, hint: str, api: JsonServer) -> None:
     api.misbehave = first(99, (status, b"because " + b"x" * 500, {}))
-    message = failure(remote(api, api_key_env="RERANK_KEY"))
+    message = failure(remote(api))
     assert message.startswith(f"{api.url}: status {status}, 'because {'x' * 192}'; ")
     assert hint in message
     assert len(api.seen) == 1
@@ -244,29 +252,23 @@ def test_groups_hold_every_pair_once_with_those_of_its_query(pairs: list[tuple[s
 )  # fmt: skip
 def test_what_is_no_address_or_holds_a_key_is_refused_unseen(url: str) -> None:
     with pytest.raises(UserError, match="has an address such as") as caught:
-        RemoteReranker(url)
+        RemoteReranker(RemoteConfig(url=url))
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url", ["https://api.cohere.com/v2/rerank", "http://[::1]:80/r", "http://host", "https://host:8443/a@b?version=2"]
-)
-def test_addresses_are_taken_as_they_are(url: str) -> None:
-    assert RemoteReranker(url).url == url
-
-
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
-def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
+def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_KEY", key)
     with pytest.raises(UserError, match="API key for http://host/rerank") as caught:
-        RemoteReranker("http://host/rerank", api_key=key)
+        RemoteReranker(RemoteConfig(url="http://host/rerank", api_key_env="RERANK_KEY"))
     assert key not in str(caught.value)
 
 
 def test_the_key_is_read_from_the_variable_named(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_KEY", f"{KEY}\n")
-    RemoteReranker.from_settings(api.url, "m", "RERANK_KEY", timeout=5.0).score(PAIRS[:1])
+    RemoteReranker(RemoteConfig(url=api.url, model="m", api_key_env="RERANK_KEY", timeout=5.0)).score(PAIRS[:1])
     assert api.keys == {f"Bearer {KEY}"}
-    RemoteReranker.from_settings(api.url).score(PAIRS[:1])
+    RemoteReranker(RemoteConfig(url=api.url)).score(PAIRS[:1])
     assert api.keys == {f"Bearer {KEY}", None}
 
 
@@ -276,12 +278,12 @@ def test_a_variable_that_is_named_must_be_set(value: str | None, monkeypatch: py
     if value is not None:
         monkeypatch.setenv("RERANK_KEY", value)
     with pytest.raises(UserError, match="environment variable RERANK_KEY is not set"):
-        RemoteReranker.from_settings("http://host/rerank", "m", "RERANK_KEY")
+        RemoteReranker(RemoteConfig(url="http://host/rerank", model="m", api_key_env="RERANK_KEY"))
 
 
 def test_a_key_given_for_the_name_of_its_variable_is_not_shown() -> None:
     with pytest.raises(UserError, match="variable that api_key_env names is not set") as caught:
-        RemoteReranker.from_settings("http://host/rerank", "m", KEY)
+        RemoteReranker(RemoteConfig(url="http://host/rerank", model="m", api_key_env=KEY))
     assert KEY not in str(caught.value)
 
 
@@ -317,8 +319,8 @@ def test_a_refused_document_leaves_no_other_without_score(api: JsonServer, tmp_p
     # twice. The second time these two are asked for, and nothing else.
     for sent, scored in ((13 + 2 * (2 + 2), 45), (2, 0)):
         api.seen.clear()
-        scorer = RemoteReranker.from_config(config)
-        kept = keep_remote_scores(scorer, tmp_path, config)
+        scorer = RemoteReranker(config)
+        kept = keep_remote_scores(scorer, tmp_path)
         assert np.array_equal(kept.score(PAIRS), expected, equal_nan=True)
         assert (scorer.refused, scorer.documents, kept.scored) == (2, scored, scored)
         assert len(api.seen) == sent
@@ -334,8 +336,8 @@ def test_a_refused_document_in_every_list_leaves_no_other_without_score(
     bad = {f"query {i}": f"document {7 * i % size}" for i in range(lists)}
     api.misbehave = lambda server, body: (413, b"", {}) if bad[body["query"]] in body["documents"] else None
     config = RemoteConfig(url=api.url)
-    scorer = RemoteReranker.from_config(config)
-    found = keep_remote_scores(scorer, tmp_path, config).score(pairs)
+    scorer = RemoteReranker(config)
+    found = keep_remote_scores(scorer, tmp_path).score(pairs)
     expected = Random(1).score(pairs)
     expected[[document == bad[query] for query, document in pairs]] = np.nan
     assert np.array_equal(found, expected, equal_nan=True)
@@ -365,7 +367,7 @@ def test_a_run_with_refused_documents_is_not_put_in_an_order(
     documents = as_documents(["one", "two"])
     run = Run("first", {name: rank(["d0", "d1"], [2.0, 1.0], ["x", "x"]) for name in ("good", "bad")})
     config = RemoteConfig(url=api.url)
-    kept = keep_remote_scores(RemoteReranker.from_config(config), tmp_path, config)
+    kept = keep_remote_scores(RemoteReranker(config), tmp_path)
     with pytest.raises(UserError, match="remote: 2 of 4 scores are not finite"):
         rerank(kept, run, {"good": "good", "bad": "bad"}, documents, name="remote")
 
@@ -441,8 +443,7 @@ def test_teis_faulty_answers_are_refused(content: bytes, fault: str, api: JsonSe
     assert fault in failure(remote(api, api="tei"))
 
 
-def test_a_section_of_a_config_decides_everything(api: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RERANK_KEY", KEY)
+def test_a_section_of_a_config_decides_everything(api: JsonServer) -> None:
     full = threading.Barrier(3)
 
     def together(server: JsonServer, body: dict[str, Any]) -> None:
@@ -452,30 +453,32 @@ def test_a_section_of_a_config_decides_everything(api: JsonServer, monkeypatch: 
     settings = {"url": api.url, "model": "m", "api_key_env": "RERANK_KEY", "concurrency": 3, "documents_per_request": 2}
     config = RemoteConfig.model_validate(settings)
     pairs = [("q", f"document {i}") for i in range(12)]
-    assert RemoteReranker.from_config(config).score(pairs).tolist() == Random(1).score(pairs).tolist()
+    assert RemoteReranker(config).score(pairs).tolist() == Random(1).score(pairs).tolist()
     assert (api.most_under_way, len(api.seen), api.keys) == (3, 6, {f"Bearer {KEY}"})
 
 
 def test_each_api_has_a_file_of_its_own(tmp_path: Path) -> None:
     config = RemoteConfig(url="http://127.0.0.1:9/rerank", model="a")
     changes: list[dict[str, Any]] = [{}, {"model": "b"}, {"url": "http://127.0.0.1:9/v2"}, {"api": "tei"}]
-    scorer = RemoteReranker.from_config(config)
-    paths = [keep_remote_scores(scorer, tmp_path, config.model_copy(update=change)).path for change in changes]
+
+    def path(change: dict[str, Any]) -> Path:
+        return keep_remote_scores(RemoteReranker(config.model_copy(update=change)), tmp_path).path
+
+    paths = [path(change) for change in changes]
     assert len({*paths}) == 4
-    same = config.model_copy(update={"concurrency": 9, "document_words": 5, "timeout": 1.0, "documents_per_request": 3})
-    assert keep_remote_scores(scorer, tmp_path, same).path == paths[0]
+    assert path({"concurrency": 9, "document_words": 5, "timeout": 1.0, "documents_per_request": 3}) == paths[0]
 
 
 def test_documents_are_cut_to_their_first_words_and_kept_by_what_was_sent(api: JsonServer, tmp_path: Path) -> None:
     long, short = "one  two\nthree four " * 300, "one two"
     pairs = [("q", long), ("q", short), ("q", f"{long} and more")]
     config = RemoteConfig(url=api.url, document_words=3)
-    found = keep_remote_scores(RemoteReranker.from_config(config), tmp_path, config).score(pairs)
+    found = keep_remote_scores(RemoteReranker(config), tmp_path).score(pairs)
     assert api.seen[0]["documents"] == ["one  two\nthree", "one two"]
     assert found[0] == found[2]
     # Of other words, only what they cut otherwise is sent again.
     other = config.model_copy(update={"document_words": None})
-    keep_remote_scores(RemoteReranker.from_config(other), tmp_path, other).score(pairs)
+    keep_remote_scores(RemoteReranker(other), tmp_path).score(pairs)
     assert [body["documents"] for body in api.seen[1:]] == [[long, f"{long} and more"]]
-    RemoteReranker(api.url, document_words=3).score(pairs[:1])
+    RemoteReranker(config).score(pairs[:1])
     assert api.seen[-1]["documents"] == ["one  two\nthree"]

@@ -66,13 +66,6 @@ def test_anything_else_is_searched_anew(tmp_path: Path, depth: int, made_from: s
     assert {len(ranking.doc_ids) for ranking in run.values()} == {depth}
 
 
-def test_without_a_folder_nothing_is_kept() -> None:
-    stage = Counting()
-    for _ in range(2):
-        Search(stage, DOC_IDS, 2, None, "made").run(SHARD)
-    assert len(stage.asked) == 2
-
-
 @pytest.mark.parametrize("count", [0, 1, QUERIES_PER_SHARD, QUERIES_PER_SHARD + 1, 3 * QUERIES_PER_SHARD - 1])
 def test_shards_hold_every_query_once_and_in_order(count: int) -> None:
     queries = {f"q{i}": f"text {i}" for i in range(count)}

@@ -86,7 +86,9 @@ def test_a_search_is_scored_by_the_second_reranker(documents: Documents) -> None
         assert os.getpriority(os.PRIO_PROCESS, 0) == before  # nobody else's
 
 
-def test_searches_are_dropped_while_it_is_busy_and_when_the_server_stops(documents: Documents) -> None:
+def test_searches_are_dropped_while_it_is_busy_and_when_the_server_stops(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate, counts = threading.Event(), Counter[str]()
     scorer = Lengths(gate)
 
@@ -99,8 +101,10 @@ def test_searches_are_dropped_while_it_is_busy_and_when_the_server_stops(documen
     candidates = Candidates("r", "q", IDS, [0.0] * 12)
     shadow.offer(candidates)
     assert scorer.entered.wait(10)
-    for _ in range(5):
-        shadow.offer(candidates)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Condition, "wait", lambda *_: pytest.fail("it waits"))
+        for _ in range(5):
+            shadow.offer(candidates)
     assert counts == {"dropped": 3}  # and the first one is still being scored
     shadow.close()
     assert counts == {"dropped": 5, "compared": 1}

@@ -79,9 +79,9 @@ def test_an_ensemble_keeps_each_score_beside_their_weighted_mean(tmp_path: Path)
     ]
 
 
-def test_without_a_teacher_nothing_is_scored(tmp_path: Path) -> None:
-    teaching = Teaching({}, tmp_path)
-    assert (teaching.names, teaching.by_document(IDS, LISTS), teaching.report()) == ((), [{}, {}], {})
+def test_without_a_teacher_nothing_is_scored(as_documents: AsDocuments, tmp_path: Path) -> None:
+    teaching, texts = Teaching({}, tmp_path), PairTexts({}, as_documents([]), [])
+    assert (teaching.names, teaching.score(IDS, texts), teaching.report()) == ((), [{}, {}], {})
 
 
 class Shy(ByLength):

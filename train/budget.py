@@ -10,6 +10,7 @@ from typing import Protocol
 
 from secondstage.config import TrainConfig
 from secondstage.errors import UserError
+from secondstage.inputs import replayed_steps
 
 # The first step of a clock budget is over before it is known how long it takes: it learns as at this share, at least.
 FIRST = 0.005
@@ -101,9 +102,7 @@ class Replay:
 
     @classmethod
     def read(cls, path: Path) -> Replay:
-        """Read the `steps.jsonl` of an earlier run, or the folder that holds it."""
-        path = path.expanduser()
-        path = path / "steps.jsonl" if path.is_dir() else path
+        """Read the `steps.jsonl` of an earlier run."""
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             clock = any(line.get("by_clock", False) for line in lines)
@@ -138,4 +137,4 @@ def make_budget(config: TrainConfig, lists: int, clock: Callable[[], float]) -> 
     if config.minutes is not None:
         return Minutes(config.minutes, clock)
     assert config.replay is not None
-    return Replay.read(Path(config.replay))
+    return Replay.read(replayed_steps(config.replay))

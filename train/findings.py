@@ -47,29 +47,20 @@ def saturated(sizes: Sequence[float]) -> str:
     )
 
 
-def unmoved(first: Sequence[float], last: Sequence[float], constants: Sequence[float]) -> str:
+def unmoved(last: Sequence[float], constants: Sequence[float]) -> str:
     """Whether the loss is still that of knowing nothing.
 
     Args:
-        first: losses of the first steps.
         last: losses of the last steps.
-        constants: what a scorer that gives every candidate the same score would have lost at the last steps, e.g. the
-            logarithm of the list's length for LCE; empty if it is not known.
+        constants: what a scorer that gives every candidate the same score would have lost at these, e.g. the logarithm
+            of the list's length for LCE.
     """
-    if not first or not last:
+    if not last or fmean(last) < UNMOVED * fmean(constants):
         return ""
-    now, start = fmean(last), fmean(first)
-    if constants:
-        if now < UNMOVED * fmean(constants):
-            return ""
-        against = f"no better than the {fmean(constants):.3f} of one and the same score for every candidate"
-    elif now < UNMOVED * start:
-        return ""
-    else:
-        against = f"against {start:.3f} at the start"
     return (
-        f"the loss does not move: {now:.3f}, {against}: raise train.learning_rate or the budget, or look at the labels "
-        "(mine/audit.html): negatives may be as good as the positives"
+        f"the loss does not move: {fmean(last):.3f}, no better than the {fmean(constants):.3f} of one and the same "
+        "score for every candidate: raise train.learning_rate or the budget, or look at the labels (mine/audit.html): "
+        "negatives may be as good as the positives"
     )
 
 

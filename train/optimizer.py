@@ -9,17 +9,12 @@ import torch
 from torch import nn
 
 from secondstage.config import TrainConfig
-from secondstage.errors import UserError
 
 from .layers import depths
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov and Hutter 2019) over `parameter_groups`.
-
-    Raises:
-        UserError: nothing is left to learn.
-    """
+    """Fused AdamW (Loshchilov and Hutter 2019) over `parameter_groups`."""
     return torch.optim.AdamW(parameter_groups(network, config), lr=config.learning_rate, fused=True)
 
 
@@ -33,9 +28,6 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
     Returns:
         Groups with `params`, `weight_decay`, and `scale`, which the learning rate is to be multiplied by; those with
         the full rate first.
-
-    Raises:
-        UserError: all parameters are frozen.
     """
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for depth, parameter in _depths(network, config.layer_decay):
@@ -44,11 +36,6 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
         scale, decays = config.layer_decay**depth, parameter.ndim > 1
         empty = {"params": [], "weight_decay": config.weight_decay if decays else 0.0, "scale": scale}
         groups.setdefault((scale, decays), empty)["params"].append(parameter)
-    if not groups:
-        raise UserError(
-            "every weight of the model is frozen, so there is nothing to train: lower train.freeze_layers, or set "
-            "train.steps=0 to take the model as it is"
-        )
     return [groups[key] for key in sorted(groups, reverse=True)]
 
 

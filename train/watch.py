@@ -46,7 +46,6 @@ class Watch:
         self.findings: dict[str, str] = {}
         self._said: set[str] = set()
         self._steps = self._skipped = 0
-        self._first: list[float] = []
         self._windows: dict[str, deque[float]] = {
             name: deque(maxlen=WINDOW) for name in ("losses", "constants", "spreads", "sizes", "norms")
         }
@@ -66,7 +65,7 @@ class Watch:
         """Forget the scores that no step was told of."""
         self._seen = []
 
-    def step(self, progress: float, loss: float, norm: float | None, *, constant: float | None = None) -> None:
+    def step(self, progress: float, loss: float, norm: float | None, *, constant: float) -> None:
         """Look at a step, after its micro-batches.
 
         Args:
@@ -87,22 +86,21 @@ class Watch:
             self.note("collapsed", collapsed(self._windows["spreads"]))
             self.note("saturated", saturated(self._windows["sizes"]))
         if self._steps >= 2 * WINDOW and progress >= HALF:
-            self.note("unmoved", unmoved(self._first, self._windows["losses"], self._windows["constants"]))
+            self.note("unmoved", unmoved(self._windows["losses"], self._windows["constants"]))
             self.note("clipped", clipped(self._windows["norms"], self.config.clip))
 
-    def end(self, value: float, first_stage: float, queries: int, chance: tuple[float, float] | None = None) -> None:
+    def end(self, value: float, first_stage: float, queries: int, chance: tuple[float, float]) -> None:
         """Look at the weights that are kept.
 
         Args:
             value: nDCG@10 on dev.
             first_stage: of the lists as they were.
-            queries: of dev; 0 if there are none, then nothing else counts.
+            queries: of dev.
             chance: what `checks.chance` gave for the same lists.
         """
-        if queries:
-            at_random = random_order(value, *chance) if chance else ""
-            self.note("random", at_random)
-            self.note("below", "" if at_random else below(value, first_stage, queries))
+        at_random = random_order(value, *chance)
+        self.note("random", at_random)
+        self.note("below", "" if at_random else below(value, first_stage, queries))
 
     def note(self, kind: str, text: str) -> None:
         """Keep a finding for as long as it is one, that is until an empty text of its kind; say the first of a kind."""
@@ -119,19 +117,17 @@ class Watch:
         """JSON, for a checkpoint."""
         windows = {name: list(values) for name, values in self._windows.items()}
         counts = {"steps": self._steps, "skipped": self._skipped}
-        return {"findings": dict(self.findings), "first": list(self._first), "windows": windows, **counts}
+        return {"findings": dict(self.findings), "windows": windows, **counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.findings, self._first = dict(state["findings"]), list(state["first"])
+        self.findings = dict(state["findings"])
         self._said = set(self.findings)
         self._steps, self._skipped = state["steps"], state["skipped"]
         self._windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
 
-    def _feed(self, loss: float, norm: float | None, constant: float | None) -> None:
+    def _feed(self, loss: float, norm: float | None, constant: float) -> None:
         self._steps += 1
-        if len(self._first) < WINDOW:
-            self._first.append(loss)
         found = torch.cat([sizes_of(scores, mask) for _, scores, mask in self._seen] or [torch.empty(0, 2)])
         self._seen = []
         spread, size = found.median(0).values.tolist() if len(found) else (None, None)

@@ -110,4 +110,4 @@ def _further(
         set_seed(seed)  # of a head, should the model lack one
         yield name, keep_scores(open_reranker(pipeline, model), scores, seed)
     if config.remote is not None:
-        yield "remote", keep_remote_scores(RemoteReranker.from_config(config.remote), scores, config.remote)
+        yield "remote", keep_remote_scores(RemoteReranker(config.remote), scores)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from .answercache import Reply, appending, read_replies, write_reply
 from .config import EndpointConfig
-from .endpoint import Endpoint, Kind, key_from, whole
+from .endpoint import Endpoint, Kind, whole
 from .files import fingerprint
 from .parallel import all_files, own_file
 from .progress import bar
@@ -57,16 +57,7 @@ class ChatClient:
         self.prompts = self.cached = self.prompt_tokens = self.completion_tokens = 0
         self.seconds = 0.0
         self._model, self._cache, self._price = endpoint.model, cache, price
-        self._endpoint = Endpoint(
-            endpoint.url,
-            key_from(endpoint.api_key_env),
-            kind=KIND,
-            api_key_env=endpoint.api_key_env or "",
-            timeout=endpoint.timeout,
-            concurrency=endpoint.concurrency,
-            retries=endpoint.retries,
-            backoff=backoff,
-        )
+        self._endpoint = Endpoint(endpoint, KIND, backoff=backoff)
 
     def complete(
         self,

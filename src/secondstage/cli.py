@@ -252,7 +252,3 @@ def _quiet_libraries() -> None:
     # Set before the libraries are imported, where they read it; a user's own setting stands.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,6 +16,7 @@ from itertools import islice
 from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
 
+from .config import EndpointConfig
 from .errors import UserError
 from .refusals import BARRED, STATUSES, BarredError, Refusals, RefusedError, UnreadableError
 
@@ -53,51 +54,35 @@ class Endpoint:
         refusals: how many jobs were answered, and how many left out.
     """
 
-    def __init__(
-        self,
-        url: str,
-        api_key: str | None = None,
-        *,
-        kind: Kind,
-        api_key_env: str = "",
-        timeout: float = 60.0,
-        concurrency: int = 4,
-        retries: int = 5,
-        backoff: float = 1.0,
-    ) -> None:
+    def __init__(self, config: EndpointConfig, kind: Kind, *, backoff: float = 1.0) -> None:
         """Nothing is sent yet.
 
         Args:
-            url: the address, path included.
-            api_key: sent as a bearer token.
+            config: its address, key and patience.
             kind: what errors say.
-            api_key_env: the environment variable that the key came from, for errors to name.
-            timeout: seconds to connect, and for an answer: between two pieces of it, but most servers send one.
-            concurrency: requests under way at a time.
-            retries: of a request that the server was too busy or too broken to answer.
             backoff: seconds before the first retry, doubled for each further one.
 
         Raises:
-            UserError: `url` is no web address, or the key holds what no key does.
+            UserError: the environment variable with the key is not set, the address is none, or the key holds what no
+                key does.
         """
         import httpx
 
-        if not re.fullmatch(ADDRESS, url):
+        self._key = key_from(config.api_key_env)
+        if not re.fullmatch(ADDRESS, config.url):
             raise UserError(f"{kind.noun} has an address such as {kind.example}, and no key in it")
-        self.url = url
-        self.requests = self.retries = 0
-        self.refusals = Refusals()
-        self._key = (api_key or "").strip()
         # An HTTP library would show the whole header in its complaint.
         if not re.fullmatch("[!-~]*", self._key):
-            raise UserError(f"the API key for {self.url} holds white space or letters beyond ASCII: copy it anew")
-        self._kind, self._key_name, self._concurrency = kind, api_key_env, concurrency
-        self._most_retries, self._backoff, self._timeout = retries, backoff, timeout
+            raise UserError(f"the API key for {config.url} holds white space or letters beyond ASCII: copy it anew")
+        self.url = config.url
+        self.requests = self.retries = 0
+        self.refusals = Refusals()
+        self._config, self._kind, self._backoff = config, kind, backoff
         self._lock = Lock()
         headers = {"Content-Type": "application/json"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=concurrency)
-        self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
+        limits = httpx.Limits(max_connections=config.concurrency)
+        self._client = httpx.Client(headers=headers, timeout=config.timeout, limits=limits)
         weakref.finalize(self, self._client.close)
 
     def ask(
@@ -128,10 +113,10 @@ class Endpoint:
                 ended. What waits for its turn or for a retry is given up.
         """
         waiting, stop, under_way, failure = iter(jobs), Event(), dict[Future[R], K](), None
-        with ThreadPoolExecutor(self._concurrency) as pool:
+        with ThreadPoolExecutor(self._config.concurrency) as pool:
             try:
                 while True:
-                    for key, body in islice(waiting, 2 * self._concurrency - len(under_way)):
+                    for key, body in islice(waiting, 2 * self._config.concurrency - len(under_way)):
                         under_way[pool.submit(self._answer, key, body, read, stop)] = key
                     if not under_way:
                         break
@@ -158,13 +143,13 @@ class Endpoint:
                 return read(key, self._send(body, attempt))
             except ValueError as error:
                 attempt, readings = attempt + 1, readings + 1
-                if readings == READINGS or attempt > self._most_retries or stop.is_set():
+                if readings == READINGS or attempt > self._config.retries or stop.is_set():
                     raise UnreadableError(f"{self.url}: {error}") from None
             except _BusyError as busy:
                 problem, status, retry_after = busy.args
                 attempt, late = attempt + 1, late + (status == LATE)
                 seconds = pause(attempt, retry_after, base=self._backoff, jitter=random.random())
-                if late == READINGS or attempt > self._most_retries or stop.wait(seconds):
+                if late == READINGS or attempt > self._config.retries or stop.wait(seconds):
                     advice = way_out(status, kind=self._kind)
                     raise UserError(f"{self.url}: {problem}, in {attempt} attempts; {advice}") from None
 
@@ -178,7 +163,7 @@ class Endpoint:
             # ASCII: half a character, as broken texts hold, can be escaped but not encoded.
             response = self._client.post(self.url, content=json.dumps(body).encode("ascii"))
         except httpx.ReadTimeout:
-            raise _BusyError(f"no answer within {self._timeout:g} seconds", LATE, "") from None
+            raise _BusyError(f"no answer within {self._config.timeout:g} seconds", LATE, "") from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise _BusyError(str(error) or type(error).__name__, 0, "") from None
         status = response.status_code
@@ -190,7 +175,7 @@ class Endpoint:
         if status in (408, 429) or status >= 500:
             raise _BusyError(problem, status, response.headers.get("Retry-After", ""))
         refusal = BarredError if status == BARRED else RefusedError if status in STATUSES else UserError
-        raise refusal(f"{self.url}: {problem}; {way_out(status, self._key_name, kind=self._kind)}")
+        raise refusal(f"{self.url}: {problem}; {way_out(status, self._config.api_key_env, kind=self._kind)}")
 
 
 class _BusyError(Exception):
@@ -204,16 +189,16 @@ def give_up(stop: Event, under_way: Iterable[Future[Any]]) -> None:
         future.cancel()
 
 
-def key_from(api_key_env: str | None) -> str | None:
-    """The key in the environment variable of that name; none if there is no name.
+def key_from(api_key_env: str | None) -> str:
+    """The key in the environment variable of that name; empty if there is no name.
 
     Raises:
         UserError: that variable is not set.
     """
     if not api_key_env:
-        return None
-    key = os.environ.get(api_key_env, "")
-    if not key.strip():
+        return ""
+    key = os.environ.get(api_key_env, "").strip()
+    if not key:
         # What is not written like the name of a variable may be the key itself.
         name = api_key_env if re.fullmatch("[A-Z][A-Z0-9_]{0,39}", api_key_env) else "that api_key_env names"
         raise UserError(
@@ -235,7 +220,7 @@ def pause(attempts: int, retry_after: str, *, base: float, jitter: float) -> flo
     return min(LONGEST_PAUSE, max(own, asked))
 
 
-def way_out(status: int, key_name: str = "", *, kind: Kind) -> str:
+def way_out(status: int, key_name: str | None = None, *, kind: Kind) -> str:
     """What to do about an HTTP status that is no success; 0 is no answer at all, LATE none in time."""
     if status in (401, BARRED):
         content = "unless it is about what was sent, " if status == BARRED else ""

@@ -36,7 +36,7 @@ def evaluated(config: EvaluateConfig) -> dict[str, str]:
     if config.remote is not None:
         from .remote import RemoteReranker
 
-        RemoteReranker.from_config(config.remote)
+        RemoteReranker(config.remote)
     for bundle in config.replicates:
         read_manifest(Path(bundle).expanduser(), "bundle")
     for folder in config.exports.values():

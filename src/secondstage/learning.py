@@ -55,9 +55,7 @@ class Learning(Site):
             self.stage(WARMUP_LISTS, self.make_warmup_lists, self.warmup.mining, seed)._replace(
                 reads=(DOCUMENTS, "first_stage/")
             ),
-            self.stage(WARMUP, self.make_warmup, training, identity(training.model), seed)._replace(
-                reads=(DOCUMENTS, *lists), share=self.share_warmup, tidy=lambda: self._tidy(WARMUP)
-            ),
+            self._training(WARMUP, training, identity(training.model), seed)._replace(reads=(DOCUMENTS, *lists)),
         )
 
     def plan_learning(self) -> tuple[Stage, ...]:
@@ -70,11 +68,8 @@ class Learning(Site):
         mine = mine._replace(share=self.share_lists, reads=BUT_WARMUP)
         if self.distilled is not None and not self.distilled.trains:
             return (mine,)
-        train = self.stage("train", self.make_reranker, config.train, tuned_from(config.train), use, seed)
-        return (
-            mine,
-            train._replace(share=self.share_reranker, reads=self.reads, tidy=lambda: self._tidy("train")),
-        )
+        train = self._training("train", config.train, tuned_from(config.train), use, seed)
+        return mine, train._replace(reads=self.reads)
 
     def plan_distilling(self) -> tuple[Stage, ...]:
         """The stages of a student; none where there is none."""
@@ -86,10 +81,10 @@ class Learning(Site):
         taught = fingerprint("teach", __version__, settings, taught_from(section, self.config.mine), seed)
         with speaking_of(STUDENT):
             tuned = tuned_from(section.student)
-        student = self.stage(STUDENT, self.make_student, section.student, tuned, seed)
+        student = self._training(STUDENT, section.student, tuned, seed)
         return (
             Stage("teach", taught, self.make_lessons, self.share_lessons, self.reads),
-            student._replace(share=self.share_student, reads=self.reads, tidy=lambda: self._tidy(STUDENT)),
+            student._replace(reads=self.reads),
         )
 
     @property
@@ -116,14 +111,6 @@ class Learning(Site):
             source = self.mining_source(self.warmup.mining)
             return mine(source._replace(collection=source.collection.documents_only()), target, dev_depth=1)
 
-    def make_warmup(self, target: Path) -> dict[str, Any]:
-        """Train on what was mined for these."""
-        return self._train(WARMUP, target)
-
-    def share_warmup(self) -> None:
-        """Train on it with the other processes."""
-        self._share(WARMUP)
-
     def make_lists(self, target: Path) -> dict[str, Any]:
         """Mine."""
         from secondstage.mine import mine
@@ -141,14 +128,6 @@ class Learning(Site):
         if not self.untrained:
             share(self.mining_source(self.config.mine))
 
-    def make_reranker(self, target: Path) -> dict[str, Any]:
-        """Train."""
-        return self._train("train", target)
-
-    def share_reranker(self) -> None:
-        """Train with the other processes."""
-        self._share("train")
-
     def make_lessons(self, target: Path) -> dict[str, Any]:
         """Have the teacher score what the student learns from."""
         from secondstage.mine import teach
@@ -165,13 +144,10 @@ class Learning(Site):
         source = self.mining_source(self.config.mine)
         share_teaching(source, self.folder("mine"), self.distilled.config, self.distilled.teachers())
 
-    def make_student(self, target: Path) -> dict[str, Any]:
-        """Train the student."""
-        return self._train(STUDENT, target)
-
-    def share_student(self) -> None:
-        """Train it with the other processes."""
-        self._share(STUDENT)
+    def _training(self, kind: str, section: TrainConfig, *others: object) -> Stage:
+        """A stage that trains: made together, with checkpoints of its own."""
+        made = self.stage(kind, partial(self._train, kind), section, *others)
+        return made._replace(share=partial(self._share, kind), tidy=partial(self._tidy, kind))
 
     def _train(self, kind: str, target: Path) -> dict[str, Any]:
         from secondstage.train import train

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from .config import RemoteConfig
-from .endpoint import Endpoint, Kind, key_from
+from .endpoint import Endpoint, Kind
 from .files import fingerprint
 from .firstwords import first_words
 from .progress import bar
 from .refusals import HOPELESS, HopelessError
-from .rerankapi import SIZES, Answer, Api, read_answer, request
+from .rerankapi import SIZES, Answer, read_answer, request
 from .run import Scores
 from .scorecache import CachedScorer
 
@@ -30,6 +30,7 @@ class RemoteReranker:
     """A rerank API: POST a query and documents, answered by an index and a score for each document; see `rerankapi`.
 
     Attributes:
+        config: how it is asked.
         documents: how many were scored.
         refused: how many were not, for the server refuses them, each alone.
         tokens: what the answers say they took.
@@ -38,90 +39,24 @@ class RemoteReranker:
         proven: tells whether the server answered before, where its scores are kept.
     """
 
-    def __init__(
-        self,
-        url: str,
-        model: str = "",
-        api_key: str | None = None,
-        *,
-        api: Api = "cohere",
-        api_key_env: str = "",
-        timeout: float = 60.0,
-        concurrency: int = 4,
-        documents_per_request: int | None = None,
-        document_words: int | None = None,
-        retries: int = 5,
-        backoff: float = 1.0,
-        price: float = 0.0,
-    ) -> None:
+    def __init__(self, config: RemoteConfig, *, price: float = 0.0, backoff: float = 1.0) -> None:
         """Nothing is sent before the first call of `score`.
 
         Args:
-            url: the endpoint, path included, e.g. https://api.cohere.com/v2/rerank.
-            model: its name there; left out of the requests if empty, for servers that hold one model.
-            api_key: sent as a bearer token.
-            api: whose shape requests and answers have.
-            api_key_env: the environment variable that the key came from, for errors to name.
-            timeout: seconds to connect, and for an answer: between two pieces of it, but most servers send one.
-            concurrency: requests under way at a time.
-            documents_per_request: at most; by default 100, and TEI's 32.
-            document_words: of each document that are sent; by default all.
-            retries: of a request that the server was too busy or too broken to answer.
-            backoff: seconds before the first retry, doubled for each further one.
+            config: its address with the path, e.g. https://api.cohere.com/v2/rerank; model, key, shape, patience.
             price: of a million tokens, or of a thousand search units, in any currency.
+            backoff: seconds before the first retry, doubled for each further one.
 
         Raises:
-            UserError: `url` is no web address, or the key holds what no key does.
+            UserError: the environment variable with the key is not set, the address is none, or the key holds what no
+                key does.
         """
         self.documents = self.refused = self.tokens = self.search_units = 0
         self.seconds = 0.0
-        self._model, self._price = model, price
-        self._api: Api = api
-        self._size, self._words = documents_per_request or SIZES[api], document_words
+        self.config, self._price = config, price
+        self._size = config.documents_per_request or SIZES[config.api]
         self.proven: Callable[[], bool] = lambda: False
-        self._endpoint = Endpoint(
-            url,
-            api_key,
-            kind=KIND,
-            api_key_env=api_key_env,
-            timeout=timeout,
-            concurrency=concurrency,
-            retries=retries,
-            backoff=backoff,
-        )
-
-    @classmethod
-    def from_settings(cls, url: str, model: str = "", api_key_env: str = "", **settings: Any) -> RemoteReranker:
-        """The same, with the key read from the environment variable that `api_key_env` names, if it names one.
-
-        Raises:
-            UserError: that variable is not set.
-        """
-        return cls(url, model, key_from(api_key_env), api_key_env=api_key_env, **settings)
-
-    @classmethod
-    def from_config(cls, config: RemoteConfig, *, price: float = 0.0) -> RemoteReranker:
-        """The same, as a section of a config says.
-
-        Raises:
-            UserError: its address is none, or the environment variable with the key is not set.
-        """
-        return cls.from_settings(**config.model_dump() | {"api_key_env": config.api_key_env or "", "price": price})
-
-    @property
-    def url(self) -> str:
-        """The address."""
-        return self._endpoint.url
-
-    @property
-    def requests(self) -> int:
-        """How many were sent, every attempt counted."""
-        return self._endpoint.requests
-
-    @property
-    def retries(self) -> int:
-        """How many of them repeated one that failed."""
-        return self._endpoint.retries
+        self._endpoint = Endpoint(config, KIND, backoff=backoff)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
         """Score (query text, document text) pairs.
@@ -173,10 +108,10 @@ class RemoteReranker:
 
         def body(places: list[int]) -> dict[str, Any]:
             documents = [self.shown(pairs[i][1]) for i in places]
-            return request(pairs[places[0]][0], documents, self._model, self._api)
+            return request(pairs[places[0]][0], documents, self.config.model, self.config.api)
 
         def read(places: list[int], content: bytes) -> Answer:
-            return read_answer(content, len(places), self._api)
+            return read_answer(content, len(places), self.config.api)
 
         jobs = ((places, body(places)) for places in list(parts.values()))
         for places, answer in self._endpoint.ask(jobs, read, proven=self.proven(), probe=probe):
@@ -213,7 +148,8 @@ class RemoteReranker:
 
     def shown(self, document: str) -> str:
         """What is sent of a document."""
-        return first_words(document, self._words) if self._words else document
+        words = self.config.document_words
+        return first_words(document, words) if words else document
 
     def report(self) -> dict[str, Any]:
         """What it cost so far: counts, tokens or search units as far as the answers tell, their price, wall seconds."""
@@ -221,8 +157,8 @@ class RemoteReranker:
         return {
             "documents": self.documents,
             "refused": self.refused,
-            "requests": self.requests,
-            "retries": self.retries,
+            "requests": self._endpoint.requests,
+            "retries": self._endpoint.retries,
             "tokens": self.tokens,
             "search_units": self.search_units,
             "cost": self._price * charged,
@@ -230,12 +166,13 @@ class RemoteReranker:
         }
 
 
-def keep_remote_scores(remote: RemoteReranker, folder: Path, config: RemoteConfig) -> CachedScorer:
+def keep_remote_scores(remote: RemoteReranker, folder: Path) -> CachedScorer:
     """Keep every score of an API in a file below `folder`, named after its address, model and shape.
 
     It is written with every answer: a kill loses the requests under way at most. A score is kept by what was sent of
     its document, so that with other `document_words` only what they cut otherwise is paid for again.
     """
+    config = remote.config
     name = fingerprint("remote", config.url, config.model, config.api)[:16]
     kept = CachedScorer(remote, folder / f"{name}.scores", shown=remote.shown)
     remote.proven = lambda: kept.found > 0

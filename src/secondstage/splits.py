@@ -72,20 +72,11 @@ def choose_answerable(qrels: Qrels, count: int | None, seed: int) -> Qrels:
 
 def group_queries(qrels: Qrels) -> list[list[str]]:
     """Group query ids that share a relevant document, directly or through others; ids and groups are sorted."""
-    parent = {query_id: query_id for query_id in qrels}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(query_id: str) -> str:
-        while parent[query_id] != query_id:
-            parent[query_id] = parent[parent[query_id]]
-            query_id = parent[query_id]
-        return query_id
-
-    first_with: dict[str, str] = {}
+    groups, first_with = DisjointSet(qrels), dict[str, str]()
     for query_id, judged in qrels.items():
         for doc_id, relevance in judged.items():
             if relevance > 0:
-                parent[root(query_id)] = root(first_with.setdefault(doc_id, query_id))
-    groups: dict[str, list[str]] = {}
-    for query_id in sorted(qrels):
-        groups.setdefault(root(query_id), []).append(query_id)
-    return sorted(groups.values())
+                groups.merge(query_id, first_with.setdefault(doc_id, query_id))
+    return sorted(map(sorted, groups.subsets()))

@@ -35,8 +35,6 @@ SAME = 1e-3
 # Logits that are nearer than this share of their range may change places; of the others so many must keep theirs.
 NEAR, KEPT = 0.05, 0.97
 
-Pairs = Sequence[tuple[str, str]]
-
 
 class Trial(NamedTuple):
     """What was measured of one engine.
@@ -62,7 +60,6 @@ def choose_engine(
     batch_tokens: int = 8192,
     precision: Precision = "auto",
     threads: int | None = None,
-    pairs: Pairs = PROBE_PAIRS,
 ) -> PairModel:
     """Open a reranker with the fastest engine in the folder whose scores rank as torch's do.
 
@@ -76,7 +73,6 @@ def choose_engine(
         batch_tokens: see `open_engine`.
         precision: see `open_engine`.
         threads: see `open_engine`.
-        pairs: what is measured on.
 
     Raises:
         UserError: no engine is left, torch among them.
@@ -94,11 +90,11 @@ def choose_engine(
     present = [name for name in GRAPHS if (engines / name).is_dir()]
     if not present:
         return opened(TORCH)
-    key = _key(model, engines, present, batch_tokens, precision, threads, pairs)
+    key = _key(model, engines, present, batch_tokens, precision, threads)
     kept = _kept_choice(engines, key, opened)
     if kept is not None:
         return kept
-    return _chosen(engines, key, present, opened, pairs)
+    return _chosen(engines, key, present, opened)
 
 
 def order_kept(expected: Scores, scores: Scores) -> float:
@@ -139,17 +135,15 @@ def reason_against(name: str, trial: Trial, record: Mapping[str, Any]) -> str | 
     return None
 
 
-def _chosen(
-    engines: Path, key: str, present: Sequence[str], opened: Callable[[str], PairModel], pairs: Pairs
-) -> PairModel:
+def _chosen(engines: Path, key: str, present: Sequence[str], opened: Callable[[str], PairModel]) -> PairModel:
     """Measure all, choose, say it and keep it."""
-    expected = opened(TORCH_FP32).score(pairs)
+    expected = opened(TORCH_FP32).score(PROBE_PAIRS)
     models, trials, against = dict[str, PairModel](), dict[str, Trial](), dict[str, str]()
 
     def attempt(name: str) -> None:
         try:
             model = opened(name)
-            trials[name] = _measured(model, pairs, expected)
+            trials[name] = _measured(model, expected)
         except Exception as error:  # whatever its library raises: another engine may do
             against[name] = in_a_line(error)
             return
@@ -197,15 +191,15 @@ def _kept_choice(engines: Path, key: str, opened: Callable[[str], PairModel]) ->
     return model
 
 
-def _measured(model: PairModel, pairs: Pairs, expected: Scores) -> Trial:
+def _measured(model: PairModel, expected: Scores) -> Trial:
     """Speed of the best of some rounds after one that warms up, and agreement."""
-    scores = model.score(pairs)
+    scores = model.score(PROBE_PAIRS)
     seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        model.score(pairs)
+        model.score(PROBE_PAIRS)
         seconds.append(time.perf_counter() - start)
-    return Trial(len(pairs) / min(seconds), float(np.abs(scores - expected).max()), order_kept(expected, scores))
+    return Trial(len(PROBE_PAIRS) / min(seconds), float(np.abs(scores - expected).max()), order_kept(expected, scores))
 
 
 def _key(
@@ -215,7 +209,6 @@ def _key(
     batch_tokens: int,
     precision: Precision,
     threads: int,
-    pairs: Pairs,
 ) -> str:
     """What decides the choice: a processor, its threads, versions, weights, engines."""
     names = ("torch", "onnxruntime", "openvino")
@@ -226,7 +219,7 @@ def _key(
     records = {name: file_digest(engines / name / RECORD) for name in present if (engines / name / RECORD).is_file()}
     settings = (batch_tokens, resolve(precision), threads)
     weights = file_digest(model / WEIGHTS)
-    return fingerprint(__version__, _processor(), versions, weights, present, records, settings, list(pairs))
+    return fingerprint(__version__, _processor(), versions, weights, present, records, settings, list(PROBE_PAIRS))
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ Everything is seeded, and graphs are built by one thread: the same vectors give 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import log2
 from pathlib import Path
@@ -201,18 +202,13 @@ def _nothing(rows: Rows) -> Vectors:
     raise ValueError("only a compressed index is rescored")
 
 
-class _threads:  # noqa: N801
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
     """Limits FAISS to some threads within a block; none leaves it as it is."""
-
-    def __init__(self, count: int | None) -> None:
-        self._count = count
-
-    def __enter__(self) -> None:
-        faiss = faiss_library()
-        self._before = faiss.omp_get_max_threads()
-        if self._count:
-            faiss.omp_set_num_threads(self._count)
-
-    def __exit__(self, *_: object) -> None:
-        faiss = faiss_library()
-        faiss.omp_set_num_threads(self._before)
+    faiss = faiss_library()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -65,38 +65,19 @@ def group(records: Sequence[Record]) -> dict[str, str]:
     Two documents are joined if their summaries or bodies are equal but for names and digits, or if their bodies
     share most of their shingles.
     """
-    union = _Union(record.name for record in records)
+    from scipy.cluster.hierarchy import DisjointSet
+
+    groups = DisjointSet(record.name for record in records)
     masked = {record.name: _mask(record) for record in records}
     for part in (0, 1):
-        _join_equal(union, {name: texts[part] for name, texts in masked.items()})
+        first: dict[str, str] = {}
+        for name, texts in masked.items():
+            if texts[part]:
+                groups.merge(name, first.setdefault(texts[part], name))
     sketches = {name: sketch(texts[1]) for name, texts in masked.items()}
-    for first, second in near_copies(sketches):
-        union.join(first, second)
-    return {record.name: union.root(record.name) for record in records}
-
-
-class _Union:
-    """Union-find whose roots are the smallest members, whatever the order of the joins."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._parent = {name: name for name in names}
-
-    def root(self, name: str) -> str:
-        while self._parent[name] != name:
-            self._parent[name] = self._parent[self._parent[name]]
-            name = self._parent[name]
-        return name
-
-    def join(self, first: str, second: str) -> None:
-        low, high = sorted((self.root(first), self.root(second)))
-        self._parent[high] = low
-
-
-def _join_equal(union: _Union, keys: Mapping[str, Hashable]) -> None:
-    first: dict[Hashable, str] = {}
-    for name, key in keys.items():
-        if key:
-            union.join(name, first.setdefault(key, name))
+    for one, other in near_copies(sketches):
+        groups.merge(one, other)
+    return {name: min(names) for names in groups.subsets() for name in names}
 
 
 def _mask(record: Record) -> tuple[str, str]:

@@ -80,10 +80,9 @@ def open_teacher(config: TeacherConfig, cache: Path) -> Teacher:
     if config.kind == "api":
         from ..remote import keep_remote_scores
 
-        remote, section = _remote(config), config.api
-        assert section is not None
-        kept = keep_remote_scores(remote, cache, section)
-        return PointwiseTeacher(section.model or section.url, kept, remote.report, gaps=True)
+        remote = _remote(config)
+        name = remote.config.model or remote.config.url
+        return PointwiseTeacher(name, keep_remote_scores(remote, cache), remote.report, gaps=True)
     return PointwiseTeacher(config.model, _model(config, cache))
 
 
@@ -163,26 +162,21 @@ def _remote(config: TeacherConfig) -> RemoteReranker:
     from ..remote import RemoteReranker
 
     assert config.api is not None
-    return RemoteReranker.from_config(config.api, price=config.price)
+    return RemoteReranker(config.api, price=config.price)
 
 
 def _model(config: TeacherConfig, cache: Path) -> CachedScorer:
-    from ..reranker import Reranker, keep_scores
+    from ..reranker import keep_scores
+    from ..rerankers import load_reranker
 
     check_head(config)
-    if config.kind == "decoder":
-        from ..decoder import DecoderReranker
-
-        decoder = DecoderReranker.load(
-            config.model,
-            instruction=instruction_of(config),
-            max_length=config.max_length,
-            batch_tokens=config.batch_tokens,
-            precision=config.precision,
-        )
-        return keep_scores(decoder, cache)
-    reranker = Reranker.load(
-        config.model, max_length=config.max_length, batch_tokens=config.batch_tokens, precision=config.precision
+    reranker = load_reranker(
+        config.model,
+        kind="yes_no" if config.kind == "decoder" else "classification",
+        instruction=instruction_of(config),
+        max_length=config.max_length,
+        batch_tokens=config.batch_tokens,
+        precision=config.precision,
     )
     return keep_scores(reranker, cache)
 
