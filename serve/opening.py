@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from secondstage.backends.record import ENGINES_FOLDER
 from secondstage.config import ServeConfig
 from secondstage.errors import UserError
 from secondstage.files import MANIFEST, interrupted, is_inside, read_json, read_manifest
@@ -84,6 +85,12 @@ def stage_folders(folder: Path, manifest: Mapping[str, Any], settings: Mapping[s
             )
         found.append((folder / name, int(stage["depth"])))
     return found
+
+
+def engines_of(bundle: Path, reranker: Path) -> Path:
+    """The folder for engines of one of a bundle's rerankers."""
+    name = reranker.relative_to(bundle).as_posix()
+    return bundle / ENGINES_FOLDER if name == RERANKER else bundle / ENGINES_FOLDER / name
 
 
 def open_reranker(folder: Path, config: ServeConfig) -> PairModel:

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from secondstage import firststage
 from secondstage.answerability import Answerability
-from secondstage.backends import open_engine
-from secondstage.backends.record import ENGINES_FOLDER
+from secondstage.backends import AUTO, TORCH, open_engine
 from secondstage.collection import Documents
 from secondstage.errors import UserError
 from secondstage.firststage import FirstStage, search_run
@@ -28,7 +27,7 @@ from secondstage.scoring import Scorer
 from .answer import Answer, Result
 from .cascade import Asking, Cascaded, Runs, Stage, drive, drive_many, reranking
 from .fields import Fields
-from .opening import RERANKER, open_reranker, read_bundle, serve_config, stage_folders
+from .opening import RERANKER, engines_of, read_bundle, serve_config, stage_folders
 from .options import SearchOptions, check_text
 from .pace import Pace, measure, pairs_to_time
 from .packing import token_counter
@@ -101,14 +100,18 @@ class Pipeline:
         config = serve_config(settings)
         stages = stage_folders(folder, manifest, settings)
         answerability = settings.get("answerability")
-        reranker = open_engine(
-            folder / RERANKER,
-            folder / ENGINES_FOLDER,
-            backend or config.backend,
-            batch_tokens=config.batch_tokens,
-            precision=config.precision,
-        )
-        before = [open_reranker(place, config) for place, _ in stages]
+        named = backend or config.backend
+
+        def opened(place: Path, name: str) -> PairModel:
+            engines, most = engines_of(folder, place), config.batch_tokens
+            return open_engine(place, engines, name, batch_tokens=most, precision=config.precision)
+
+        reranker = opened(folder / RERANKER, named)
+        # Those before it are computed by the same engine, where they have it.
+        before = [
+            opened(place, named if named == AUTO or (engines_of(folder, place) / named).is_dir() else TORCH)
+            for place, _ in stages
+        ]
         for model in (*before, reranker):
             model.remember_documents()
         return cls(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from secondstage.cli import main
 from secondstage.config import ServeConfig
 from secondstage.configfile import check_config
 from secondstage.documenttokens import DocumentTokens
@@ -152,6 +153,11 @@ def test_how_deep_a_cascade_looks() -> None:
     assert ServeConfig(depth=5).deepest == 5
 
 
+def engines(pipeline: Pipeline) -> list[str]:
+    models: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
+    return [model.engine for model in models]
+
+
 @pytest.mark.slow
 def test_a_bundle_with_a_cascade(
     beir_folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -195,6 +201,14 @@ def test_a_bundle_with_a_cascade(
     monkeypatch.setattr(DocumentTokens, "_plain", reading)
     assert pipeline.answer("key of the piano").results == answer.results
     assert read == ["key of the piano"] * 2
+    # Both get an engine; where one has none, torch computes.
+    assert main(["export", str(bundle), "--to", "onnx", "--queries", "2"]) == 0
+    by_engine = Pipeline.load(bundle, "onnx")
+    assert engines(by_engine) == ["onnx", "onnx"]
+    again = by_engine.answer("key of the piano")
+    assert [result.doc_id for result in again.results] == [result.doc_id for result in answer.results]
+    shutil.rmtree(bundle / "engines" / "rerankers")
+    assert engines(Pipeline.load(bundle, "onnx")) == ["torch", "onnx"]
 
 
 def test_a_setting_that_only_a_newer_version_knows_is_told(bundle: Path) -> None:

@@ -292,19 +292,21 @@ def test_a_server_that_others_can_reach_without_a_key_is_warned_of(
     assert "no API key is asked for" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("cascade", "threads"), [((), [1]), (("a student",), [])])
+@pytest.mark.parametrize(("cascade", "threads"), [((), [1]), ((1,), []), ((2,), [1])])
 def test_a_bundle_is_opened_for_serving(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    cascade: tuple[str, ...],
+    cascade: tuple[int, ...],
     threads: list[int],
 ) -> None:
-    """torch keeps its threads where it ranks before an engine; who has no engine is told of them."""
+    """torch keeps its threads where it ranks before an engine; who has no engine is told of them.
+
+    The cascade is told by how many batches each of its rerankers computes at once.
+    """
     reranker = SimpleNamespace(threads=2, kind=Reranker.kind, engine="torch")
-    pipeline = SimpleNamespace(
-        refused=False, falls_back=False, reranker=reranker, cascade=cascade, prepare=lambda: None
-    )
+    stages = [SimpleNamespace(scorer=SimpleNamespace(threads=count)) for count in cascade]
+    pipeline = SimpleNamespace(refused=False, falls_back=False, reranker=reranker, cascade=stages, prepare=lambda: None)
     found: list[int] = []
     monkeypatch.setattr(run, "set_torch_threads", found.append)
     monkeypatch.setattr(Pipeline, "load", lambda *given: pipeline)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from secondstage.backends import TORCH
-from secondstage.backends.record import ENGINES_FOLDER, EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
+from secondstage.backends.record import EXPORT, GRAPHS, RECORD, WEIGHTS, write_record
 from secondstage.collection import Collection, beside
 from secondstage.compute import Precision, has_vnni, resolve
 from secondstage.errors import UserError, in_a_line
@@ -25,7 +25,7 @@ from secondstage.reranker import Reranker
 from secondstage.run import Scores
 
 from ..opening import KIND as BUNDLE
-from ..opening import SETTINGS, read_bundle, serve_config
+from ..opening import RERANKER, SETTINGS, engines_of, read_bundle, serve_config, stage_folders
 from ..pipeline import Pipeline
 from .graphs import check_exportable, installed, to_onnx, to_openvino
 from .layouts import LAYOUTS, OLD_ONNX, Source
@@ -58,6 +58,7 @@ class Exports(NamedTuple):
         output: each target gets a folder of its name in it; none puts engines into the bundle.
         collection: of the queries; none if there is none.
         queries: lists that are compared, at most.
+        name: of the reranker's folder in the bundle.
     """
 
     bundle: Path
@@ -65,11 +66,12 @@ class Exports(NamedTuple):
     output: Path | None
     collection: Collection | None
     queries: int
+    name: str = RERANKER
 
     @property
     def reranker(self) -> Path:
         """Its folder."""
-        return self.bundle / "reranker"
+        return self.bundle / self.name
 
     @property
     def apart(self) -> str:
@@ -84,7 +86,7 @@ class Exports(NamedTuple):
 
     def folder(self, target: str) -> Path:
         """Where a target is written."""
-        return self.output / target if self.output else self.bundle / ENGINES_FOLDER / target
+        return (self.output or engines_of(self.bundle, self.reranker)) / target
 
 
 class Measured(NamedTuple):
@@ -129,6 +131,8 @@ def export_bundle(
 ) -> list[str]:
     """Export a bundle's reranker, each export compared with the bundle on ranked lists before anything is written.
 
+    Engines for the bundle itself are made of every reranker of a cascade.
+
     Folders for others are then opened as these do, and asked for a few scores, before they get their names.
 
     Args:
@@ -149,22 +153,49 @@ def export_bundle(
     read_manifest(bundle, BUNDLE)
     # An engine belongs to the weights in the bundle: neither a run nor an update may replace it meanwhile.
     with claimed(bundle.absolute().parent, ()) if output is None else nullcontext():
-        return _export(_wanted(bundle, targets, output, collection, queries), queries)
+        return _export(_wanted(bundle, targets, output, collection, queries))
 
 
-def _export(wanted: Exports, queries: int) -> list[str]:
+def _export(wanted: Exports) -> list[str]:
+    lines = []
     with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place, ExitStack() as written:
-        if read_contract(str(wanted.reranker)).get("kind", Reranker.kind) == Reranker.kind:
-            pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
-            measured = _make_graphs(wanted, pipeline, lists_of(pipeline, wanted.collection, queries), Path(place))
-        else:
-            read_bundle(wanted.bundle)
-            measured = UNMEASURED
         # One that is refused leaves nothing of the others either.
-        lines = [_write(wanted, name, measured, Path(place), written) for name in wanted.targets]
+        for one, depth in _each(wanted):
+            lines += _export_one(one, depth, Path(place) / one.name, written)
     if wanted.output and wanted.apart:
         say(f"another engine orders by the reranker alone: {wanted.apart}")
     return lines
+
+
+def _each(wanted: Exports) -> list[tuple[Exports, int | None]]:
+    """What is exported: into the bundle, each reranker of a cascade. With how deep it reads; none for the last."""
+    if wanted.output:
+        return [(wanted, None)]
+    manifest, settings = read_bundle(wanted.bundle)
+    found: list[tuple[Exports, int | None]] = []
+    for folder, depth in stage_folders(wanted.bundle, manifest, settings):
+        one = wanted._replace(name=folder.relative_to(wanted.bundle).as_posix())
+        for target in one.targets:
+            _refuse_foreign(one.folder(target), engine=True)
+        try:
+            check_exportable(folder)
+        except UserError as error:
+            say(f"torch goes on computing {folder}: {error}")
+        else:
+            found.append((one, depth))
+    return [*found, (wanted, None)]
+
+
+def _export_one(wanted: Exports, depth: int | None, place: Path, written: ExitStack) -> list[str]:
+    if read_contract(str(wanted.reranker)).get("kind", Reranker.kind) == Reranker.kind:
+        pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
+        lists = lists_of(pipeline, wanted.collection, wanted.queries, depth)
+        place.mkdir(parents=True)
+        measured = _make_graphs(wanted, pipeline, lists, place)
+    else:
+        read_bundle(wanted.bundle)
+        measured = UNMEASURED
+    return [_write(wanted, name, measured, place, written) for name in wanted.targets]
 
 
 def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:

@@ -41,12 +41,19 @@ class Lists(NamedTuple):
     queries: Mapping[str, str]
 
 
-def lists_of(pipeline: Pipeline, collection: Collection | None, count: int) -> Lists:
+def lists_of(pipeline: Pipeline, collection: Collection | None, count: int, depth: int | None = None) -> Lists:
     """Up to `count` lists of dev queries, else of test queries; without either, of the bundle's own documents.
+
+    Args:
+        pipeline: the bundle's.
+        collection: its own; none if there is none.
+        count: of lists at most.
+        depth: candidates of each; by default those that the pipeline reranks.
 
     Raises:
         UserError: the collection's judgements name no document of the bundle, so it is another one's.
     """
+    depth = depth or pipeline.depth
     for split in ("dev", "test") if collection else ():
         qrels = choose_answerable(collection.qrels.get(split, {}), count, SEED)  # type: ignore[union-attr]
         if not qrels:
@@ -57,8 +64,8 @@ def lists_of(pipeline: Pipeline, collection: Collection | None, count: int) -> L
                 "name the bundle's own with --collection"
             )
         queries = {query_id: collection.queries[query_id] for query_id in qrels}  # type: ignore[union-attr]
-        return _searched(pipeline, split, queries, qrels)
-    return _searched(pipeline, "documents", _own_queries(pipeline, count, start=0), {})
+        return _searched(pipeline, split, queries, qrels, depth)
+    return _searched(pipeline, "documents", _own_queries(pipeline, count, start=0), {}, depth)
 
 
 def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measured: Lists) -> list[Pair]:
@@ -75,7 +82,8 @@ def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measure
     queries = queries or _own_queries(pipeline, CALIBRATING_QUERIES, start=1)
     if not answered(pipeline.first_stage, list(queries.values())):  # a run has lists of its own queries alone
         queries = dict(measured.queries)
-    lists = _searched(pipeline, "", queries, {})
+    depth = max(len(ranking.doc_ids) for ranking in measured.first.values())
+    lists = _searched(pipeline, "", queries, {}, depth)
     found, start = [], 0
     for ranking in lists.first.values():
         length = len(ranking.doc_ids)
@@ -85,7 +93,7 @@ def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measure
     return found
 
 
-def _searched(pipeline: Pipeline, basis: str, queries: Mapping[str, str], qrels: Qrels) -> Lists:
+def _searched(pipeline: Pipeline, basis: str, queries: Mapping[str, str], qrels: Qrels, depth: int) -> Lists:
     known = set(answered(pipeline.first_stage, list(queries.values())))
     queries = {query_id: text for query_id, text in queries.items() if text in known}
     if not queries:
@@ -93,7 +101,7 @@ def _searched(pipeline: Pipeline, basis: str, queries: Mapping[str, str], qrels:
             "the first stage answers only the queries of a run, and none of them is here: name the collection of the "
             "bundle with --collection"
         )
-    first = search_run(pipeline.first_stage, pipeline.documents.ids, queries, pipeline.depth)
+    first = search_run(pipeline.first_stage, pipeline.documents.ids, queries, depth)
     texts = [pipeline.documents.by_id(doc_id).content for _, doc_id in first.pairs()]
     pairs = [(queries[query_id], text) for (query_id, _), text in zip(first.pairs(), texts, strict=True)]
     return Lists(basis, first, pairs, {query_id: qrels[query_id] for query_id in queries if query_id in qrels}, queries)

@@ -11,6 +11,7 @@ import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -80,9 +81,10 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
     elif pipeline.falls_back:
         say("secondstage: nothing has proven this bundle, so serve.fallback answers in the first stage's order")
-    if pipeline.reranker.threads > 1 and not pipeline.cascade:
-        # Torch encodes queries alone then; the first rerankers of a cascade are torch's. Its threads would spin for
-        # work between two queries, and take a fifth of the processors from the engine.
+    rerankers: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
+    if all(model.threads > 1 for model in rerankers):
+        # Torch encodes queries alone then. Its threads would spin for work between two queries, and take a fifth of the
+        # processors from the engine.
         set_torch_threads(1)
     bare = pipeline.reranker.kind == Reranker.kind and not (bundle / ENGINES_FOLDER).is_dir()
     if bare and config.backend is None and device() == "cpu":

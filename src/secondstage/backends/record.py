@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..files import MANIFEST, check_files, file_digest, read_json, write_json
 
-# The folder in a bundle that holds them, each below its own name; the bundle's manifest does not cover it, as engines
-# come later.
+# The folder in a bundle that holds them, each below its own name, those of the first rerankers of a cascade below
+# `rerankers/1` and so on; the bundle's manifest does not cover it, as engines come later.
 ENGINES_FOLDER = "engines"
 RECORD = "engine.json"
 # The weights of a reranker, which every one of its graphs holds.
@@ -47,8 +47,8 @@ class EngineRecord(NamedTuple):
 
 def engine_digests(bundle: Path) -> dict[str, str]:
     """SHA-256 of the record of every engine in a bundle, by its path there: a proof is of what computes."""
-    records = (f"{ENGINES_FOLDER}/{name}/{RECORD}" for name in GRAPHS)
-    return {record: file_digest(bundle / record) for record in records if (bundle / record).is_file()}
+    records = sorted((bundle / ENGINES_FOLDER).rglob(RECORD))
+    return {record.relative_to(bundle).as_posix(): file_digest(record) for record in records}
 
 
 def write_record(folder: Path, engine: str, reranker: Path, parity: Mapping[str, Any]) -> EngineRecord:
