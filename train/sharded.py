@@ -136,18 +136,18 @@ def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:
     plugin = getattr(accelerator.state, "fsdp_plugin", None) or FullyShardedDataParallelPlugin(fsdp_version=2)
     settings: dict[str, Any] = {
         "mesh": init_device_mesh(device().partition(":")[0], (workers().size,)),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
         "offload_policy": plugin.cpu_offload,
         "reshard_after_forward": plugin.reshard_after_forward,
     }
+    half, exact = (
+        MixedPrecisionPolicy(param_dtype=each, reduce_dtype=torch.float32) for each in (dtype, torch.float32)
+    )
     for layer in layers_of(network).layers:
-        fully_shard(layer, **settings)
-    # As in one process: a logit in bfloat16 has three digits.
-    exact = MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float32)
-    for head in heads_of(network):
+        fully_shard(layer, mp_policy=half, **settings)
+    for head in heads_of(network):  # as in one process: a logit in bfloat16 has three digits
         if isinstance(head, nn.Linear):
-            fully_shard(head, **settings | {"mp_policy": exact})
-    fully_shard(network, **settings)
+            fully_shard(head, mp_policy=exact, **settings)
+    fully_shard(network, mp_policy=half, **settings)
 
 
 def fill(network: Any, weights: dict[str, Tensor]) -> None:
