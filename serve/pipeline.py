@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,18 +100,15 @@ class Pipeline:
         config = serve_config(settings)
         stages = stage_folders(folder, manifest, settings)
         answerability = settings.get("answerability")
-        named = backend or config.backend
 
-        def opened(place: Path, name: str) -> PairModel:
-            engines, most = engines_of(folder, place), config.batch_tokens
-            return open_engine(place, engines, name, batch_tokens=most, precision=config.precision)
+        def opened(place: Path, *, needed: bool) -> PairModel:
+            engines, name = engines_of(folder, place), backend or config.backend
+            if not needed and name != AUTO and not (engines / name).is_dir():
+                name = TORCH
+            return open_engine(place, engines, name, batch_tokens=config.batch_tokens, precision=config.precision)
 
-        reranker = opened(folder / RERANKER, named)
-        # Those before it are computed by the same engine, where they have it.
-        before = [
-            opened(place, named if named == AUTO or (engines_of(folder, place) / named).is_dir() else TORCH)
-            for place, _ in stages
-        ]
+        reranker = opened(folder / RERANKER, needed=True)
+        before = [opened(place, needed=False) for place, _ in stages]
         for model in (*before, reranker):
             model.remember_documents()
         return cls(
@@ -147,6 +144,11 @@ class Pipeline:
     def refused(self) -> bool:
         """Whether the gate said no."""
         return self.verdict is not None and not self.verdict.passed
+
+    @property
+    def rerankers(self) -> tuple[Any, ...]:
+        """The models of a bundle, in the order in which they read."""
+        return (*(stage.scorer for stage in self.cascade), self.reranker)
 
     @property
     def depths(self) -> tuple[int, ...]:

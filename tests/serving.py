@@ -109,7 +109,7 @@ class ThreePipeline:
 
     def __init__(self, *models: CountingModel) -> None:
         self.cascade = tuple(SimpleNamespace(scorer=model, depth=3) for model in models[:-1])
-        self.reranker, self.documents = models[-1], ThreeDocuments()
+        self.reranker, self.rerankers, self.documents = models[-1], models, ThreeDocuments()
         self.depths = (3,) * len(models)
         self.searched = 0
 

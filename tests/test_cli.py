@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -80,6 +81,25 @@ def test_a_training_that_was_asked_to_stop_has_an_exit_code_of_its_own(
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "4 if SIGTERM or Ctrl-C stopped a training" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("code", "failed"), [(0, 0), (2, 2), (3, 0), (4, 0), (None, 1)])
+def test_only_what_failed_leaves_other_processes_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, code: int | None, failed: int
+) -> None:
+    """The gate's no, and a stop, are no failures; what nobody expected is one."""
+
+    def carried_out(_: object) -> int:
+        if code is None:
+            raise ZeroDivisionError
+        return code
+
+    ended: list[int] = []
+    monkeypatch.setattr("secondstage.cli._carried_out", carried_out)
+    monkeypatch.setattr("secondstage.cli.ends", ended.append)
+    with contextlib.suppress(ZeroDivisionError):
+        assert main(["demo"]) == code
+    assert ended == [failed]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from secondstage.serve.export.command import MAKERS
 from secondstage.serve.export.layouts import LAYOUTS, Source, elasticsearch
 from secondstage.serve.export.loaded import scores_of_graph
 
+from .bundles import resigned
 from .test_cli import fails
 
 Pairs = list[tuple[str, str]]
@@ -131,7 +132,7 @@ def test_an_engine_that_orders_by_the_reranker_alone_is_told_apart_from_the_pipe
     words: str,
 ) -> None:
     found = read_json(bundle / "pipeline.json")["weight"]
-    asked = command.Exports(bundle, ("safetensors",), tmp_path, None, 5)
+    asked = command.Exports(bundle, ("safetensors",), tmp_path, None, 5, "reranker", 10)
     assert asked.apart == command.apart(found, 0)
     monkeypatch.setattr(command.Exports, "apart", command.apart(weight, before))
     out = tmp_path / "out"
@@ -250,6 +251,43 @@ def test_a_decoder_is_written_without_a_search(
     assert read_manifest(tmp_path / "out" / "safetensors", "export")["parity"] is None
 
 
+@pytest.mark.parametrize(
+    ("without", "made"),
+    [
+        ([], ["rerankers/1", "reranker"]),
+        (["reranker"], ["rerankers/1"]),
+        (["1"], ["reranker"]),
+        (["1", "reranker"], []),
+    ],
+)
+def test_of_a_cascade_all_that_have_a_graph_get_an_engine(
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    without: list[str],
+    made: list[str],
+) -> None:
+    """Others get the last one alone."""
+    shutil.copytree(bundle / "reranker", bundle / "rerankers" / "1")
+
+    def checked(folder: Path) -> None:
+        if folder.name in without:
+            raise UserError(f"{folder.name} has no graph")
+
+    monkeypatch.setattr(command, "stage_folders", lambda *_: [(bundle / "rerankers" / "1", 8)])
+    monkeypatch.setattr(command, "check_exportable", checked)
+    if made:
+        found = command._wanted(bundle, ("onnx",), None, None, 5)
+        assert [one.name for one in found] == made
+        assert [one.depth for one in found if one.name == "rerankers/1"] == [8] * ("rerankers/1" in made)
+        assert capsys.readouterr().err.count("torch goes on computing") == len(without)
+        (other,) = command._wanted(bundle, ("safetensors",), bundle.parent / "out", None, 5)
+        assert other.name == "reranker"
+    else:
+        with pytest.raises(UserError, match="reranker has no graph"):
+            command._wanted(bundle, ("onnx",), None, None, 5)
+
+
 def test_nothing_is_put_into_a_bundle_that_a_run_may_replace(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,6 +371,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     assert "holds no engine.json and is left alone" in fails(capsys, "export", str(bundle), "--to", "onnx")
     contract = bundle / "reranker" / "score.json"
     contract.write_text('{"kind": "yes_no"}')
+    resigned(bundle)
     said = fails(capsys, "export", str(bundle), "--to", "qdrant", "--output", str(tmp_path / "new"))
     assert "only a cross-encoder with a classification head becomes a graph" in said
     with pytest.raises(SystemExit, match="2"):

@@ -305,8 +305,10 @@ def test_a_bundle_is_opened_for_serving(
     The cascade is told by how many batches each of its rerankers computes at once.
     """
     reranker = SimpleNamespace(threads=2, kind=Reranker.kind, engine="torch")
-    stages = [SimpleNamespace(scorer=SimpleNamespace(threads=count)) for count in cascade]
-    pipeline = SimpleNamespace(refused=False, falls_back=False, reranker=reranker, cascade=stages, prepare=lambda: None)
+    rerankers = [*(SimpleNamespace(threads=count) for count in cascade), reranker]
+    pipeline = SimpleNamespace(
+        refused=False, falls_back=False, reranker=reranker, rerankers=rerankers, prepare=lambda: None
+    )
     found: list[int] = []
     monkeypatch.setattr(run, "set_torch_threads", found.append)
     monkeypatch.setattr(Pipeline, "load", lambda *given: pipeline)

@@ -102,7 +102,13 @@ def test_searches_are_dropped_while_it_is_busy_and_when_the_server_stops(
     shadow.offer(candidates)
     assert scorer.entered.wait(10)
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Condition, "wait", lambda *_: pytest.fail("it waits"))
+        put = shadow._waiting.put
+
+        def at_once(item: Candidates, block: bool = True, timeout: float | None = None) -> None:
+            assert not block
+            put(item, block, timeout)
+
+        patched.setattr(shadow._waiting, "put", at_once)
         for _ in range(5):
             shadow.offer(candidates)
     assert counts == {"dropped": 3}  # and the first one is still being scored

@@ -41,10 +41,13 @@ def test_in_lockstep_all_make_the_same_passes(size: int) -> None:
         assert all(turn.passes >= len(turn.micro.chunks) for turn in at_once)
 
 
-def test_who_has_nothing_to_do_repeats_the_least_that_others_compute() -> None:
-    """Four micro-batches among six: the first turn of all."""
+def test_who_has_nothing_to_do_computes_one_pair() -> None:
+    """Four micro-batches among six."""
     idle = [turn for rank in range(6) for turn in turns(MICROS, Workers(rank, 6), None, lockstep=True) if turn.idle]
-    assert [turn.micro for turn in idle] == [MICROS[3]] * 2  # of 20 tokens
+    assert len(idle) == 2
+    for turn in idle:
+        assert (len(turn.micro.lengths), turn.micro.chunks, turn.passes) == (1, ((0,),), 4)
+        assert turn.micro.pairs == MICROS[turn.number].pairs[:1]
 
 
 def test_only_what_memory_does_not_hold_is_computed_twice() -> None:

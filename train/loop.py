@@ -39,7 +39,7 @@ from .objective import Objective, targets_of
 from .pace import Pace
 from .schedule import rate
 from .selection import DEV_VALUE, MEASURE, Selection
-from .steps import Micro, Step, Steps, micro_batches, pass_tokens
+from .steps import Micro, Step, Steps, micro_batches
 from .tokens import Tokens
 from .tracking import StepRecord, Tracking
 from .turns import turns
@@ -213,9 +213,7 @@ class Loop:
             return False
         if self.budget.by_clock and self.config.patience is None:
             left = count - 1 - done.evaluations  # the last is made when the time is over
-            # Dev is shared as training is, unless no process can compute alone.
-            each = self.selection.pairs * (1 if self.weights.whole else self.team.size)
-            if left > affordable(done.pairs / progress, each):
+            if left > affordable(done.pairs / progress, self.selection.pairs):
                 done.evaluations += 1
                 say(f"  dev is not reranked at {progress:.0%}: it would take more than a tenth of the time")
                 return False
@@ -226,11 +224,11 @@ class Loop:
         start, done, config = time.monotonic(), self.done, self.config
         targets = targets_of(step.examples)
         counts = self.objective.counts(targets)
-        micros = micro_batches(step, config.memory_tokens, processes=self.team.size, pass_tokens=pass_tokens())
+        micros = micro_batches(step, config.memory_tokens, processes=self.team.size)
         sums = self.gradient(step, micros, counts)
         middle = self.budget.middle(progress, done.steps, done.lists, len(step.examples))
         share_of_rate = rate(middle, config.warmup, config.schedule)
-        # First, so that all have their gradients: among accelerators nobody sees that one has failed.
+        # Over gloo, which sees a process that has failed, before sums over accelerators, which do not.
         everywhere = [sum(values) for values in zip(*gather(list(sums.values())), strict=True)]
         norm = self.weights.update(share_of_rate)
         # What matching adds is a mean over the step's pairs already.
@@ -328,7 +326,7 @@ class Loop:
             self._keep(network, mean(values), first=best)
         first_stage = mean(self.selection.first_stage())
         say(f"  step {step}: dev {MEASURE} {mean(values):.4f} (first stage {first_stage:.4f})")
-        wait()  # the lead has written what it keeps: while it does, no sum over accelerators may be waited for
+        wait()  # for the lead, which writes: gloo is patient, sums over accelerators give up after ten minutes
         more = {"progress": progress, "values": values}
         self.tracking.evaluation(step, mean(values), first_stage, kept=best, seconds=time.monotonic() - start, **more)
 
@@ -364,7 +362,7 @@ class Loop:
         self.weights.save(self.checkpoints, self.done.steps, record)
         self._needed = set(dict(self.leaders.entries))
         self._clear(self._needed)
-        wait()
+        wait()  # as after an evaluation
 
     def _go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Container
 from itertools import islice
 
-from secondstage.compute import resolve
+from secondstage.compute import device, resolve
 from secondstage.lists import POSITIVE
 from secondstage.models import read_config
 from secondstage.networks import has_head
@@ -16,7 +16,7 @@ from .advice import Data, advise
 from .loop import Loop
 from .objective import targets_of
 from .size import size_of
-from .steps import Step, micro_batches, pass_tokens
+from .steps import Step, micro_batches
 
 # Steps that the size of an epoch is estimated from.
 SAMPLED = 20
@@ -44,14 +44,15 @@ def outlook(loop: Loop, queries: Container[str], documents: int) -> list[str]:
     data = Data(len(loop.steps.lists), labelled, sum(positives), pairs, tokens, len(loop.selection), documents)
     new_head = config.head == "classification" and not has_head(read_config(config.model))
     size = size_of(loop.weights.working, new_head=new_head, half=resolve(config.precision) != "fp32")
-    size = size._replace(processes=loop.team.size, spread=not loop.weights.whole)
+    # Processes on one CPU share its memory.
+    memory = size.memory // (loop.team.size if device() == "cpu" else 1)
+    size = size._replace(processes=loop.team.size, spread=not loop.weights.whole, memory=memory)
     return advise(data, size, config, seconds_per_token=_seconds_per_token(loop, drawn[0]))
 
 
 def _seconds_per_token(loop: Loop, step: Step) -> float:
     """What a step takes that nothing is learnt from."""
-    size = loop.team.size
-    micros = micro_batches(step, loop.config.memory_tokens, processes=size, pass_tokens=pass_tokens())
+    micros = micro_batches(step, loop.config.memory_tokens, processes=loop.team.size)
     counts = loop.objective.counts(targets_of(step.examples))
     seconds = 0.0
     for _ in range(2):  # the first is slower than any other

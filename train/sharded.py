@@ -145,7 +145,7 @@ def shard(network: Any, accelerator: Accelerator, dtype: torch.dtype) -> None:
     for layer in layers_of(network).layers:
         fully_shard(layer, mp_policy=half, **settings)
     for head in heads_of(network):  # as in one process: a logit in bfloat16 has three digits
-        if isinstance(head, nn.Linear):
+        if any(True for _ in head.parameters()):  # a decoder's answers may be rows of its embeddings
             fully_shard(head, mp_policy=exact, **settings)
     fully_shard(network, mp_policy=half, **settings)
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from secondstage.compute import device
 from secondstage.lists import TrainingList
 from secondstage.parallel import shares
 
@@ -22,9 +21,8 @@ from .examples import Example, Shape
 # Lists whose lengths are asked for at a time.
 WINDOW = 256
 # What one more pass through the model costs, in tokens: chunks are only as many as save more padding than that. A CPU
-# hardly feels passes of 512 tokens. An accelerator waits for hundreds of kernels to be launched: how much it computes
-# in that time is an estimate, not measured.
-PASS, ACCELERATED_PASS = 48, 1024
+# hardly feels passes of 512 tokens; fewer and larger ones suit an accelerator that must be kept busy.
+PASS = 48
 
 Pair = tuple[str, str]
 
@@ -122,11 +120,6 @@ class Steps:
             lengths = iter(self._lengths([pair for example in examples for pair in example.pairs]).tolist())
             for example in examples:
                 yield example, tuple(next(lengths) for _ in example.doc_ids)
-
-
-def pass_tokens() -> int:
-    """What one more pass costs on the device at hand."""
-    return PASS if device() == "cpu" else ACCELERATED_PASS
 
 
 def micro_batches(

@@ -163,10 +163,8 @@ class Training:
         # With patience no evaluation is left out for the time it takes. Its own selection has none: nothing ends early.
         changes = {"tracker": "none", "patience": self.config.evaluations, "average": 1}
         config = self.config.model_copy(update=changes)
-        try:
-            self._loop(lists, selection, config, folder).run()
-        finally:
-            release_memory()  # as above
+        self._loop(lists, selection, config, folder).run()
+        release_memory()  # the next fold holds a model of its own
         return [(line["progress"], line["values"]) for line in read_lines(folder / DEV)]
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from secondstage.parallel import Workers
 
+from .examples import Example
 from .steps import Micro, share
 
 
@@ -52,7 +53,14 @@ def turns(micros: Sequence[Micro], team: Workers, memory_tokens: int | None, *, 
     for at_once in zip_longest(*shares):
         others = [turn(micro) for micro in at_once if micro is not None]
         own = at_once[team.rank]
-        mine = min(others, key=lambda other: other.micro.tokens)._replace(idle=True) if own is None else turn(own)
+        mine = turn(own) if own is not None else others[0]._replace(micro=first_pair(others[0].micro), idle=True)
         cached, passes = any(other.cached for other in others), max(other.passes for other in others)
         found.append(mine._replace(cached=cached, passes=passes))
     return found
+
+
+def first_pair(micro: Micro) -> Micro:
+    """A micro-batch of one pair: the least that a process can compute while others need its weights."""
+    first = micro.examples[0]
+    alone = Example(first.query_id, first.doc_ids[:1], first.labels[:1], first.labelled[:1], first.teacher[:1])
+    return Micro((alone,), micro.lengths[:1], ((0,),))

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +59,7 @@ class Exports(NamedTuple):
         collection: of the queries; none if there is none.
         queries: lists that are compared, at most.
         name: of the reranker's folder in the bundle.
+        depth: how many candidates it reads.
     """
 
     bundle: Path
@@ -66,7 +67,8 @@ class Exports(NamedTuple):
     output: Path | None
     collection: Collection | None
     queries: int
-    name: str = RERANKER
+    name: str
+    depth: int
 
     @property
     def reranker(self) -> Path:
@@ -131,9 +133,8 @@ def export_bundle(
 ) -> list[str]:
     """Export a bundle's reranker, each export compared with the bundle on ranked lists before anything is written.
 
-    Engines for the bundle itself are made of every reranker of a cascade.
-
-    Folders for others are then opened as these do, and asked for a few scores, before they get their names.
+    Folders for others are then opened as these do, and asked for a few scores, before they get their names. Engines for
+    the bundle itself are made of every cross-encoder of a cascade.
 
     Args:
         bundle: the folder.
@@ -143,7 +144,7 @@ def export_bundle(
         queries: lists that are compared, at most.
 
     Returns:
-        A line for each target: where it is, and what was measured.
+        A line for each target and reranker: where it is, and what was measured.
 
     Raises:
         UserError: there is no such bundle, collection or target, a library is missing, the reranker has no graph or is
@@ -156,68 +157,70 @@ def export_bundle(
         return _export(_wanted(bundle, targets, output, collection, queries))
 
 
-def _export(wanted: Exports) -> list[str]:
-    lines = []
+def _export(wanted: Sequence[Exports]) -> list[str]:
+    last, lines = wanted[-1], []
+    # In torch, as the engine that it names may be what is to be made.
+    opened = cache(lambda: Pipeline.load(last.bundle, TORCH))
     with tempfile.TemporaryDirectory(prefix="secondstage-export-") as place, ExitStack() as written:
         # One that is refused leaves nothing of the others either.
-        for one, depth in _each(wanted):
-            lines += _export_one(one, depth, Path(place) / one.name, written)
-    if wanted.output and wanted.apart:
-        say(f"another engine orders by the reranker alone: {wanted.apart}")
+        for one in wanted:
+            measured = UNMEASURED
+            if _kind(one) == Reranker.kind:
+                lists = lists_of(opened(), one.collection, one.queries, one.depth)
+                measured = _make_graphs(one, opened(), lists, Path(place) / one.name)
+            lines += [_write(one, name, measured, Path(place) / one.name, written) for name in one.targets]
+    if last.output and last.apart:
+        say(f"another engine orders by the reranker alone: {last.apart}")
     return lines
 
 
-def _each(wanted: Exports) -> list[tuple[Exports, int | None]]:
-    """What is exported: into the bundle, each reranker of a cascade. With how deep it reads; none for the last."""
-    if wanted.output:
-        return [(wanted, None)]
-    manifest, settings = read_bundle(wanted.bundle)
-    found: list[tuple[Exports, int | None]] = []
-    for folder, depth in stage_folders(wanted.bundle, manifest, settings):
-        one = wanted._replace(name=folder.relative_to(wanted.bundle).as_posix())
-        for target in one.targets:
-            _refuse_foreign(one.folder(target), engine=True)
-        try:
-            check_exportable(folder)
-        except UserError as error:
-            say(f"torch goes on computing {folder}: {error}")
-        else:
-            found.append((one, depth))
-    return [*found, (wanted, None)]
-
-
-def _export_one(wanted: Exports, depth: int | None, place: Path, written: ExitStack) -> list[str]:
-    if read_contract(str(wanted.reranker)).get("kind", Reranker.kind) == Reranker.kind:
-        pipeline = Pipeline.load(wanted.bundle, TORCH)  # the engine that it names may be what is to be made
-        lists = lists_of(pipeline, wanted.collection, wanted.queries, depth)
-        place.mkdir(parents=True)
-        measured = _make_graphs(wanted, pipeline, lists, place)
-    else:
-        read_bundle(wanted.bundle)
-        measured = UNMEASURED
-    return [_write(wanted, name, measured, place, written) for name in wanted.targets]
-
-
-def _wanted(bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int) -> Exports:
-    """Check all that can be checked before any work."""
+def _wanted(
+    bundle: Path, targets: Sequence[str], output: Path | None, collection: str | None, queries: int
+) -> list[Exports]:
+    """What is asked of each reranker, the last one at the end; all that can be checked is, before any work."""
     if unknown := [name for name in targets if name not in LAYOUTS]:
         raise UserError(f"there is no export {unknown[0]!r}: choose among {', '.join(LAYOUTS)}")
     if queries < 1:
         raise UserError(f"queries is {queries}, must be at least 1")
     if output is None and (others := [name for name in targets if name not in GRAPHS]):
         raise UserError(f"{others[0]} is not an engine that the bundle serves with: say where to with --output DIR")
-    wanted = Exports(bundle, tuple(dict.fromkeys(targets)), output, _collection(bundle, collection), queries)
-    for name in wanted.targets:
-        _refuse_foreign(wanted.folder(name), engine=output is None)
-    if wanted.graphs:
-        check_exportable(wanted.reranker)
-    if not (wanted.reranker / WEIGHTS).is_file():
-        raise UserError(f"{wanted.reranker} holds no {WEIGHTS}: a model in several files is not exported yet")
-    for name in wanted.targets if output else ():
-        LAYOUTS[name].check(Source(_name(bundle), wanted.reranker, None, ""))
-    for name in wanted.graphs:
+    manifest, settings = read_bundle(bundle)
+    # Others get the last reranker alone.
+    folders = [] if output else stage_folders(bundle, manifest, settings)
+    asked = bundle, tuple(dict.fromkeys(targets)), output, _collection(bundle, collection), queries
+    wanted = [
+        Exports(*asked, folder.relative_to(bundle).as_posix(), depth)
+        for folder, depth in [*folders, (bundle / RERANKER, int(settings["depth"]))]
+    ]
+    for one in wanted:
+        for name in one.targets:
+            _refuse_foreign(one.folder(name), engine=output is None)
+    faults = [_fault(one) for one in wanted]
+    if all(faults):
+        raise UserError(faults[-1])
+    for fault in filter(None, faults):
+        say(f"torch goes on computing a reranker of the cascade: {fault}")
+    for name in wanted[-1].targets if output else ():
+        LAYOUTS[name].check(Source(_name(bundle), wanted[-1].reranker, None, ""))
+    for name in wanted[-1].graphs:
         installed(*LIBRARIES[name.partition("-")[0]], *(("nncf",) if name == "openvino-int8" else ()))
-    return wanted
+    return [one for one, fault in zip(wanted, faults, strict=True) if not fault]
+
+
+def _fault(wanted: Exports) -> str:
+    """Why a reranker cannot be exported so; empty if it can."""
+    try:
+        if wanted.graphs:
+            check_exportable(wanted.reranker)
+    except UserError as error:
+        return str(error)
+    if not (wanted.reranker / WEIGHTS).is_file():
+        return f"{wanted.reranker} holds no {WEIGHTS}: a model in several files is not exported yet"
+    return ""
+
+
+def _kind(wanted: Exports) -> str:
+    return str(read_contract(str(wanted.reranker)).get("kind", Reranker.kind))
 
 
 def _collection(bundle: Path, given: str | None) -> Collection | None:
@@ -236,7 +239,9 @@ def _refuse_foreign(folder: Path, *, engine: bool) -> None:
 
 def _make_graphs(wanted: Exports, pipeline: Pipeline, lists: Lists, place: Path) -> Measured:
     """Make every graph below `place`, and compare each, and the plain folder."""
-    say(f"exports are compared on {len(lists.first)} queries of {lists.basis}, {len(lists.pairs)} pairs")
+    place.mkdir(parents=True)
+    basis = f"{len(lists.first)} queries of {lists.basis}, {len(lists.pairs)} pairs"
+    say(f"exports of {wanted.name} are compared on {basis}")
     reference = Reranker.load(wanted.reranker, precision="fp32").score(lists.pairs, label="torch fp32")
     found: dict[str, Parity | None] = {}
     for engine in wanted.graphs:

@@ -32,6 +32,7 @@ class Lists(NamedTuple):
         pairs: (query text, document text), in the order of `first.pairs()`.
         qrels: their judgements; empty where there are none.
         queries: the texts by query id.
+        depth: candidates of each at most.
     """
 
     basis: str
@@ -39,21 +40,21 @@ class Lists(NamedTuple):
     pairs: list[Pair]
     qrels: Qrels
     queries: Mapping[str, str]
+    depth: int
 
 
-def lists_of(pipeline: Pipeline, collection: Collection | None, count: int, depth: int | None = None) -> Lists:
+def lists_of(pipeline: Pipeline, collection: Collection | None, count: int, depth: int) -> Lists:
     """Up to `count` lists of dev queries, else of test queries; without either, of the bundle's own documents.
 
     Args:
         pipeline: the bundle's.
         collection: its own; none if there is none.
         count: of lists at most.
-        depth: candidates of each; by default those that the pipeline reranks.
+        depth: candidates of each.
 
     Raises:
         UserError: the collection's judgements name no document of the bundle, so it is another one's.
     """
-    depth = depth or pipeline.depth
     for split in ("dev", "test") if collection else ():
         qrels = choose_answerable(collection.qrels.get(split, {}), count, SEED)  # type: ignore[union-attr]
         if not qrels:
@@ -82,8 +83,7 @@ def calibration_pairs(pipeline: Pipeline, collection: Collection | None, measure
     queries = queries or _own_queries(pipeline, CALIBRATING_QUERIES, start=1)
     if not answered(pipeline.first_stage, list(queries.values())):  # a run has lists of its own queries alone
         queries = dict(measured.queries)
-    depth = max(len(ranking.doc_ids) for ranking in measured.first.values())
-    lists = _searched(pipeline, "", queries, {}, depth)
+    lists = _searched(pipeline, "", queries, {}, measured.depth)
     found, start = [], 0
     for ranking in lists.first.values():
         length = len(ranking.doc_ids)
@@ -104,7 +104,8 @@ def _searched(pipeline: Pipeline, basis: str, queries: Mapping[str, str], qrels:
     first = search_run(pipeline.first_stage, pipeline.documents.ids, queries, depth)
     texts = [pipeline.documents.by_id(doc_id).content for _, doc_id in first.pairs()]
     pairs = [(queries[query_id], text) for (query_id, _), text in zip(first.pairs(), texts, strict=True)]
-    return Lists(basis, first, pairs, {query_id: qrels[query_id] for query_id in queries if query_id in qrels}, queries)
+    judged = {query_id: qrels[query_id] for query_id in queries if query_id in qrels}
+    return Lists(basis, first, pairs, judged, queries, depth)
 
 
 def _own_queries(pipeline: Pipeline, count: int, *, start: int) -> dict[str, str]:

@@ -11,7 +11,6 @@ import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
@@ -81,8 +80,7 @@ def make_service(bundle: Path, config: ServerConfig) -> Service:
         say(f"secondstage: the gate refused this bundle. {pipeline.verdict.sentence}")
     elif pipeline.falls_back:
         say("secondstage: nothing has proven this bundle, so serve.fallback answers in the first stage's order")
-    rerankers: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
-    if all(model.threads > 1 for model in rerankers):
+    if all(model.threads > 1 for model in pipeline.rerankers):
         # Torch encodes queries alone then. Its threads would spin for work between two queries, and take a fifth of the
         # processors from the engine.
         set_torch_threads(1)

@@ -123,7 +123,9 @@ def most_results(service: Service) -> int:
 
 def check_depth(body: SearchBody, most: int, deepest: int | None) -> None:
     """`InvalidError` if a search asks for more candidates or results than are given."""
-    raised = "raise max_documents" if deepest is None or most < deepest else "make it with a higher first_stage.depth"
+    raised = "raise max_documents"
+    if most == deepest:
+        raised = "make the bundle with a higher first_stage.depth (and serve it with as many max_documents)"
     for field, number in (("top_n", body.top_n), ("depth", body.depth or 0)):
         if number > most:
             raise InvalidError(f"{field}: is {number}, and may be {most}: ask for less, or {raised}", field)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from secondstage.config import ServerConfig
 from secondstage.run import Scores
@@ -103,7 +103,7 @@ class Service:
         self._empty = asyncio.Event()
         self._empty.set()
         # What a bundle holds are models; their pairs are tokenised here, once.
-        models: list[Any] = [*(stage.scorer for stage in pipeline.cascade), pipeline.reranker]
+        models = pipeline.rerankers
         # As many threads score as an engine wants. One tokenises the next requests meanwhile, for a tokenizer does not
         # bear two threads; one searches the first stage. So every request is in one at a time.
         self._computing = ThreadPoolExecutor(max(model.threads for model in models), "secondstage-score")

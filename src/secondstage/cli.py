@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _carried_out(parsed)
     finally:
-        ends(0 if code == STOPPED else code)
+        ends(0 if code in (REFUSED, STOPPED) else code)  # in these nothing failed
     return code
 
 

@@ -78,7 +78,7 @@ def release_memory() -> None:
     """Give memory that nothing uses any more back to the kernel: finished models, the activations of an encoding.
 
     Modules lie in cycles, and glibc keeps what was freed in small pieces: 0.1 GiB after an encoder of 23 million
-    parameters. Elsewhere than on glibc only cycles are collected, and what a card's allocator keeps is given back.
+    parameters. Elsewhere than on glibc only cycles are collected. What a card's allocator keeps is given back, too.
     """
     import ctypes
 
@@ -109,7 +109,7 @@ def ran_out(error: Exception) -> bool:
 
 
 def _of_main_memory(error: Exception) -> bool:
-    """For main memory torch has no kind of its own."""
+    """Whether it is main memory that ran out: torch has no error of its own for it."""
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 

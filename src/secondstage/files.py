@@ -119,10 +119,15 @@ def to_disk(folder: Path, *, below: bool = True) -> None:
 
     So what is read after a power cut is whole, or not there.
     """
-    for path in [*(folder.rglob("*") if below else ()), folder] if os.name == "posix" else ():
+    if os.name != "posix":
+        return
+    for path in [*(folder.rglob("*") if below else ()), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError:
+            if not path.is_dir():  # some file systems over a network know this of files alone
+                raise
         finally:
             os.close(handle)
 

@@ -178,7 +178,7 @@ def ends(code: int) -> None:
 def _leave() -> None:
     """Close the connections: threads of gloo that are left to the interpreter's end abort the process now and then.
 
-    Accelerators close theirs all together: one that failed would wait for the others, which wait for it.
+    NCCL's are closed by all processes at once: one that failed would wait for the others, which wait for it.
     """
     import torch
     import torch.distributed as distributed

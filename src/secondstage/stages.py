@@ -49,7 +49,7 @@ class Stages(Learning):
                 reads=reads
             ),
             stage("evaluation", self.make_evaluation, config.evaluate, proof, seed)._replace(
-                reads=reads, beside=lambda: engine_digests(self.folder("bundle"))
+                reads=reads, beside=lambda: engine_digests(self.folder("bundle"), config.serve.backend)
             ),
         )
 

@@ -45,9 +45,14 @@ class EngineRecord(NamedTuple):
     parity: Mapping[str, Any]
 
 
-def engine_digests(bundle: Path) -> dict[str, str]:
-    """SHA-256 of the record of every engine in a bundle, by its path there: a proof is of what computes."""
-    records = sorted((bundle / ENGINES_FOLDER).rglob(RECORD))
+def engine_digests(bundle: Path, backend: str) -> dict[str, str]:
+    """SHA-256 of the record of every engine that may compute, by its path in the bundle: a proof is of what computes.
+
+    Args:
+        bundle: its folder; it need not exist.
+        backend: as `serve.backend` says; with auto it may be each of them.
+    """
+    records = sorted((bundle / ENGINES_FOLDER).rglob(f"{'*' if backend == 'auto' else backend}/{RECORD}"))
     return {record.relative_to(bundle).as_posix(): file_digest(record) for record in records}
 
 

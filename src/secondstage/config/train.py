@@ -168,11 +168,6 @@ class TrainConfig(Section):
             )
         return self
 
-    @property
-    def scoring_tokens(self) -> int:
-        """Tokens that dev is scored with at once, padding included: what fits a training fits these."""
-        return min(self.batch_tokens, self.memory_tokens or self.batch_tokens)
-
     @model_validator(mode="after")
     def _teacher_is_asked(self) -> TrainConfig:
         if self.teacher is not None and not on_teacher(self.loss):
@@ -181,3 +176,8 @@ class TrainConfig(Section):
                 "loss: {lce: 1, kl: 1}, or leave it out"
             )
         return self
+
+    @property
+    def scoring_tokens(self) -> int:
+        """Tokens that a process scores of dev at once, padding included: no more than it keeps activations of."""
+        return min(self.batch_tokens, self.memory_tokens or self.batch_tokens)
