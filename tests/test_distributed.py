@@ -122,12 +122,14 @@ def test_any_number_of_processes_makes_the_same_steps(
 def test_spread_weights_make_the_same_steps(
     collection: Collection, mined: Path, model: Path, tmp_path: Path, alone: Path
 ) -> None:
-    """Also of a decoder whose head shares its embeddings. A training that was killed goes on, on more processes."""
+    """Also of decoders, whose heads share their embeddings or not. A killed training goes on, on more processes."""
     plan = jobs(collection, mined, model, tmp_path)
-    decoder = save_family("qwen3", tmp_path / "qwen3", model, head="tokens", tie_word_embeddings=True)
-    asked = settings(decoder, head="yes_no", max_length=300, batch_tokens=3000, steps=3)
-    share(Task(collection, mined, TrainConfig(**asked), 13), tmp_path / "alone")
-    plan.append(plan[0] | {"work": str(tmp_path / "decoder"), "settings": asked})
+    decoders = {"tied": True, "untied": False}
+    for name, tied in decoders.items():
+        decoder = save_family("qwen3", tmp_path / f"qwen3 {name}", model, head="tokens", tie_word_embeddings=tied)
+        asked = settings(decoder, head="yes_no", max_length=300, batch_tokens=3000, steps=3)
+        share(Task(collection, mined, TrainConfig(**asked), 13), tmp_path / "alone" / name)
+        plan.append(plan[0] | {"work": str(tmp_path / name), "settings": asked})
     first: dict[str, Any] = plan[0] | {"work": str(tmp_path / "killed")}
     first["settings"] = {**first["settings"], "checkpoint_steps": 3}
     rounds = [
@@ -141,7 +143,8 @@ def test_spread_weights_make_the_same_steps(
     assert killed[0].code == 1
     for name in CASES:
         assert_close(alone / name, tmp_path / name, 1e-4)
-    assert_close(tmp_path / "alone", tmp_path / "decoder", 1e-4)
+    for name in decoders:
+        assert_close(tmp_path / "alone" / name, tmp_path / name, 1e-4)
     assert_close(alone / "usual", tmp_path / "killed", 1e-4)
 
 
