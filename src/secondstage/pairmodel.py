@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +19,8 @@ from .files import read_json, write_json, writing
 from .models import locate, quiet_transformers
 from .networks import merged
 from .pieces import pieces
-from .progress import bar
 from .run import Run, Scores
-from .scoring import rerank
+from .scoring import rerank, streamed
 
 CONTRACT = "score.json"
 # Pairs that are tokenised and sorted by length at a time, and characters: tokenizers keep what they cut off of each
@@ -116,13 +114,7 @@ class PairModel(ABC):
         Raises:
             UserError: a score is not finite, so no order can be made of it.
         """
-        scores = np.zeros(len(pairs), np.float32)
-        with bar(total=len(pairs), label=label, unit="pair") if label else nullcontext() as progress:
-            for places, found in self.stream(pairs):
-                scores[places] = found
-                if progress is not None:
-                    progress.update(len(places))
-        return scores
+        return streamed(self, pairs, label=label)
 
     def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Scores]]:
         """The places and logits of pairs that were computed together, as soon as they are.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ from .config import RemoteConfig
 from .endpoint import Endpoint, Kind
 from .files import fingerprint
 from .firstwords import first_words
-from .progress import bar
 from .refusals import HOPELESS, HopelessError
 from .rerankapi import SIZES, Answer, read_answer, request
 from .run import Scores
 from .scorecache import CachedScorer
+from .scoring import streamed
 
 Parts = dict[int, list[int]]
 """The places of pairs that are asked about together, by the first of them."""
@@ -71,13 +70,7 @@ class RemoteReranker:
         Raises:
             UserError: the server refused all requests, wants none, or gave no answer after all retries.
         """
-        scores = np.zeros(len(pairs), np.float32)
-        with bar(total=len(pairs), label=label, unit="pair") if label else nullcontext() as progress:
-            for places, values in self.stream(pairs):
-                scores[places] = values
-                if progress is not None:
-                    progress.update(len(places))
-        return scores
+        return streamed(self, pairs, label=label)
 
     def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Sequence[float]]]:
         """Score pairs, request by request: the places of its pairs and their scores, in the order of the answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from .collection import Documents
 from .errors import UserError
+from .progress import bar
 from .run import Run, Scores
 
 
@@ -33,9 +35,20 @@ class Scorer(Protocol):
 class StreamingScorer(Protocol):
     """A scorer that gives scores as they come: what was paid for need not wait for the rest."""
 
-    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Sequence[int], Sequence[float]]]:
+    def stream(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Sequence[int], Sequence[float] | Scores]]:
         """Score pairs part by part: the places of its pairs and their scores, each place once, in any order."""
         ...
+
+
+def streamed(scorer: StreamingScorer, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> Scores:
+    """`[n]` scores of `[n]` pairs, in their order, by a scorer that gives them as they come; `label` shows a bar."""
+    scores = np.zeros(len(pairs), np.float32)
+    with bar(total=len(pairs), label=label, unit="pair") if label else nullcontext() as progress:
+        for places, values in scorer.stream(pairs):
+            scores[places] = values
+            if progress is not None:
+                progress.update(len(places))
+    return scores
 
 
 def rerank(
